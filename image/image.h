@@ -1,0 +1,126 @@
+/* image: what alphac writes and a runner reads. The same structure in memory on both sides; image_write and image_read are
+ * inverse. docs/formats.md has the bytes. Knows no operation: programs are lists of dispatches. */
+#ifndef IMAGE_IMAGE_H
+#define IMAGE_IMAGE_H
+
+#include "base/base.h"
+
+enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16 };
+
+typedef enum ImgType { IMG_bool, IMG_i32, IMG_f16, IMG_bf16, IMG_f32 } ImgType; /* as DType; 4 bytes an element on the device */
+
+typedef enum ImgClass { /* lifetime of a chunk of device memory */
+  IMG_PARAM,   /* parameters: in checkpoints */
+  IMG_STATE,   /* what programs keep between runs */
+  IMG_TABLE,   /* constant data of the image */
+  IMG_IO,      /* inputs and outputs of one run */
+  IMG_SCRATCH  /* nothing survives a run; programs share it */
+} ImgClass;
+
+typedef struct ImgChunk { /* one device allocation */
+  uint32_t cls;           /* ImgClass */
+  uint64_t bytes;
+} ImgChunk;
+
+typedef struct ImgTensor {
+  const char *name;
+  uint32_t dtype, rank;
+  int64_t dim[IMG_MAX_RANK];
+  uint32_t chunk;
+  uint64_t offset, bytes; /* in the chunk; bytes = 4 · elements */
+} ImgTensor;
+
+typedef struct ImgParam {
+  ImgTensor t;
+  uint32_t trainable, decay;
+  const char *init;
+} ImgParam;
+
+typedef struct ImgState {
+  ImgTensor t;
+  uint32_t transient; /* 1: not part of a checkpoint (gradient accumulators) */
+} ImgState;
+
+typedef struct ImgTable {
+  ImgTensor t;
+  const void *data; /* t.bytes */
+} ImgTable;
+
+typedef struct ImgModule {
+  const char *name;
+  const uint32_t *word;
+  uint32_t n_word;
+  uint32_t local[3];
+  uint32_t subgroup_size; /* 0: any */
+} ImgModule;
+
+typedef struct ImgSlot { /* 8 bytes of push constants */
+  uint32_t is_address;   /* 1: address of chunk + value; 0: value itself */
+  uint32_t chunk;
+  uint64_t value;
+} ImgSlot;
+
+typedef struct ImgDispatch {
+  uint32_t module;
+  uint32_t groups[3];
+  uint32_t barrier; /* 1: a compute → compute memory barrier before it */
+  uint32_t n_slot;
+  ImgSlot slot[IMG_MAX_SLOTS];
+  const char *label; /* what it computes, with the source place: named when a device is lost or a value goes wrong */
+  double flops, bytes;
+} ImgDispatch;
+
+typedef struct ImgProgram {
+  const char *name;
+  uint32_t n_input, n_output, n_dispatch;
+  ImgTensor *input, *output; /* in IMG_IO chunks; an output may also lie in a PARAM or STATE chunk */
+  ImgDispatch *dispatch;
+  uint64_t peak_bytes; /* of scratch */
+  double flops;        /* of matrix products, forward and backward: what "model FLOP/s" counts */
+} ImgProgram;
+
+typedef struct ImgTarget { /* what the device must have */
+  const char *name;
+  uint32_t subgroup_size; /* 0: any */
+  uint32_t subgroup_shuffle, subgroup_arithmetic;
+  uint32_t shared_bytes, max_invocations;
+} ImgTarget;
+
+typedef struct Image {
+  const char *model;  /* its name */
+  const char *config; /* JSON: fe_config_json */
+  ImgTarget target;
+  uint32_t n_chunk, n_param, n_state, n_table, n_module, n_program;
+  ImgChunk *chunk;
+  ImgParam *param;
+  ImgState *state;
+  ImgTable *table;
+  ImgModule *module;
+  ImgProgram *program;
+} Image;
+
+/* Programs and the names that the runner relies on (each an entry of `program`; absent where the model lacks the function):
+ *   init          input rng; updates every param and state
+ *   train         inputs: the loss function's arguments, rng, total (f32[]: steps of the whole run);
+ *                 outputs loss, grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
+ *                 update was skipped because loss or gradient norm is not finite); updates params and states.
+ *                 Where train.accumulate > 1 there are instead
+ *   micro         inputs: the arguments, rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states
+ *   update        input total; outputs as train
+ *   eval          inputs: the arguments; output loss, and where the loss is a sum over a count: loss_sum, loss_count
+ *   eval_row      eval with batch 1, for what is left over
+ *   grad          inputs: the arguments, rng; outputs loss and grad.<path> for each trainable parameter
+ *   forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab]; several lengths t, the largest is the context
+ *   <entry>       any function asked for with --entry; inputs its arguments; outputs result or result.0 …
+ * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
+ * Optimizer states: optim.<state>.<path>. Transient: accum.… */
+
+bool image_write(Buf *out, const Image *);
+/* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why` for a damaged one. Keeps
+ * pointers into `bytes`, which must outlive it. */
+const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
+const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
+const ImgTensor *image_input(const ImgProgram *, const char *name);
+const ImgTensor *image_output(const ImgProgram *, const char *name);
+
+#endif

@@ -1,0 +1,282 @@
+/* One rule per row of ops.def's column `rule`: checks sources and attributes and gives the type. */
+#include "ir/ir.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct Ask {
+  Op op;
+  const Type *given;
+  const Attr *attr;
+  int n_src;
+  Node *const *src;
+  Type *out;
+  Buf *why;
+} Ask;
+
+static bool fail(Ask *q, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static bool fail(Ask *q, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  buf_vprintf(q->why, fmt, args);
+  va_end(args);
+  return false;
+}
+
+static bool fail_types(Ask *q, const char *what) {
+  buf_str(q->why, what);
+  for (int i = 0; i < q->n_src; i++) {
+    buf_str(q->why, i ? " and " : ": found ");
+    type_print(q->why, &q->src[i]->type);
+  }
+  if (q->given) {
+    buf_str(q->why, ", result ");
+    type_print(q->why, q->given);
+  }
+  return false;
+}
+
+static const Type *src_type(const Ask *q, int i) { return &q->src[i]->type; }
+static bool is_number(const Type *t) { return t->dtype != DT_bool; }
+
+static bool equal_sources(Ask *q) {
+  for (int i = 1; i < q->n_src; i++)
+    if (!type_eq(src_type(q, 0), src_type(q, i))) return fail_types(q, "the sources must have one type");
+  return true;
+}
+
+static bool rule_given(Ask *q) {
+  *q->out = *q->given;
+  if (q->op == OP_position && (q->given->rank != 1 || q->given->dtype != DT_i32))
+    return fail_types(q, "a position has type i32[t]");
+  if (q->op == OP_iota) {
+    if (!is_number(q->given)) return fail_types(q, "an iota has numbers");
+    if (q->attr->ints[0] < 0 || q->attr->ints[0] >= q->given->rank)
+      return fail(q, "axis %lld of rank %d", (long long)q->attr->ints[0], q->given->rank);
+  }
+  if (q->op == OP_const && !(dtype_round(q->given->dtype, q->attr->value) == q->attr->value || isnan(q->attr->value)))
+    return fail(q, "the value %.17g is no %s", q->attr->value, dtype_name(q->given->dtype));
+  return true;
+}
+
+static bool rule_same(Ask *q) { return *q->out = *src_type(q, 0), true; }
+
+static bool rule_number(Ask *q) {
+  *q->out = *src_type(q, 0);
+  return is_number(q->out) ? equal_sources(q) : fail_types(q, "needs numbers");
+}
+
+static bool rule_float(Ask *q) {
+  *q->out = *src_type(q, 0);
+  return dtype_is_float(q->out->dtype) ? equal_sources(q) : fail_types(q, "needs floating point");
+}
+
+static bool rule_logic(Ask *q) {
+  *q->out = *src_type(q, 0);
+  return q->out->dtype == DT_bool ? equal_sources(q) : fail_types(q, "needs bool");
+}
+
+static bool rule_compare(Ask *q) {
+  *q->out = *src_type(q, 0);
+  q->out->dtype = DT_bool;
+  return equal_sources(q);
+}
+
+static bool rule_test(Ask *q) {
+  *q->out = *src_type(q, 0);
+  q->out->dtype = DT_bool;
+  return dtype_is_float(src_type(q, 0)->dtype) ? true : fail_types(q, "needs floating point");
+}
+
+static bool rule_where(Ask *q) {
+  *q->out = *src_type(q, 1);
+  if (src_type(q, 0)->dtype != DT_bool) return fail_types(q, "the condition must be bool");
+  if (!shape_eq(src_type(q, 0), src_type(q, 1)) || !type_eq(src_type(q, 1), src_type(q, 2)))
+    return fail_types(q, "condition and choices must have one shape, the choices one type");
+  return true;
+}
+
+static bool rule_cast(Ask *q) {
+  *q->out = *q->given;
+  return shape_eq(src_type(q, 0), q->given) ? true : fail_types(q, "a cast keeps the shape");
+}
+
+static bool rule_random(Ask *q) {
+  const Type *r = src_type(q, 0);
+  *q->out = *q->given;
+  if (r->dtype != DT_i32 || r->rank != 1 || r->dim[0] != 4) return fail_types(q, "the source must be rng, i32[4]");
+  return q->given->dtype == DT_f32 ? true : fail_types(q, "gives f32");
+}
+
+static bool rule_reduce(Ask *q) {
+  const Type *x = src_type(q, 0);
+  *q->out = *x;
+  if (!is_number(x)) return fail_types(q, "needs numbers");
+  if (q->attr->n_int == 0) return fail(q, "no axes");
+  for (int i = 0; i < q->attr->n_int; i++) {
+    int64_t a = q->attr->ints[i];
+    if (a < 0 || a >= x->rank || (i && a <= q->attr->ints[i - 1]))
+      return fail(q, "axes must ascend from 0 to %d: axis %lld", x->rank - 1, (long long)a);
+    q->out->dim[a] = 1;
+  }
+  return true;
+}
+
+static bool rule_arg(Ask *q) {
+  const Type *x = src_type(q, 0);
+  int64_t a = q->attr->ints[0];
+  if (!is_number(x)) return fail_types(q, "needs numbers");
+  if (a < 0 || a >= x->rank) return fail(q, "axis %lld of rank %d", (long long)a, x->rank);
+  *q->out = *x;
+  q->out->dtype = DT_i32;
+  q->out->dim[a] = 1;
+  return true;
+}
+
+static bool rule_cumsum(Ask *q) {
+  const Type *x = src_type(q, 0);
+  int64_t a = q->attr->ints[0];
+  *q->out = *x;
+  if (!is_number(x)) return fail_types(q, "needs numbers");
+  if (a < 0 || a >= x->rank) return fail(q, "axis %lld of rank %d", (long long)a, x->rank);
+  if (q->attr->ints[1] != 0 && q->attr->ints[1] != 1) return fail(q, "reverse must be 0 or 1");
+  return true;
+}
+
+static bool rule_matmul(Ask *q) {
+  const Type *a = src_type(q, 0), *b = src_type(q, 1);
+  int r = a->rank;
+  if (r < 2 || b->rank != r || a->dtype != b->dtype || !dtype_is_float(a->dtype))
+    return fail_types(q, "needs two matrices or batches of them, of one floating type and rank");
+  for (int i = 0; i < r - 2; i++)
+    if (a->dim[i] != b->dim[i]) return fail_types(q, "leading dimensions differ");
+  if (a->dim[r - 1] != b->dim[r - 2]) return fail_types(q, "inner dimensions differ");
+  *q->out = *a;
+  q->out->dim[r - 1] = b->dim[r - 1];
+  return true;
+}
+
+static bool rule_reshape(Ask *q) {
+  *q->out = *q->given;
+  if (q->given->dtype != src_type(q, 0)->dtype) return fail_types(q, "a reshape keeps the element type");
+  return type_count(q->given) == type_count(src_type(q, 0)) ? true : fail_types(q, "the counts of elements differ");
+}
+
+static bool rule_expand(Ask *q) {
+  const Type *x = src_type(q, 0);
+  *q->out = *q->given;
+  if (q->given->dtype != x->dtype || q->given->rank != x->rank) return fail_types(q, "an expand keeps type and rank");
+  for (int i = 0; i < x->rank; i++)
+    if (x->dim[i] != q->given->dim[i] && x->dim[i] != 1) return fail_types(q, "only dimensions of 1 expand");
+  return true;
+}
+
+static bool rule_permute(Ask *q) {
+  const Type *x = src_type(q, 0);
+  bool seen[IR_MAX_RANK] = {0};
+  *q->out = *x;
+  if (q->attr->n_int != x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+  for (int i = 0; i < x->rank; i++) {
+    int64_t p = q->attr->ints[i];
+    if (p < 0 || p >= x->rank || seen[p]) return fail(q, "not a permutation of 0 … %d", x->rank - 1);
+    seen[p] = true;
+    q->out->dim[i] = x->dim[p];
+  }
+  return true;
+}
+
+static bool rule_slice(Ask *q) {
+  const Type *x = src_type(q, 0);
+  *q->out = *x;
+  if (q->attr->n_int != 2 * x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+  for (int i = 0; i < x->rank; i++) {
+    int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
+    if (lo < 0 || hi <= lo || hi > x->dim[i])
+      return fail(q, "%lld:%lld of a dimension of %lld", (long long)lo, (long long)hi, (long long)x->dim[i]);
+    q->out->dim[i] = hi - lo;
+  }
+  return true;
+}
+
+static bool rule_pad(Ask *q) {
+  const Type *x = src_type(q, 0);
+  *q->out = *x;
+  if (q->attr->n_int != 2 * x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+  for (int i = 0; i < x->rank; i++) {
+    int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
+    if (lo < 0 || hi < 0 || lo > IR_MAX_ELEMENTS || hi > IR_MAX_ELEMENTS) return fail(q, "padding out of range");
+    q->out->dim[i] += lo + hi;
+  }
+  return true;
+}
+
+static bool rule_concat(Ask *q) {
+  const Type *first = src_type(q, 0);
+  int64_t a = q->attr->ints[0];
+  *q->out = *first;
+  if (a < 0 || a >= first->rank) return fail(q, "axis %lld of rank %d", (long long)a, first->rank);
+  for (int i = 1; i < q->n_src; i++) {
+    const Type *x = src_type(q, i);
+    if (x->dtype != first->dtype || x->rank != first->rank) return fail_types(q, "one type and rank needed");
+    for (int d = 0; d < first->rank; d++)
+      if (d != a && x->dim[d] != first->dim[d]) return fail_types(q, "shapes differ outside the axis");
+    q->out->dim[a] += x->dim[a];
+  }
+  return true;
+}
+
+static bool rule_gather(Ask *q) {
+  const Type *table = src_type(q, 0), *ids = src_type(q, 1);
+  if (ids->dtype != DT_i32 || table->rank < 1) return fail_types(q, "needs a table of rank ≥ 1 and i32 ids");
+  if (ids->rank + table->rank - 1 > IR_MAX_RANK) return fail_types(q, "the result's rank is too large");
+  *q->out = type_of(table->dtype, ids->rank, ids->dim);
+  for (int i = 1; i < table->rank; i++) q->out->dim[q->out->rank++] = table->dim[i];
+  return true;
+}
+
+static bool rule_scatter(Ask *q) {
+  const Type *ids = src_type(q, 0), *x = src_type(q, 1), *out = q->given;
+  *q->out = *out;
+  bool ok = ids->dtype == DT_i32 && x->dtype == out->dtype && is_number(x) && out->rank >= 1 &&
+            x->rank == ids->rank + out->rank - 1;
+  for (int i = 0; ok && i < ids->rank; i++) ok = x->dim[i] == ids->dim[i];
+  for (int i = 1; ok && i < out->rank; i++) ok = x->dim[ids->rank + i - 1] == out->dim[i];
+  return ok ? true : fail_types(q, "needs ids i32[i…], x[i…, r…], result [n, r…]");
+}
+
+static bool (*const rule[OP_COUNT])(Ask *) = {
+#define OP(name, sources, rule, attribute, flags, meaning) [OP_##name] = rule_##rule,
+#include "ir/ops.def"
+#undef OP
+};
+
+/* Attributes that the kind does not use must be zero, so that equal nodes compare equal. */
+static bool check_attr(Ask *q) {
+  const Attr *a = q->attr;
+  AttrKind kind = ir_op[q->op].attr;
+  int want = kind == ATTR_axis || kind == ATTR_place ? 1 : kind == ATTR_scan ? 2 : -1;
+  bool counted = kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range || kind == ATTR_padding;
+  if (a->n_int < 0 || a->n_int > 2 * IR_MAX_RANK) return fail(q, "%d attribute numbers", a->n_int);
+  if (want >= 0 ? a->n_int != want : !counted && a->n_int != 0)
+    return fail(q, "expects %d attribute numbers, found %d", want < 0 ? 0 : want, a->n_int);
+  if ((kind == ATTR_name) != (a->name != NULL)) return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
+  if (kind != ATTR_value && kind != ATTR_padding && a->value != 0) return fail(q, "takes no value");
+  return true;
+}
+
+bool ir_infer(Op op, const Type *given, const Attr *attr, int n_src, Node *const *src, Type *out, Buf *why) {
+  const OpInfo *info = &ir_op[op];
+  Ask q = {op, info->given ? given : NULL, attr, n_src, src, out, why};
+  *out = (Type){0};
+  if (info->given && !given) return fail(&q, "the result's type must be given");
+  if (info->n_src >= 0 ? n_src != info->n_src : n_src < 1 || n_src > IR_MAX_SRC)
+    return fail(&q, "expects %d sources, found %d", info->n_src, n_src);
+  if (!check_attr(&q) || !rule[op](&q)) return false;
+  int64_t count = 1;
+  for (int i = 0; i < out->rank; i++) {
+    if (out->dim[i] < 1 || out->dim[i] > IR_MAX_ELEMENTS) return fail(&q, "a dimension of %lld", (long long)out->dim[i]);
+    count *= out->dim[i];
+    if (count > IR_MAX_ELEMENTS) return fail_types(&q, "more than 2^31 elements");
+  }
+  return true;
+}

@@ -1,0 +1,30 @@
+/* passes: graph → graph, and graph → plan. A pass returns its argument where it changes nothing. */
+#ifndef PASSES_PASSES_H
+#define PASSES_PASSES_H
+
+#include "codegen/plan.h"
+#include "ir/ir.h"
+
+/* ---- manager.c; the passes that can be named are in passes.def ---- */
+typedef struct PassOptions {
+  const char *dump_after; /* a pass's name, "all", or NULL */
+  const char *skip;       /* a pass's name or NULL */
+  bool time;              /* --time-passes */
+  FILE *out;              /* where dumps and times go */
+} PassOptions;
+/* Runs a comma-separated list; verifies after each. NULL with `why` for an unknown name. A graph that a pass broke is a bug. */
+Graph *pass_run(Graph *, const char *list, const PassOptions *, Buf *why);
+void pass_list(Buf *out); /* names and one line each, for --help */
+
+Graph *pass_simplify(Graph *); /* simplify.c, rules.def: fold constants, algebra, dead code */
+
+/* ---- autodiff.c, vjp.def ---- */
+/* d loss / d wrt[i] as new nodes of the same graph, in grad[i] (a zero const where loss does not depend on it). `loss` is a
+ * float scalar. Nodes of checkpoint regions that the backward pass needs are recomputed (region −r), not kept. */
+void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
+
+/* ---- plan.c …: fuse, schedule, memory ---- */
+/* Decides what is stored and the order of kernels; memory comes from the layout that all programs of an image share. */
+typedef struct Layout Layout;
+
+#endif
