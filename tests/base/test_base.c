@@ -1,0 +1,109 @@
+/* base: arenas, buffers, interned names, suggestions, Philox against its published vectors. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/base.h"
+
+static void arena_gives_zeroed_distinct_pieces(void **unused) {
+  (void)unused;
+  Arena *a = arena_new();
+  char *piece[300];
+  for (int i = 0; i < 300; i++) {
+    size_t bytes = (size_t)(i * 977 % 40000) + 1;
+    piece[i] = arena_alloc(a, bytes);
+    assert_int_equal((uintptr_t)piece[i] % 16, 0);
+    for (size_t k = 0; k < bytes; k++) assert_int_equal(piece[i][k], 0);
+    memset(piece[i], i & 127, bytes);
+  }
+  for (int i = 0; i < 300; i++) {
+    size_t bytes = (size_t)(i * 977 % 40000) + 1;
+    for (size_t k = 0; k < bytes; k++) assert_int_equal(piece[i][k], i & 127);
+  }
+  arena_free(a);
+}
+
+static void arena_push_keeps_what_was_pushed(void **unused) {
+  (void)unused;
+  Arena *a = arena_new();
+  int *v = NULL, n = 0;
+  for (int i = 0; i < 1000; i++) ARENA_PUSH(a, v, n, i * 3);
+  assert_int_equal(n, 1000);
+  for (int i = 0; i < n; i++) assert_int_equal(v[i], i * 3);
+  arena_free(a);
+}
+
+static void buf_grows_and_reads_files(void **unused) {
+  (void)unused;
+  Buf b = {0};
+  for (int i = 0; i < 5000; i++) buf_printf(&b, "%d,", i % 10);
+  assert_int_equal(b.len, 10000);
+  assert_memory_equal(b.data + 9990, "5,6,7,8,9,", 10);
+  buf_clear(&b);
+  assert_false(buf_read_file(&b, "/nonexistent/file"));
+  assert_int_equal(errno, ENOENT);
+  assert_false(buf_read_file(&b, "/"));
+  assert_int_equal(errno, EISDIR);
+  buf_free(&b);
+}
+
+static void interned_names_are_one_pointer(void **unused) {
+  (void)unused;
+  const char *first[3000];
+  for (int round = 0; round < 2; round++)
+    for (int i = 0; i < 3000; i++) {
+      char name[32];
+      int len = snprintf(name, sizeof name, "h.%d.weight", i);
+      const char *p = intern_n(name, (size_t)len);
+      assert_string_equal(p, name);
+      if (round) assert_ptr_equal(p, first[i]);
+      first[i] = p;
+    }
+  assert_ptr_not_equal(intern("a"), intern("b"));
+}
+
+static void suggestions_are_near(void **unused) {
+  (void)unused;
+  const char *const names[] = {"layers", "heads", "width", "hidden"};
+  assert_string_equal(suggest("layer", names, 4), "layers");
+  assert_string_equal(suggest("ehads", names, 4), "heads");
+  assert_string_equal(suggest("widht", names, 4), "width");
+  assert_null(suggest("zzz", names, 4));
+  assert_null(suggest("x", names, 4));
+}
+
+/* Known answers published with Random123 (kat_vectors, philox4x32 10 rounds). */
+static void philox_matches_published_vectors(void **unused) {
+  (void)unused;
+  static const struct {
+    uint32_t counter[4], key[2], out[4];
+  } kat[] = {
+      {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+       {0xa4093822, 0x299f31d0},
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (int i = 0; i < COUNT_OF(kat); i++) {
+    uint32_t out[4];
+    philox4x32(kat[i].counter, kat[i].key, out);
+    assert_memory_equal(out, kat[i].out, sizeof out);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(arena_gives_zeroed_distinct_pieces),
+      cmocka_unit_test(arena_push_keeps_what_was_pushed),
+      cmocka_unit_test(buf_grows_and_reads_files),
+      cmocka_unit_test(interned_names_are_one_pointer),
+      cmocka_unit_test(suggestions_are_near),
+      cmocka_unit_test(philox_matches_published_vectors),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
