@@ -1,6 +1,7 @@
 /* The graph itself: hash-consing construction, outputs, copying what is needed. */
 #include "ir/ir.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +54,8 @@ void graph_free(Graph *g) {
 }
 
 static uint64_t node_hash(const Node *n) {
-  uint64_t h = hash_bytes(&n->type, sizeof n->type, (uint64_t)n->op * 31 + (uint64_t)(int64_t)n->region);
+  uint64_t h = (uint64_t)n->op * 31 + (uint64_t)(int64_t)n->region * 1021 + n->type.dtype;
+  h = hash_bytes(n->type.dim, sizeof *n->type.dim * n->type.rank, h); /* not the whole type: it has padding */
   if (n->n_src) h = hash_bytes(n->src, sizeof *n->src * (size_t)n->n_src, h);
   if (n->n_int) h = hash_bytes(n->ints, sizeof *n->ints * (size_t)n->n_int, h);
   h = hash_bytes(&n->value, sizeof n->value, h);
@@ -105,6 +107,7 @@ Node *ir_make(Graph *g, Op op, const Type *given, const Attr *attr, int n_src, N
               .ints = (int64_t *)attr->ints, .value = attr->value, .region = g->region,
               .name = attr->name ? intern(attr->name) : NULL};
   if (ir_op[op].flags & IR_LEAF) key.region = 0;
+  if (isnan(key.value)) key.value = NAN; /* one NaN: sign and payload are no part of the meaning */
   Node **slot = cons_slot(g->cons, &key);
   if (*slot) return *slot;
   Node *n = arena_copy(g->arena, &key, sizeof key);

@@ -45,6 +45,13 @@ static bool equal_sources(Ask *q) {
   return true;
 }
 
+/* The value must be one that the type has. */
+static bool check_value(Ask *q, const Type *t) {
+  double v = q->attr->value;
+  if (isnan(v) ? dtype_is_float(t->dtype) : dtype_round(t->dtype, v) == v) return true;
+  return fail(q, "the value %.17g is no %s", v, dtype_name(t->dtype));
+}
+
 static bool rule_given(Ask *q) {
   *q->out = *q->given;
   if (q->op == OP_position && (q->given->rank != 1 || q->given->dtype != DT_i32))
@@ -54,9 +61,7 @@ static bool rule_given(Ask *q) {
     if (q->attr->ints[0] < 0 || q->attr->ints[0] >= q->given->rank)
       return fail(q, "axis %lld of rank %d", (long long)q->attr->ints[0], q->given->rank);
   }
-  if (q->op == OP_const && !(dtype_round(q->given->dtype, q->attr->value) == q->attr->value || isnan(q->attr->value)))
-    return fail(q, "the value %.17g is no %s", q->attr->value, dtype_name(q->given->dtype));
-  return true;
+  return q->op == OP_const ? check_value(q, q->given) : true;
 }
 
 static bool rule_same(Ask *q) { return *q->out = *src_type(q, 0), true; }
@@ -105,6 +110,8 @@ static bool rule_random(Ask *q) {
   const Type *r = src_type(q, 0);
   *q->out = *q->given;
   if (r->dtype != DT_i32 || r->rank != 1 || r->dim[0] != 4) return fail_types(q, "the source must be rng, i32[4]");
+  if (q->attr->ints[0] < 0 || q->attr->ints[0] > UINT32_MAX)
+    return fail(q, "the place must be a 32-bit number, found %lld", (long long)q->attr->ints[0]);
   return q->given->dtype == DT_f32 ? true : fail_types(q, "gives f32");
 }
 
@@ -207,7 +214,7 @@ static bool rule_pad(Ask *q) {
     if (lo < 0 || hi < 0 || lo > IR_MAX_ELEMENTS || hi > IR_MAX_ELEMENTS) return fail(q, "padding out of range");
     q->out->dim[i] += lo + hi;
   }
-  return true;
+  return check_value(q, x);
 }
 
 static bool rule_concat(Ask *q) {
@@ -260,7 +267,18 @@ static bool check_attr(Ask *q) {
   if (want >= 0 ? a->n_int != want : !counted && a->n_int != 0)
     return fail(q, "expects %d attribute numbers, found %d", want < 0 ? 0 : want, a->n_int);
   if ((kind == ATTR_name) != (a->name != NULL)) return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
-  if (kind != ATTR_value && kind != ATTR_padding && a->value != 0) return fail(q, "takes no value");
+  if (kind != ATTR_value && kind != ATTR_padding && (a->value != 0 || signbit(a->value))) return fail(q, "takes no value");
+  return true;
+}
+
+static bool check_size(Ask *q, const Type *t) {
+  if (t->dtype >= DT_COUNT || t->rank > IR_MAX_RANK) return fail(q, "a type of rank %d", t->rank);
+  int64_t count = 1;
+  for (int i = 0; i < t->rank; i++) {
+    if (t->dim[i] < 1 || t->dim[i] > IR_MAX_ELEMENTS) return fail(q, "a dimension of %lld", (long long)t->dim[i]);
+    count *= t->dim[i];
+    if (count > IR_MAX_ELEMENTS) return fail(q, "more than 2^31 elements");
+  }
   return true;
 }
 
@@ -271,12 +289,8 @@ bool ir_infer(Op op, const Type *given, const Attr *attr, int n_src, Node *const
   if (info->given && !given) return fail(&q, "the result's type must be given");
   if (info->n_src >= 0 ? n_src != info->n_src : n_src < 1 || n_src > IR_MAX_SRC)
     return fail(&q, "expects %d sources, found %d", info->n_src, n_src);
-  if (!check_attr(&q) || !rule[op](&q)) return false;
-  int64_t count = 1;
-  for (int i = 0; i < out->rank; i++) {
-    if (out->dim[i] < 1 || out->dim[i] > IR_MAX_ELEMENTS) return fail(&q, "a dimension of %lld", (long long)out->dim[i]);
-    count *= out->dim[i];
-    if (count > IR_MAX_ELEMENTS) return fail_types(&q, "more than 2^31 elements");
-  }
+  if (info->given && !check_size(&q, given)) return false;
+  if (!check_attr(&q) || !rule[op](&q) || !check_size(&q, out)) return false;
+  for (int i = out->rank; i < IR_MAX_RANK; i++) out->dim[i] = 0;
   return true;
 }

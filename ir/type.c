@@ -61,7 +61,7 @@ double dtype_round(DType d, double x) {
   case DT_bool: return x != 0;
   case DT_i32: {
     if (!isfinite(x)) return 0;
-    double t = fmod(trunc(x), 4294967296.0);
+    double t = fmod(trunc(x), 4294967296.0) + 0.0; /* + 0.0: no −0 */
     if (t < 0) t += 4294967296.0;
     return t >= 2147483648.0 ? t - 4294967296.0 : t;
   }
