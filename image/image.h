@@ -5,7 +5,12 @@
 
 #include "base/base.h"
 
-enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16 };
+enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
+
+/* An executable that carries an image ends with: offset and length of the image in the file, 8 bytes each, little-endian (the
+ * offset a multiple of IMG_ALIGN), then these 8 bytes. */
+#define IMG_TRAILER "ALPHAIMG"
+enum { IMG_TRAILER_BYTES = 24 };
 
 typedef enum ImgType { IMG_bool, IMG_i32, IMG_f16, IMG_bf16, IMG_f32 } ImgType; /* as DType; 4 bytes an element on the device */
 
@@ -115,10 +120,13 @@ typedef struct Image {
  * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
  * Optimizer states: optim.<state>.<path>. Transient: accum.… */
 
+/* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is loaded at such an address). False
+ * for what the format cannot hold: names missing, more than 4 GiB of text, 2^32 records. */
 bool image_write(Buf *out, const Image *);
 /* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why` for a damaged one. Keeps
  * pointers into `bytes`, which must outlive it. */
 const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
+const char *image_type_name(uint32_t dtype); /* "f32" */
 const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
 const ImgTensor *image_input(const ImgProgram *, const char *name);
 const ImgTensor *image_output(const ImgProgram *, const char *name);
