@@ -56,20 +56,22 @@ void cg_disassemble(const uint32_t *word, int n_word, Buf *out);
 
 /* ---- passes/plan*.c ---- */
 typedef struct PlanPlace { /* where a stored node lives */
-  int chunk;               /* index into Plan.chunk; −1: not stored */
+  int chunk;               /* index into the layout's chunks; −1: not stored */
   uint64_t offset, bytes;
 } PlanPlace;
 
 typedef struct PlanStep {
   KernelJob job;
   PlanPlace result;
-  bool barrier; /* memory barrier before it */
+  PlanPlace source; /* of a copy: where the value is read */
+  bool barrier;     /* memory barrier before it */
 } PlanStep;
 
 typedef struct Plan {
   Graph *graph;
   bool *stored;     /* by node id */
   PlanPlace *place; /* by node id, for stored nodes */
+  PlanPlace *output; /* by output: where an OUT_value is handed over */
   PlanStep *step;
   int n_step;
   uint64_t peak_bytes; /* of scratch */

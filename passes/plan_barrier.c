@@ -1,0 +1,45 @@
+/* barriers: a memory barrier stands before a step that reads or writes bytes which a step since the last barrier wrote, or
+ * writes bytes which one read. Steps between two barriers may run at once. */
+#include "passes/plan_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Ranges {
+  PlanPlace *at;
+  int n, cap;
+} Ranges;
+
+static bool overlap(const PlanPlace *a, const PlanPlace *b) {
+  return a->chunk == b->chunk && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+static bool meets(const Ranges *r, const PlanPlace *p) {
+  for (int i = 0; i < r->n; i++)
+    if (overlap(&r->at[i], p)) return true;
+  return false;
+}
+
+static void push(Ranges *r, const PlanPlace *p) {
+  if (r->n == r->cap) {
+    r->cap = r->cap ? 2 * r->cap : 64;
+    r->at = xrealloc(r->at, sizeof *r->at * (size_t)r->cap);
+  }
+  r->at[r->n++] = *p;
+}
+
+void plan_barriers(Plan *plan) {
+  Ranges written = {0}, read = {0};
+  for (int i = 0; i < plan->n_step; i++) {
+    PlanStep *s = &plan->step[i];
+    PlanPlace operand[CG_MAX_SLOTS];
+    int n = plan_step_reads(plan, s, operand);
+    s->barrier = meets(&written, &s->result) || meets(&read, &s->result);
+    for (int o = 0; o < n && !s->barrier; o++) s->barrier = meets(&written, &operand[o]);
+    if (s->barrier) written.n = read.n = 0;
+    for (int o = 0; o < n; o++) push(&read, &operand[o]);
+    push(&written, &s->result);
+  }
+  free(written.at);
+  free(read.at);
+}

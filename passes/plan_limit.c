@@ -1,0 +1,91 @@
+/* limit: keeps each kernel within what codegen accepts. Needs fuse's choice; stores more nodes, never fewer, so that
+ *   a product reads only what cg_strided can address,
+ *   a kernel reads at most CG_MAX_SLOTS − 2 stored nodes,
+ *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows faster than length).
+ */
+#include "passes/plan_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_NODES = 160, MAX_OPERANDS = CG_MAX_SLOTS - 2 };
+
+/* The expression below a root as a kernel evaluates it: a node counts once for each index at which it is asked. Operations
+ * that change the index begin a new context. */
+typedef struct Expression {
+  struct {
+    const Node *node;
+    int context;
+  } at[MAX_NODES + 1];
+  int n, n_context;
+  const Node *operand[MAX_OPERANDS + 1];
+  int n_operand;
+} Expression;
+
+static bool keeps_index(const Node *n) { return ir_op[n->op].flags & IR_EW; }
+
+static bool too_large(const Expression *e) { return e->n > MAX_NODES || e->n_operand > MAX_OPERANDS; }
+
+static void expression_add(const Planner *p, const Node *n, int context, bool is_root, Expression *e) {
+  if (too_large(e)) return;
+  if (!is_root && p->stored[n->id]) {
+    for (int i = 0; i < e->n_operand; i++)
+      if (e->operand[i] == n) return;
+    e->operand[e->n_operand++] = n;
+    return;
+  }
+  for (int i = 0; i < e->n; i++)
+    if (e->at[i].node == n && e->at[i].context == context) return;
+  e->at[e->n].node = n;
+  e->at[e->n++].context = context;
+  for (int s = 0; s < n->n_src; s++)
+    expression_add(p, n->src[s], keeps_index(n) ? context : ++e->n_context, false, e);
+}
+
+static void expression_of(const Planner *p, const Node *root, Expression *e) {
+  e->n = e->n_context = e->n_operand = 0;
+  expression_add(p, root, 0, true, e);
+}
+
+/* The inlined source of `n` with the longest expression; NULL where all are stored or free. */
+static Node *largest_source(const Planner *p, const Node *n, Expression *scratch) {
+  Node *best = NULL;
+  int most = 0;
+  for (int s = 0; s < n->n_src; s++) {
+    if (p->stored[n->src[s]->id] || plan_free(n->src[s])) continue;
+    expression_of(p, n->src[s], scratch);
+    int size = scratch->n + MAX_NODES * scratch->n_operand / MAX_OPERANDS;
+    if (size > most) most = size, best = n->src[s];
+  }
+  return best;
+}
+
+/* Nodes in topological order, inlined or not: each is made to fit when it is reached, so what lies below already fits and a
+ * node that does not fit is brought down by storing its own sources. */
+static void fit(Planner *p, const Node *n, Expression *e) {
+  for (;;) {
+    expression_of(p, n, e);
+    if (!too_large(e)) return;
+    Node *source = largest_source(p, n, e);
+    if (!source) die("plan: %%%d = %s reads too much for one kernel", n->id, ir_op[n->op].name);
+    p->stored[source->id] = true;
+  }
+}
+
+void plan_limit(Planner *p) {
+  Expression *e = xcalloc(1, sizeof *e);
+  for (int i = 0; i < p->g->n_node; i++) {
+    const Node *n = p->g->node[i];
+    if (p->needed[i] && !plan_given(n) && n->op != OP_matmul) fit(p, n, e);
+  }
+  free(e);
+  for (int i = 0; i < p->g->n_node; i++) {
+    const Node *n = p->g->node[i];
+    if (!p->needed[i] || n->op != OP_matmul) continue;
+    for (int s = 0; s < 2; s++) {
+      Strided strided;
+      bool *stored = &p->stored[n->src[s]->id];
+      if (!*stored && !cg_strided(n->src[s], p->stored, &strided)) *stored = true;
+    }
+  }
+}

@@ -1,0 +1,350 @@
+/* memory: where every stored value lies, and the copies that follow from it. Needs kernels in order; gives the plan's steps.
+ *
+ * Params, states and tables lie where the layout has them; inputs and outputs one after the other; everything else in
+ * scratch, reused by liveness. An update is written over the old value by the kernel that computes it where nothing reads
+ * the old value later or at another index; else it is computed elsewhere and copied when all kernels have run. A leaf that is
+ * both replaced and wanted elsewhere (a ← b, b ← a) is set aside before the first kernel.
+ */
+#include "passes/plan_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Draft { /* a step whose places are not all known yet */
+  Node *root;
+  bool copy;
+  PlanPlace *result, *source;
+} Draft;
+
+typedef struct Live { /* a tensor of scratch and the steps between which it must stay */
+  const Node *node;
+  PlanPlace *place;
+  uint64_t bytes;
+  int first, last;
+  int nth; /* chunk of scratch */
+} Live;
+
+typedef struct Memory {
+  Planner *p;
+  Plan *plan;
+  Draft *head, *tail; /* before the first kernel, after the last */
+  int n_head, n_tail;
+  Draft *draft; /* all */
+  int n_draft;
+  int *turn; /* by node: the kernel's place in the order, −1 where there is none */
+  int *last; /* by node: the turn of its last reader, −1 */
+  int io_chunk;
+  uint64_t io_used;
+} Memory;
+
+typedef struct FlatSeen {
+  const Node *node;
+  bool flat;
+} FlatSeen;
+
+enum { MAX_SEEN = 400 };
+
+static bool flat_below(const Node *n, bool flat, const Node *leaf, const bool *stored, FlatSeen *seen, int *n_seen) {
+  bool keeps = flat && ((ir_op[n->op].flags & IR_EW) || n->op == OP_reshape);
+  for (int s = 0; s < n->n_src; s++) {
+    const Node *src = n->src[s];
+    if (stored[src->id]) {
+      if (src == leaf && !keeps) return false;
+      continue;
+    }
+    bool known = false;
+    for (int i = 0; i < *n_seen && !known; i++) known = seen[i].node == src && seen[i].flat == keeps;
+    if (known) continue;
+    if (*n_seen == MAX_SEEN) return false;
+    seen[(*n_seen)++] = (FlatSeen){src, keeps};
+    if (!flat_below(src, keeps, leaf, stored, seen, n_seen)) return false;
+  }
+  return true;
+}
+
+bool plan_reads_flat(const Node *root, const Node *leaf, const bool *stored) {
+  FlatSeen seen[MAX_SEEN];
+  int n_seen = 0;
+  return flat_below(root, true, leaf, stored, seen, &n_seen);
+}
+
+static PlanPlace io_place(Memory *m, const Node *n) {
+  uint64_t bytes = plan_bytes(n);
+  if (m->io_used + bytes > layout_room(m->p->layout)) m->io_chunk++, m->io_used = 0;
+  PlanPlace place = layout_at(m->p->layout, IMG_IO, m->io_chunk, m->io_used, bytes);
+  m->io_used += (bytes + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
+  return place;
+}
+
+static const Node *find_leaf(const Graph *g, const char *name) {
+  for (int i = 0; i < g->n_node; i++)
+    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name) return g->node[i];
+  return NULL;
+}
+
+static bool has_param(const Layout *l, const char *name) {
+  for (int i = 0; i < l->param.n; i++)
+    if (l->param.tensor[i].name == name) return true;
+  return false;
+}
+
+/* fold nodes: computed now, in f64, and kept with the image. */
+static bool place_tables(Memory *m, Buf *why) {
+  const Graph *g = m->p->g;
+  Node **want = xcalloc((size_t)g->n_node + 1, sizeof *want);
+  Tensor *value = xcalloc((size_t)g->n_node + 1, sizeof *value);
+  int n_want = 0;
+  for (int i = 0; i < g->n_node; i++)
+    if (m->p->needed[i] && g->node[i]->op == OP_fold) want[n_want++] = g->node[i];
+  Arena *arena = arena_new();
+  Buf problem = {0};
+  if (n_want && !ir_eval(arena, g, EVAL_f64, NULL, 0, want, n_want, value, &problem))
+    die("program %s: folding constants: %s", g->name, problem.data);
+  bool ok = true;
+  for (int i = 0; ok && i < n_want; i++) {
+    int64_t n = type_count(&want[i]->type);
+    uint32_t *bits = xmalloc(4 * (size_t)n);
+    for (int64_t e = 0; e < n; e++) {
+      double x = dtype_round(want[i]->type.dtype, value[i].data[e]);
+      if (dtype_is_float(want[i]->type.dtype)) memcpy(&bits[e], &(float){(float)x}, 4);
+      else bits[e] = (uint32_t)(int32_t)x;
+    }
+    ok = layout_table(m->p->layout, &want[i]->type, bits, &m->plan->place[want[i]->id], why);
+    free(bits);
+  }
+  arena_free(arena);
+  free(want);
+  free(value);
+  return ok;
+}
+
+static bool place_given(Memory *m, Buf *why) {
+  const Graph *g = m->p->g;
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *n = g->node[i];
+    PlanPlace *place = &m->plan->place[i];
+    if (n->op == OP_param || n->op == OP_state) {
+      ImgClass cls = n->op == OP_param ? IMG_PARAM : IMG_STATE;
+      if (!layout_tensor(m->p->layout, cls, n->name, &n->type, place, why)) return false;
+    } else if (n->op == OP_input) {
+      if (!layout_fits(m->p->layout, &n->type, n->name, why)) return false;
+      *place = io_place(m, n);
+    }
+  }
+  return place_tables(m, why);
+}
+
+static PlanPlace *new_place(Memory *m, PlanPlace value) { return arena_copy(m->p->arena, &value, sizeof value); }
+
+/* A step beside the kernels: `n` computed, where that costs nothing, or copied from `source`. */
+static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPlace *source) {
+  Draft d = {n, !plan_free(n), result, plan_free(n) ? NULL : source};
+  if (at_end) ARENA_PUSH(m->p->arena, m->tail, m->n_tail, d);
+  else ARENA_PUSH(m->p->arena, m->head, m->n_head, d);
+}
+
+/* Does this program give the leaf another value? */
+static bool is_replaced(const Graph *g, const Node *leaf) {
+  for (int i = 0; i < g->n_output; i++)
+    if (g->output[i].kind == OUT_update && g->output[i].name == leaf->name) return g->output[i].node != leaf;
+  return false;
+}
+
+static bool may_replace(const Memory *m, const Node *n, const Node *leaf) {
+  if (m->plan->place[n->id].chunk >= 0) return false;
+  if (!leaf) return true;
+  if (m->last[leaf->id] > m->turn[n->id]) return false;
+  return plan_reads_flat(n, leaf, m->plan->stored);
+}
+
+static bool place_update(Memory *m, const Output *o, Buf *why) {
+  const Graph *g = m->p->g;
+  Node *n = o->node;
+  const Node *leaf = find_leaf(g, o->name);
+  if (leaf == n) return true;
+  PlanPlace *place = &m->plan->place[n->id], to;
+  bool is_param = leaf ? leaf->op == OP_param : has_param(m->p->layout, o->name);
+  if (!layout_tensor(m->p->layout, is_param ? IMG_PARAM : IMG_STATE, o->name, &n->type, &to, why)) return false;
+  if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
+    *place = to;
+  } else if ((n->op == OP_param || n->op == OP_state) && is_replaced(g, n)) {
+    PlanPlace *aside = new_place(m, (PlanPlace){-1, 0, plan_bytes(n)});
+    push_step(m, false, n, aside, place);
+    push_step(m, true, n, new_place(m, to), aside);
+  } else {
+    push_step(m, true, n, new_place(m, to), place);
+  }
+  return true;
+}
+
+static bool place_output(Memory *m, int index, Buf *why) {
+  const Output *o = &m->p->g->output[index];
+  if (!layout_fits(m->p->layout, &o->node->type, o->name, why)) return false;
+  PlanPlace *place = &m->plan->place[o->node->id], to = io_place(m, o->node);
+  m->plan->output[index] = to;
+  bool computed = m->turn[o->node->id] >= 0;
+  if (computed && place->chunk < 0) *place = to;
+  else push_step(m, computed, o->node, &m->plan->output[index], place);
+  return true;
+}
+
+static bool place_outputs(Memory *m, Buf *why) {
+  const Graph *g = m->p->g;
+  for (int i = 0; i < g->n_output; i++) {
+    for (int j = 0; j < i && g->output[i].kind == OUT_update; j++)
+      if (g->output[j].kind == OUT_update && g->output[j].name == g->output[i].name)
+        die("program %s: two updates of %s", g->name, g->output[i].name);
+    if (g->output[i].kind == OUT_update && !place_update(m, &g->output[i], why)) return false;
+  }
+  for (int i = 0; i < g->n_output; i++)
+    if (g->output[i].kind == OUT_value && !place_output(m, i, why)) return false;
+  return true;
+}
+
+static void find_turns(Memory *m) {
+  const Planner *p = m->p;
+  size_t n = (size_t)p->g->n_node + 1;
+  m->turn = arena_alloc(p->arena, sizeof *m->turn * n);
+  m->last = arena_alloc(p->arena, sizeof *m->last * n);
+  memset(m->turn, -1, sizeof *m->turn * n);
+  memset(m->last, -1, sizeof *m->last * n);
+  for (int i = 0; i < p->n_kernel; i++) {
+    const Kernel *k = &p->kernel[p->order[i]];
+    m->turn[k->root->id] = i;
+    for (int o = 0; o < k->n_operand; o++)
+      if (k->operand[o] != k->root) m->last[k->operand[o]->id] = i;
+  }
+}
+
+static void join_drafts(Memory *m) {
+  Planner *p = m->p;
+  m->n_draft = m->n_head + p->n_kernel + m->n_tail;
+  m->draft = arena_alloc(p->arena, sizeof *m->draft * ((size_t)m->n_draft + 1));
+  Draft *d = m->draft;
+  for (int i = 0; i < m->n_head; i++) *d++ = m->head[i];
+  for (int i = 0; i < p->n_kernel; i++) {
+    Node *root = p->kernel[p->order[i]].root;
+    *d++ = (Draft){root, false, &m->plan->place[root->id], NULL};
+  }
+  for (int i = 0; i < m->n_tail; i++) *d++ = m->tail[i];
+}
+
+static int by_place(const void *a, const void *b) {
+  const Live *x = a, *y = b;
+  if (x->place != y->place) return x->place < y->place ? -1 : 1;
+  return (x->first > y->first) - (x->first < y->first);
+}
+
+/* The larger first, then the earlier. */
+static int by_size(const void *a, const void *b) {
+  const Live *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Tensors that have no place yet, each with its first and last step. */
+static int find_live(Memory *m, Live **out) {
+  Planner *p = m->p;
+  Live *live = NULL;
+  int n = 0;
+  for (int i = 0; i < m->n_draft; i++) {
+    const Draft *d = &m->draft[i];
+    Live use = {.node = d->root, .first = i, .last = i};
+    if (d->result->chunk < 0) {
+      use.place = d->result;
+      ARENA_PUSH(p->arena, live, n, use);
+    }
+    if (d->copy && d->source->chunk < 0) {
+      use.place = d->source;
+      ARENA_PUSH(p->arena, live, n, use);
+    }
+    if (d->copy || p->kernel_of[d->root->id] < 0) continue;
+    const Kernel *k = &p->kernel[p->kernel_of[d->root->id]];
+    for (int o = 0; o < k->n_operand; o++) {
+      use.node = k->operand[o];
+      use.place = &m->plan->place[use.node->id];
+      if (use.place->chunk < 0) ARENA_PUSH(p->arena, live, n, use);
+    }
+  }
+  if (n) qsort(live, (size_t)n, sizeof *live, by_place);
+  int kept = 0;
+  for (int i = 0; i < n; i++) {
+    if (kept && live[kept - 1].place == live[i].place) live[kept - 1].last = live[i].last;
+    else live[kept++] = live[i];
+  }
+  for (int i = 0; i < kept; i++) live[i].bytes = live[i].place->bytes;
+  *out = live;
+  return kept;
+}
+
+/* The smallest gap of the chunk in which the tensor fits while it lives, or the end; false where there is neither.
+ * `placed` is in order of chunk and offset. */
+static bool find_gap(const Memory *m, Live *const *placed, int n, const Live *t, uint64_t *at, uint64_t *waste) {
+  uint64_t end = 0;
+  *waste = UINT64_MAX;
+  for (int i = 0; i < n; i++) {
+    const Live *l = placed[i];
+    if (l->nth != t->nth || l->first > t->last || l->last < t->first) continue;
+    if (l->place->offset >= end + t->bytes && l->place->offset - end - t->bytes < *waste) {
+      *waste = l->place->offset - end - t->bytes;
+      *at = end;
+    }
+    uint64_t after = (l->place->offset + l->bytes + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
+    if (after > end) end = after;
+  }
+  if (*waste != UINT64_MAX) return true;
+  if (end + t->bytes > layout_room(m->p->layout)) return false;
+  *at = end;
+  *waste = UINT64_MAX - 1;
+  return true;
+}
+
+static bool intermediate_fits(const Memory *m, const Node *n, Buf *why) {
+  Buf what = {0};
+  if (n->loc.file) buf_printf(&what, "%s:%d:%d: ", n->loc.file, n->loc.line, n->loc.col);
+  buf_str(&what, n->label ? n->label : ir_op[n->op].name);
+  bool ok = layout_fits(m->p->layout, &n->type, what.data, why);
+  buf_free(&what);
+  return ok;
+}
+
+static bool place_scratch(Memory *m, Buf *why) {
+  Live *live;
+  int n = find_live(m, &live), n_placed = 0;
+  if (n) qsort(live, (size_t)n, sizeof *live, by_size);
+  Live **placed = arena_alloc(m->p->arena, sizeof *placed * ((size_t)n + 1));
+  uint64_t peak[64] = {0};
+  for (int i = 0; i < n; i++) {
+    Live *t = &live[i];
+    uint64_t at, waste;
+    if (!intermediate_fits(m, t->node, why)) return false;
+    for (t->nth = 0; !find_gap(m, placed, n_placed, t, &at, &waste); t->nth++) {}
+    *t->place = layout_at(m->p->layout, IMG_SCRATCH, t->nth, at, t->bytes);
+    int to = n_placed++;
+    while (to > 0 && placed[to - 1]->place->offset > at) placed[to] = placed[to - 1], to--;
+    placed[to] = t;
+    uint64_t *most = &peak[t->nth < 64 ? t->nth : 63];
+    if (at + t->bytes > *most) *most = at + t->bytes;
+  }
+  for (int i = 0; i < 64; i++) m->plan->peak_bytes += peak[i];
+  return true;
+}
+
+bool plan_memory(Planner *p, Plan *plan, Buf *why) {
+  Memory m = {.p = p, .plan = plan};
+  for (int i = 0; i < p->g->n_node; i++) plan->place[i] = (PlanPlace){-1, 0, plan_bytes(p->g->node[i])};
+  find_turns(&m);
+  if (!place_given(&m, why) || !place_outputs(&m, why)) return false;
+  join_drafts(&m);
+  if (!place_scratch(&m, why)) return false;
+  plan->n_step = m.n_draft;
+  plan->step = arena_alloc(p->arena, sizeof *plan->step * ((size_t)m.n_draft + 1));
+  for (int i = 0; i < m.n_draft; i++) {
+    const Draft *d = &m.draft[i];
+    PlanStep *s = &plan->step[i];
+    s->job = (KernelJob){.root = d->root, .stored = plan->stored, .copy = d->copy};
+    s->result = *d->result;
+    s->source = d->copy ? *d->source : (PlanPlace){.chunk = -1};
+  }
+  return true;
+}
