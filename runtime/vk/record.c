@@ -1,0 +1,170 @@
+/* Recording: a program becomes command buffers that are submitted again and again, each bounded in how long it may take, since
+ * desktops end work that holds the device too long; its inputs and outputs travel in small ones of their own. */
+#include "runtime/vk/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const uint32_t poison_word = 0x7fc0dead; /* a NaN; as an integer, out of every table's range */
+
+static uint64_t aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
+
+static uint64_t total_bytes(const ImgTensor *t, uint32_t n) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < n; i++) sum += aligned(t[i].bytes);
+  return sum;
+}
+
+uint64_t io_input_bytes(const ImgProgram *p) { return total_bytes(p->input, p->n_input); }
+
+/* ---- the program ---- */
+
+static bool need_chunks(Exec *e, const ImgProgram *p, Buf *why) {
+  for (uint32_t i = 0; i < p->n_input; i++)
+    if (!chunk_need(e, p->input[i].chunk, why)) return false;
+  for (uint32_t i = 0; i < p->n_output; i++)
+    if (!chunk_need(e, p->output[i].chunk, why)) return false;
+  for (uint32_t i = 0; i < p->n_dispatch; i++)
+    for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++) {
+      const ImgSlot *s = &p->dispatch[i].slot[k];
+      if (s->is_address && !chunk_need(e, s->chunk, why)) return false;
+    }
+  return true;
+}
+
+/* Seconds that a dispatch may take on a slow device of its kind. */
+static double estimate(const Device *d, const ImgDispatch *p) {
+  double flops = d->info.is_cpu ? 5e9 : 100e9, bytes = d->info.is_cpu ? 2e9 : 20e9;
+  double compute = p->flops / flops, memory = p->bytes / bytes;
+  return 20e-6 + (compute > memory ? compute : memory);
+}
+
+/* How many dispatches from `first` on make one piece: as many as stay under half a second, at least one. */
+static uint32_t piece_length(const Exec *e, const ImgProgram *p, uint32_t first) {
+  double seconds = 0;
+  uint32_t n = 0;
+  while (first + n < p->n_dispatch) {
+    seconds += estimate(e->dev, &p->dispatch[first + n]);
+    if (n && seconds > 0.5) break;
+    n++;
+  }
+  return n;
+}
+
+static void barrier_compute(VkCommandBuffer c) {
+  VkMemoryBarrier memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                            .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
+                            .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &memory, 0,
+                        NULL, 0, NULL);
+}
+
+static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
+  uint64_t push[IMG_MAX_SLOTS];
+  for (uint32_t i = 0; i < d->n_slot; i++)
+    push[i] = d->slot[i].value + (d->slot[i].is_address ? e->chunk[d->slot[i].chunk].address : 0);
+  if (d->barrier) barrier_compute(c);
+  vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, e->pipeline[d->module]);
+  if (d->n_slot) vk.CmdPushConstants(c, e->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
+  vk.CmdDispatch(c, d->groups[0], d->groups[1], d->groups[2]);
+}
+
+static bool record_piece(Exec *e, const ImgProgram *p, Piece *piece, Buf *why) {
+  if (!buffer_begin(e, &piece->commands, why)) return false;
+  for (uint32_t i = 0; i < piece->n; i++) record_dispatch(e, piece->commands, &p->dispatch[piece->first + i]);
+  return buffer_end(e, piece->commands, why);
+}
+
+bool record_program(Exec *e, uint32_t index, Buf *why) {
+  const ImgProgram *p = &e->image->program[index];
+  Recorded *q = &e->program[index];
+  if (q->ready) return true;
+  if (!pipelines_need(e, p, why) || !need_chunks(e, p, why)) return false;
+  record_free(e, index); /* of an attempt that failed */
+  for (uint32_t first = 0; first < p->n_dispatch;) {
+    Piece piece = {.first = first, .n = piece_length(e, p, first)};
+    ARENA_PUSH(e->arena, q->piece, q->n_piece, piece);
+    if (!record_piece(e, p, &q->piece[q->n_piece - 1], why)) return false;
+    first += piece.n;
+  }
+  return q->ready = true;
+}
+
+/* ---- inputs and outputs ---- */
+
+/* Everything that this run must write before it reads it. */
+static void record_poison(Exec *e, VkCommandBuffer c, const ImgProgram *p) {
+  bool *used = xcalloc(e->image->n_chunk, sizeof *used);
+  for (uint32_t i = 0; i < p->n_input; i++) used[p->input[i].chunk] = true;
+  for (uint32_t i = 0; i < p->n_output; i++) used[p->output[i].chunk] = true;
+  for (uint32_t i = 0; i < p->n_dispatch; i++)
+    for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++)
+      if (p->dispatch[i].slot[k].is_address) used[p->dispatch[i].slot[k].chunk] = true;
+  for (uint32_t i = 0; i < e->image->n_chunk; i++) {
+    uint32_t cls = e->image->chunk[i].cls;
+    if (used[i] && (cls == IMG_SCRATCH || cls == IMG_IO))
+      vk.CmdFillBuffer(c, e->chunk[i].buffer, 0, VK_WHOLE_SIZE, poison_word);
+  }
+  free(used);
+  barrier_full(c);
+}
+
+static bool record_copy_in(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
+  if (!buffer_begin(e, &io->copy_in, why)) return false;
+  barrier_full(io->copy_in); /* behind the run before, which uses the same places */
+  if (e->option.poison) record_poison(e, io->copy_in, p);
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < p->n_input; i++) {
+    const ImgTensor *t = &p->input[i];
+    VkBufferCopy region = {.srcOffset = at, .dstOffset = t->offset, .size = t->bytes};
+    vk.CmdCopyBuffer(io->copy_in, io->block.buffer, e->chunk[t->chunk].buffer, 1, &region);
+    at += aligned(t->bytes);
+  }
+  barrier_full(io->copy_in);
+  return buffer_end(e, io->copy_in, why);
+}
+
+static bool record_copy_out(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
+  if (!buffer_begin(e, &io->copy_out, why)) return false;
+  barrier_full(io->copy_out);
+  uint64_t at = io_input_bytes(p);
+  for (uint32_t i = 0; i < p->n_output; i++) {
+    const ImgTensor *t = &p->output[i];
+    VkBufferCopy region = {.srcOffset = t->offset, .dstOffset = at, .size = t->bytes};
+    vk.CmdCopyBuffer(io->copy_out, e->chunk[t->chunk].buffer, io->block.buffer, 1, &region);
+    at += aligned(t->bytes);
+  }
+  barrier_to_host(io->copy_out);
+  return buffer_end(e, io->copy_out, why);
+}
+
+static void io_free(Exec *e, IoSlot *io) {
+  if (io->copy_in) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &io->copy_in);
+  if (io->copy_out) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &io->copy_out);
+  block_free(e->dev, &io->block);
+  *io = (IoSlot){0};
+}
+
+bool record_io(Exec *e, uint32_t index, int slot, Buf *why) {
+  const ImgProgram *p = &e->image->program[index];
+  IoSlot *io = &e->program[index].io[slot];
+  if (io->block.buffer) return true;
+  uint64_t bytes = io_input_bytes(p) + total_bytes(p->output, p->n_output);
+  VkResult r = block_new(e->dev, MEMORY_host, bytes ? bytes : IO_ALIGN, &io->block);
+  if (r) {
+    buf_printf(why, "%.1f MiB for the inputs and outputs of %s could not be had: %s", (double)bytes / (1 << 20), p->name,
+               vk_result_name(r));
+    return false;
+  }
+  if (record_copy_in(e, p, io, why) && record_copy_out(e, p, io, why)) return true;
+  io_free(e, io);
+  return false;
+}
+
+void record_free(Exec *e, uint32_t index) {
+  Recorded *q = &e->program[index];
+  for (int k = 0; k < q->n_piece; k++)
+    if (q->piece[k].commands) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
+  for (int s = 0; s < EXEC_RING; s++) io_free(e, &q->io[s]);
+  *q = (Recorded){0};
+}

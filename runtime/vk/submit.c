@@ -1,0 +1,214 @@
+/* Running programs: submission in pieces, a ring of runs under way, waiting, and what to say when the device is lost. */
+#include "runtime/vk/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LABELS_SHOWN = 8 };
+
+/* ---- errors ---- */
+
+/* The dispatches of the pieces that had not ended when the device was lost. */
+static void name_in_flight(Exec *e, Buf *why) {
+  uint64_t done = 0;
+  if (vk.GetSemaphoreCounterValue(e->dev->device, e->semaphore, &done)) done = 0;
+  int shown = 0, more = 0;
+  for (int s = 0; s < EXEC_RING; s++) {
+    const Run *run = &e->run[s];
+    if (!run->ticket) continue;
+    const ImgProgram *p = &e->image->program[run->program];
+    const Recorded *q = &e->program[run->program];
+    for (int k = 0; k < q->n_piece; k++) {
+      if (run->before + 2 + (uint64_t)k <= done) continue; /* copy_in, then the pieces */
+      for (uint32_t d = q->piece[k].first; d < q->piece[k].first + q->piece[k].n; d++) {
+        if (shown < LABELS_SHOWN)
+          buf_printf(why, "%s%s: %s", shown++ ? "; " : "; it may have been running ", p->name, p->dispatch[d].label);
+        else
+          more++;
+      }
+    }
+  }
+  if (more) buf_printf(why, " … and %d more", more);
+}
+
+bool exec_fault(Exec *e, VkResult r, const char *doing, Buf *why) {
+  buf_printf(why, "%s failed on %s: %s", doing, e->dev->info.name, vk_result_name(r));
+  if (r == VK_ERROR_DEVICE_LOST && !e->lost) {
+    e->lost = true;
+    name_in_flight(e, why);
+  }
+  return false;
+}
+
+/* ---- the queue ---- */
+
+bool submit_buffer(Exec *e, VkCommandBuffer c, Buf *why) {
+  if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "running", why);
+  uint64_t value = e->submitted + 1;
+  VkTimelineSemaphoreSubmitInfo timeline = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+                                            .signalSemaphoreValueCount = 1,
+                                            .pSignalSemaphoreValues = &value};
+  VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+                       .pNext = &timeline,
+                       .commandBufferCount = 1,
+                       .pCommandBuffers = &c,
+                       .signalSemaphoreCount = 1,
+                       .pSignalSemaphores = &e->semaphore};
+  VkResult r = vk.QueueSubmit(e->dev->queue, 1, &info, VK_NULL_HANDLE);
+  if (r) return exec_fault(e, r, "submitting work", why);
+  e->submitted = value;
+  return true;
+}
+
+bool wait_for(Exec *e, uint64_t value, Buf *why) {
+  if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "waiting", why);
+  VkSemaphoreWaitInfo info = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                              .semaphoreCount = 1,
+                              .pSemaphores = &e->semaphore,
+                              .pValues = &value};
+  VkResult r = vk.WaitSemaphores(e->dev->device, &info, UINT64_MAX);
+  return r ? exec_fault(e, r, "waiting", why) : true;
+}
+
+/* ---- runs ---- */
+
+static uint32_t program_index(const Exec *e, const ImgProgram *p) {
+  const ImgProgram *first = e->image->program;
+  if (p < first || p >= first + e->image->n_program) die("exec: a program of another image");
+  return (uint32_t)(p - first);
+}
+
+static int free_slot(const Exec *e) {
+  for (int s = 0; s < EXEC_RING; s++)
+    if (!e->run[s].ticket) return s;
+  die("exec_submit: %d runs are under way already", EXEC_RING);
+}
+
+static uint64_t aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
+
+static void put_inputs(const ImgProgram *p, const VkBlock *b, const void *const *input) {
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < p->n_input; i++) {
+    memcpy((char *)b->host + at, input[i], p->input[i].bytes);
+    at += aligned(p->input[i].bytes);
+  }
+}
+
+static void take_outputs(const ImgProgram *p, const VkBlock *b, void *const *output) {
+  uint64_t at = io_input_bytes(p);
+  for (uint32_t i = 0; i < p->n_output; i++) {
+    if (output[i]) memcpy(output[i], (const char *)b->host + at, p->output[i].bytes);
+    at += aligned(p->output[i].bytes);
+  }
+}
+
+/* All command buffers of one run, in order. */
+static bool submit_run(Exec *e, const Recorded *q, int slot, Buf *why) {
+  if (!submit_buffer(e, q->io[slot].copy_in, why)) return false;
+  for (int k = 0; k < q->n_piece; k++)
+    if (!submit_buffer(e, q->piece[k].commands, why)) return false;
+  return submit_buffer(e, q->io[slot].copy_out, why);
+}
+
+bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_t *ticket, Buf *why) {
+  uint32_t index = program_index(e, p);
+  if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "running", why);
+  int slot = free_slot(e);
+  if (!record_program(e, index, why) || !record_io(e, index, slot, why)) return false;
+  Recorded *q = &e->program[index];
+  put_inputs(p, &q->io[slot].block, input);
+  e->run[slot] = (Run){++e->last_ticket, e->submitted, index};
+  *ticket = e->last_ticket;
+  if (submit_run(e, q, slot, why)) return true;
+  Buf ignored = {0};
+  wait_for(e, e->submitted, &ignored); /* the part that was submitted still uses the slot */
+  buf_free(&ignored);
+  e->run[slot].ticket = 0;
+  return false;
+}
+
+bool exec_wait(Exec *e, uint64_t ticket, void *const *output, Buf *why) {
+  for (int s = 0; s < EXEC_RING; s++) {
+    Run *run = &e->run[s];
+    if (run->ticket != ticket || !ticket) continue;
+    const ImgProgram *p = &e->image->program[run->program];
+    const Recorded *q = &e->program[run->program];
+    bool ok = wait_for(e, run->before + 2 + (uint64_t)q->n_piece, why);
+    run->ticket = 0;
+    if (ok && output) take_outputs(p, &q->io[s].block, output);
+    return ok;
+  }
+  die("exec_wait: ticket %llu is not under way", (unsigned long long)ticket);
+}
+
+bool exec_run(Exec *e, const ImgProgram *p, const void *const *input, void *const *output, Buf *why) {
+  uint64_t ticket;
+  return exec_submit(e, p, input, &ticket, why) && exec_wait(e, ticket, output, why);
+}
+
+/* ---- an image on a device ---- */
+
+static bool check_target(const Device *d, const Image *m, Buf *why) {
+  const ImgTarget *t = &m->target;
+  const DeviceInfo *info = &d->info;
+  Buf lack = {0};
+  bool sized = t->subgroup_size == info->subgroup_size ||
+               (t->subgroup_size >= d->min_subgroup && t->subgroup_size <= d->max_subgroup);
+  if (t->subgroup_size && !sized)
+    buf_printf(&lack, ", subgroups of %u (it has %u)", t->subgroup_size, info->subgroup_size);
+  if (t->subgroup_shuffle && !info->subgroup_shuffle) buf_str(&lack, ", subgroup shuffle");
+  if (t->subgroup_arithmetic && !info->subgroup_arithmetic) buf_str(&lack, ", subgroup arithmetic");
+  if (t->shared_bytes > info->shared_bytes)
+    buf_printf(&lack, ", %u bytes of workgroup memory (it has %u)", t->shared_bytes, info->shared_bytes);
+  if (t->max_invocations > info->max_invocations)
+    buf_printf(&lack, ", workgroups of %u invocations (it has %u)", t->max_invocations, info->max_invocations);
+  bool ok = !lack.len;
+  if (!ok)
+    buf_printf(why, "the model was compiled for %s; device %s lacks: %s; compile it with --target portable, or with "
+               "--target native on that machine", t->name, info->name, lack.data + 2);
+  buf_free(&lack);
+  return ok;
+}
+
+static bool exec_fill(Exec *e, Buf *why) {
+  VkDevice device = e->dev->device;
+  VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                  .queueFamilyIndex = e->dev->family};
+  VkResult r = vk.CreateCommandPool(device, &pool, NULL, &e->pool);
+  if (r) return exec_fault(e, r, "making a command pool", why);
+  VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+                                    .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+  VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+  r = vk.CreateSemaphore(device, &semaphore, NULL, &e->semaphore);
+  if (r) return exec_fault(e, r, "making a semaphore", why);
+  return pipelines_open(e, why);
+}
+
+Exec *exec_new(Device *d, const Image *m, const ExecOptions *option, Buf *why) {
+  if (!check_target(d, m, why)) return NULL;
+  Arena *a = arena_new();
+  Exec *e = arena_alloc(a, sizeof *e);
+  e->dev = d;
+  e->image = m;
+  e->arena = a;
+  if (option) e->option = *option;
+  e->chunk = arena_alloc(a, sizeof *e->chunk * m->n_chunk);
+  e->pipeline = arena_alloc(a, sizeof *e->pipeline * m->n_module);
+  e->program = arena_alloc(a, sizeof *e->program * m->n_program);
+  if (exec_fill(e, why)) return e;
+  exec_free(e);
+  return NULL;
+}
+
+void exec_free(Exec *e) {
+  if (!e) return;
+  Device *d = e->dev;
+  vk.DeviceWaitIdle(d->device); /* a lost device returns at once */
+  for (uint32_t i = 0; i < e->image->n_program; i++) record_free(e, i);
+  for (uint32_t i = 0; i < e->image->n_chunk; i++) block_free(d, &e->chunk[i]);
+  block_free(d, &e->staging);
+  pipelines_close(e);
+  vk.DestroySemaphore(d->device, e->semaphore, NULL);
+  vk.DestroyCommandPool(d->device, e->pool, NULL);
+  arena_free(e->arena);
+}
