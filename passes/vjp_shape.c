@@ -1,0 +1,122 @@
+/* Gradients of operations whose rule depends on shapes or attributes: one function per line VJP_BY of vjp.def. */
+#include "passes/vjp.h"
+
+static const Type *src_type(const VjpCall *c) { return &c->node->src[c->which]->type; }
+
+static Node *expand_to(Graph *g, Node *x, const Type *t) { return ir_expand(g, x, t->rank, t->dim); }
+
+static int reduced_axes(const Node *n, int *axis) {
+  for (int i = 0; i < n->n_int; i++) axis[i] = (int)n->ints[i];
+  return n->n_int;
+}
+
+Node *vjp_cast(const VjpCall *c) { return ir_cast(c->g, c->grad, src_type(c)->dtype); }
+
+Node *vjp_reduce_sum(const VjpCall *c) { return expand_to(c->g, c->grad, src_type(c)); }
+
+/* dᵢ = g · ∏_{j≠i} xⱼ without dividing by zero: with p the product of what is not zero, no zero: g·p/xᵢ; one zero: g·p at
+ * that place and 0 elsewhere; more: 0. */
+Node *vjp_reduce_prod(const VjpCall *c) {
+  Graph *g = c->g;
+  const Type *t = src_type(c);
+  int axis[IR_MAX_RANK], n_axis = reduced_axes(c->node, axis);
+  Node *x = vjp_src(c, 0), *none = ir_const(g, 0, t);
+  Node *is_zero = ir_eq(g, x, none);
+  Node *n_zero = ir_reduce(g, OP_reduce_sum, ir_cast(g, is_zero, DT_i32), n_axis, axis);
+  Node *product = ir_reduce(g, OP_reduce_prod, ir_where(g, is_zero, ir_const(g, 1, t), x), n_axis, axis);
+  Node *scaled = expand_to(g, ir_mul(g, c->grad, product), t);
+  Type shape = *t;
+  shape.dtype = DT_i32;
+  n_zero = expand_to(g, n_zero, &shape);
+  Node *at_zero = ir_where(g, ir_eq(g, n_zero, ir_const(g, 1, &shape)), scaled, none);
+  Node *elsewhere = ir_where(g, ir_eq(g, n_zero, ir_const(g, 0, &shape)), ir_div(g, scaled, x), none);
+  return ir_where(g, is_zero, at_zero, elsewhere);
+}
+
+/* max and min: ties share the cotangent evenly. */
+Node *vjp_reduce_extreme(const VjpCall *c) {
+  Graph *g = c->g;
+  const Type *t = src_type(c);
+  int axis[IR_MAX_RANK], n_axis = reduced_axes(c->node, axis);
+  Node *chosen = ir_eq(g, vjp_src(c, 0), expand_to(g, vjp_out(c), t));
+  Node *ties = ir_reduce(g, OP_reduce_sum, ir_cast(g, ir_cast(g, chosen, DT_i32), t->dtype), n_axis, axis);
+  Node *share = expand_to(g, ir_div(g, c->grad, ties), t);
+  return ir_where(g, chosen, share, ir_const(g, 0, t));
+}
+
+Node *vjp_cumsum(const VjpCall *c) {
+  return ir_cumsum(c->g, c->grad, (int)c->node->ints[0], !c->node->ints[1]);
+}
+
+static Node *transpose(Graph *g, Node *x) {
+  int perm[IR_MAX_RANK], r = x->type.rank;
+  for (int i = 0; i < r; i++) perm[i] = i;
+  perm[r - 2] = r - 1;
+  perm[r - 1] = r - 2;
+  return ir_permute(g, x, perm);
+}
+
+/* y = a·b: da = dy·bᵀ, db = aᵀ·dy */
+Node *vjp_matmul(const VjpCall *c) {
+  Graph *g = c->g;
+  if (c->which == 0) return ir_matmul(g, c->grad, transpose(g, vjp_src(c, 1)));
+  return ir_matmul(g, transpose(g, vjp_src(c, 0)), c->grad);
+}
+
+Node *vjp_reshape(const VjpCall *c) { return ir_reshape(c->g, c->grad, src_type(c)->rank, src_type(c)->dim); }
+
+Node *vjp_expand(const VjpCall *c) {
+  int axis[IR_MAX_RANK], n = 0;
+  for (int i = 0; i < c->node->type.rank; i++)
+    if (src_type(c)->dim[i] != c->node->type.dim[i]) axis[n++] = i;
+  return ir_reduce(c->g, OP_reduce_sum, c->grad, n, axis);
+}
+
+Node *vjp_permute(const VjpCall *c) {
+  int inverse[IR_MAX_RANK];
+  for (int i = 0; i < c->node->n_int; i++) inverse[c->node->ints[i]] = i;
+  return ir_permute(c->g, c->grad, inverse);
+}
+
+Node *vjp_slice(const VjpCall *c) {
+  const Type *t = src_type(c);
+  int64_t hi[IR_MAX_RANK];
+  for (int i = 0; i < t->rank; i++) hi[i] = t->dim[i] - c->node->ints[t->rank + i];
+  return ir_pad(c->g, c->grad, c->node->ints, hi, 0);
+}
+
+Node *vjp_pad(const VjpCall *c) {
+  const Type *t = src_type(c);
+  int64_t end[IR_MAX_RANK];
+  for (int i = 0; i < t->rank; i++) end[i] = c->node->ints[i] + t->dim[i];
+  return ir_slice(c->g, c->grad, c->node->ints, end);
+}
+
+Node *vjp_concat(const VjpCall *c) {
+  const Type *t = &c->node->type;
+  int64_t begin[IR_MAX_RANK] = {0}, end[IR_MAX_RANK], axis = c->node->ints[0];
+  for (int i = 0; i < t->rank; i++) end[i] = t->dim[i];
+  for (int i = 0; i < c->which; i++) begin[axis] += c->node->src[i]->type.dim[axis];
+  end[axis] = begin[axis] + src_type(c)->dim[axis];
+  return ir_slice(c->g, c->grad, begin, end);
+}
+
+Node *vjp_gather(const VjpCall *c) {
+  if (c->which != 0) return NULL;
+  return ir_scatter_add(c->g, vjp_src(c, 1), c->grad, src_type(c)->dim[0]);
+}
+
+/* A row whose id is outside went nowhere: its cotangent is 0, where a gather would read NaN. */
+Node *vjp_scatter_add(const VjpCall *c) {
+  if (c->which != 1) return NULL;
+  Graph *g = c->g;
+  const Type *t = src_type(c);
+  Node *ids = vjp_src(c, 0);
+  Node *above = ir_ge(g, ids, ir_const(g, 0, &ids->type));
+  Node *below = ir_lt(g, ids, ir_const(g, (double)c->node->type.dim[0], &ids->type));
+  Node *inside = ir_and(g, above, below);
+  int64_t dim[IR_MAX_RANK];
+  for (int i = 0; i < t->rank; i++) dim[i] = i < ids->type.rank ? ids->type.dim[i] : 1;
+  inside = ir_expand(g, ir_reshape(g, inside, t->rank, dim), t->rank, t->dim);
+  return ir_where(g, inside, ir_gather(g, c->grad, ids), ir_const(g, 0, t));
+}
