@@ -194,10 +194,12 @@ static bool pipeline_new(Exec *e, uint32_t index, Buf *why) {
 /* Some drivers, lavapipe among them, compile a kernel when it is first dispatched: a dispatch of no workgroups makes them do it
  * here, where its progress is shown and no step is timed. */
 static bool pipeline_warm(Exec *e, uint32_t index, Buf *why) {
+  static const uint64_t nothing[IMG_MAX_SLOTS];
   VkCommandBuffer c;
   bool ok = buffer_begin(e, &c, why);
   if (ok) {
     vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, e->pipeline[index]);
+    vk.CmdPushConstants(c, e->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof nothing, nothing);
     vk.CmdDispatch(c, 0, 0, 0);
     ok = buffer_end(e, c, why) && submit_buffer(e, c, why) && wait_for(e, e->submitted, why);
   }
