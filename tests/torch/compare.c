@@ -1,6 +1,6 @@
 /* compare: a result of ours against a golden, for tests/torch.
- *   compare tensors WANT GOT    safetensors: the same names and shapes; loss within 1e-5, the others ‖Δ‖ ≤ 1e-4 · max(‖g‖,
- *                               1e-3 · the global norm), since some gradients are exactly zero
+ *   compare tensors WANT GOT T  safetensors: the same names and shapes; loss within 1e-5 · |want|, each other tensor
+ *                               ‖Δ‖ ≤ T · max(‖g‖, 1e-3 · the global norm), since some gradients are exactly zero
  *   compare same WANT GOT       safetensors: the same names, types, shapes and bytes
  *   compare losses WANT GOT T   WANT: a number a line; GOT: metrics.jsonl; `loss` of step i within T · |want|
  * Exits 1 with what differs. Has its own reader of safetensors, so that the runtime's is tested, not trusted. */
@@ -101,6 +101,7 @@ static double global_norm(const File *f) {
   return sqrt(sum);
 }
 
+static double tolerance;
 static double worst; /* ratio of the error to what is allowed */
 
 static void compare_tensor(const char *name, const Entry *want, const Entry *got, double global) {
@@ -112,7 +113,7 @@ static void compare_tensor(const char *name, const Entry *want, const Entry *got
   }
   norm = sqrt(norm);
   delta = sqrt(delta);
-  double allowed = is_loss(name) ? 1e-5 * norm : 1e-4 * fmax(norm, 1e-3 * global);
+  double allowed = is_loss(name) ? 1e-5 * norm : tolerance * fmax(norm, 1e-3 * global);
   if (!(delta <= allowed)) /* NaN is wrong too */
     wrong("%s: |difference| %.3g, allowed %.3g (|golden| %.6g)", name, delta, allowed, norm);
   if (allowed > 0) worst = fmax(worst, delta / allowed);
@@ -142,7 +143,7 @@ static void compare_files(const char *want_path, const char *got_path, bool byte
   close_file(&got);
 }
 
-static void compare_losses(const char *want_path, const char *got_path, double tolerance) {
+static void compare_losses(const char *want_path, const char *got_path) {
   FILE *want = fopen(want_path, "r"), *got = fopen(got_path, "r");
   if (!want || !got) stop(want ? got_path : want_path, "cannot be read");
   char *line = NULL;
@@ -174,11 +175,12 @@ static void compare_losses(const char *want_path, const char *got_path, double t
 }
 
 int main(int argc, char **argv) {
-  if (argc == 4 && strcmp(argv[1], "tensors") == 0) compare_files(argv[2], argv[3], false);
+  if (argc == 5) tolerance = atof(argv[4]);
+  if (argc == 5 && strcmp(argv[1], "tensors") == 0) compare_files(argv[2], argv[3], false);
   else if (argc == 4 && strcmp(argv[1], "same") == 0) compare_files(argv[2], argv[3], true);
-  else if (argc == 5 && strcmp(argv[1], "losses") == 0) compare_losses(argv[2], argv[3], atof(argv[4]));
+  else if (argc == 5 && strcmp(argv[1], "losses") == 0) compare_losses(argv[2], argv[3]);
   else {
-    fprintf(stderr, "usage: compare tensors|same WANT GOT | compare losses WANT GOT TOLERANCE\n");
+    fprintf(stderr, "usage: compare tensors|losses WANT GOT TOLERANCE | compare same WANT GOT\n");
     return 2;
   }
   return n_wrong ? 1 : 0;

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/torch/golden from PyTorch: the four models written a second time with torch.nn.functional, in float64.
 
-For each case of CASES: weights (exact in float32), tokens and targets, the loss and the gradient of every parameter, and the
-losses of STEPS optimizer steps for each optimizer of OPTIMIZERS. Needs torch and safetensors; the tests that read the result
+stdlib/ holds values and gradients of the library's functions in stdlib.alpha. For each case of CASES: weights (exact in float32), tokens and targets, the loss
+and the gradient of every parameter, and the losses of STEPS optimizer steps for each optimizer of OPTIMIZERS. Needs torch and safetensors; the tests that read the result
 do not. Run from anywhere: python3 tests/torch/make_goldens.py
 
 golden/<case>/dims                -D settings, one a line
@@ -203,15 +203,43 @@ NESTEROV = ("optim.sgd(momentum = 0.8, nesterov = true)", "sgd", dict(momentum=0
 LION = ("optim.lion(beta1 = 0.9, beta2 = 0.99, weight_decay = 0.1)", "lion", dict(betas=(0.9, 0.99), weight_decay=0.1))
 
 
+# PyTorch caps lr at 1 / sqrt(step), which stays above ours here. Only where no gradient is zero but for rounding, as a key's
+# bias has it: Adafactor makes an update of such noise.
+ADAFACTOR = ("optim.adafactor()", "adafactor", dict(eps=(1e-30, 1e-3)))
+MUON = ("optim.muon(weight_decay = 0.1)", "muon", dict(weight_decay=0.1))
+
+
 def constant(peak):
     return f"optim.constant(peak = {peak})", lambda step, total: peak
+
+
+def ramp(step, warmup):
+    return min(step / max(warmup, 1), 1)
+
+
+def linear(peak, warmup, floor):
+    def lr(step, total):
+        x = min(max((step - warmup) / (total - warmup), 0), 1)
+        return peak * ramp(step, warmup) * (1 - (1 - floor) * x)
+    return f"optim.linear(peak = {peak}, warmup = {warmup}, floor = {floor})", lr
+
+
+def warmup_stable_decay(peak, warmup, decay):
+    def lr(step, total):
+        return peak * ramp(step, warmup * total) * min(1, (total - step) / (decay * total))
+    return f"optim.warmup_stable_decay(peak = {peak}, warmup = {warmup}, decay = {decay})", lr
+
+
+def step_decay(peak, every, factor):
+    return (f"optim.step_decay(peak = {peak}, every = {every}, factor = {factor})",
+            lambda step, total: peak * factor ** ((step - 1) // every))
 
 
 def warmup_cosine(peak, warmup, floor):
     def lr(step, total):
         w = warmup * total if warmup < 1 else warmup
         x = min(max((step - w) / (total - w), 0), 1)
-        return peak * min(step / max(w, 1), 1) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * x)))
+        return peak * ramp(step, w) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * x)))
     return f"optim.warmup_cosine(peak = {peak}, warmup = {warmup}, floor = {floor})", lr
 
 
@@ -225,13 +253,15 @@ CASES = {  # name: model, its module functions, configuration, smallest target i
 }
 OPTIMIZERS = {
     "gpt2": {"adamw": (ADAMW, warmup_cosine(0.01, 0.2, 0.1)), "adam": (ADAM, constant(0.01)),
-             "sgd": (SGD, constant(0.1)), "lion": (LION, warmup_cosine(0.003, 2, 0.1))},
+             "sgd": (SGD, constant(0.1)), "lion": (LION, warmup_cosine(0.003, 2, 0.1)),
+             "muon": (MUON, constant(0.02))},
     "cajal": {"adamw": (ADAMW, constant(0.003)), "adam": (ADAM, warmup_cosine(0.01, 0.25, 0)),
               "sgd": (NESTEROV, warmup_cosine(0.2, 3, 0.1)), "lion": (LION, constant(0.001))},
-    "hlx_mix": {"adamw": (ADAMW, constant(0.01)), "adam": (ADAM, constant(0.003)),
-                "sgd": (SGD, constant(0.05)), "lion": (LION, constant(0.001))},
+    "hlx_mix": {"adamw": (ADAMW, warmup_stable_decay(0.01, 0.2, 0.5)), "adam": (ADAM, linear(0.005, 3, 0.2)),
+                "sgd": (SGD, step_decay(0.1, 3, 0.5)), "lion": (LION, constant(0.001))},
     "llama": {"adamw": (ADAMW, warmup_cosine(0.01, 0.05, 0.1)), "adam": (ADAM, constant(0.003)),
-              "sgd": (SGD, warmup_cosine(0.1, 0.1, 0.5)), "lion": (LION, constant(0.001))},
+              "sgd": (SGD, warmup_cosine(0.1, 0.1, 0.5)), "lion": (LION, constant(0.001)),
+              "adafactor": (ADAFACTOR, constant(0.05))},
 }
 IGNORE = {"cajal": 0, "hlx": 0}
 
@@ -261,17 +291,40 @@ def lion_step(w, state, lr, betas, weight_decay, decayed):
             p.sub_(lr * (u + (weight_decay * p if path in decayed else 0)))
 
 
+def muon_step(w, state, lr, weight_decay, step):
+    """Jordan's Muon in full precision for matrices, Adam for the others (none of them decayed)."""
+    for path, p in w.items():
+        g = p.grad
+        m, v = state.setdefault(path, (torch.zeros_like(p), torch.zeros_like(p)))
+        with torch.no_grad():
+            if p.dim() == 2:
+                m.lerp_(g, 0.05)
+                x = g.lerp(m, 0.95)
+                tall = x.shape[0] > x.shape[1]
+                x = (x.t() if tall else x) / (x.norm() + 1e-7)
+                for _ in range(5):
+                    a = x @ x.t()
+                    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+                p.mul_(1 - lr * weight_decay)
+                p.sub_(lr * max(1, p.shape[0] / p.shape[1]) ** 0.5 * (x.t() if tall else x))
+            else:
+                m.lerp_(g, 0.1)
+                v.lerp_(g * g, 0.001)
+                p.sub_(lr * (m / (1 - 0.9 ** step)) / ((v / (1 - 0.999 ** step)).sqrt() + 1e-8))
+
+
 def train(case, weights, tokens, targets, optimizer, schedule, batch, steps, clip):
     """The losses of `steps` updates; rows in file order, from the start again at the end."""
     w = {k: v.clone().requires_grad_() for k, v in weights.items()}
     decayed = {k for k, v in w.items() if v.dim() >= 2}
     kind, settings = optimizer[1], dict(optimizer[2])
     opt, state = None, {}
-    if kind != "lion":
+    if kind not in ("lion", "muon"):
         decay = settings.pop("weight_decay", 0)
         groups = [dict(params=[v for k, v in w.items() if k in decayed], weight_decay=decay),
                   dict(params=[v for k, v in w.items() if k not in decayed], weight_decay=0)]
-        make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[kind]
+        make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD,
+                "adafactor": torch.optim.Adafactor}[kind]
         opt = make(groups, lr=1.0, **settings)
     losses = []
     for step in range(1, steps + 1):
@@ -286,6 +339,8 @@ def train(case, weights, tokens, targets, optimizer, schedule, batch, steps, cli
         lr = schedule[1](step, steps)
         if kind == "lion":
             lion_step(w, state, lr, settings["betas"], settings["weight_decay"], decayed)
+        elif kind == "muon":
+            muon_step(w, state, lr, settings["weight_decay"], step)
         else:
             for group in opt.param_groups:
                 group["lr"] = lr
@@ -360,6 +415,78 @@ def make_learn(data):
     print(f"{case:12} adam    ", " ".join(f"{x:.4f}" for x in losses))
 
 
+def attend(q, k, v, visible, scale=None, cap=0.0, bias=0.0):
+    """softmax by definition; rows that see nothing give 0"""
+    g = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(g, 1), v.repeat_interleave(g, 1)
+    s = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    s = (cap * torch.tanh(s / cap) if cap else s) + bias
+    seen = visible.expand(s.shape)
+    empty = ~seen.any(-1, keepdim=True)
+    p = torch.softmax(s.masked_fill(~seen & ~empty, -math.inf), -1)
+    return p.masked_fill(empty, 0) @ v
+
+
+def stdlib_values(w, targets, mask):
+    q, k, v, wide, x = w["q"], w["k"], w["w"], w["wide"], w["x"]
+    b, t, c = q.shape[0], q.shape[2], q.shape[3]
+    i, j = torch.arange(t)[:, None], torch.arange(t)[None]
+    causal, every, mask = j <= i, torch.ones(t, t, dtype=torch.bool), mask != 0
+
+    def rope(positions, theta):
+        angle = positions[..., None] * theta ** (-torch.arange(0, c, 2) / c)
+        angle = torch.cat([angle, angle], -1)
+        u, r = q.chunk(2, -1)
+        return q * angle.cos() + torch.cat([-r, u], -1) * angle.sin()
+
+    def entropy(x, y, ignore=-100, smoothing=0.0):
+        return F.cross_entropy(x.reshape(-1, x.shape[-1]), y.reshape(-1), ignore_index=ignore, label_smoothing=smoothing)
+
+    e = F.embedding(targets, w["loose.weight"])
+    kept = targets != 5
+    return [
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True),
+        F.scaled_dot_product_attention(q, k, v, scale=0.3, enable_gqa=True),
+        attend(q, k, v, causal & (i - j < 3)),
+        attend(wide, wide, q, (i - j).abs() < 2),
+        attend(q, k, v, causal, cap=2.0),
+        attend(q, k, v, mask),
+        attend(q, k, v, mask & causal, bias=w["bias"]),
+        rope(torch.arange(t), 100.0),
+        rope(targets[:, None] / 2.5, 100.0),
+        x.softmax(1), (30 * x).log_softmax(-1),
+        F.gelu(3 * x, approximate="tanh"), F.gelu(3 * x), F.silu(3 * x),
+        F.linear(e, w["plain.weight"].t()), (e * w["rows"][..., None]) @ w["loose.weight"].t(),
+        entropy(x, targets), entropy(20 * x, targets, 3, 0.1),
+        entropy(x, torch.where(kept, targets, -15), -15) + 0.01 * (x.logsumexp(-1) ** 2 * kept).sum() / kept.sum(),
+        entropy(x[0, :1], targets[0, :1], smoothing=0.2),
+    ]
+
+
+def make_stdlib():
+    gen = torch.Generator().manual_seed(5)
+    b, t, h, c, v = 2, 7, 6, 4, 11
+    shapes = {"q": (b, h, t, c), "k": (b, 2, t, c), "w": (b, 2, t, c), "wide": (b, h, t, c), "bias": (h, t, t),
+              "x": (b, t, v), "rows": (b, t), "loose.weight": (v, c), "plain.weight": (c, 3)}
+    w = {k: torch.randn(s, generator=gen).float().double().requires_grad_() for k, s in shapes.items()}
+    targets = torch.randint(0, v, (b, t), generator=gen)
+    targets[0, :3] = torch.tensor([7, 3, 5])
+    mask = (torch.rand((t, t), generator=gen) < 0.6).long()
+    mask[0] = 0
+    folder = os.path.join(OUT, "stdlib")
+    os.makedirs(folder)
+    values = stdlib_values(w, targets, mask)
+    loss = sum((x.reshape(-1) * torch.sin(0.7 * torch.arange(x.numel()) + 0.3)).mean() for x in values)
+    loss.backward()
+    for name, tensors in {
+        "weights": {k: x.detach().float() for k, x in w.items()},
+        "grad_in": {"targets": int32(targets), "mask": int32(mask)},
+        "grad": {"loss": loss.detach().float()} | {f"grad.{k}": x.grad.float() for k, x in w.items()},
+        "values": {f"result.{n}": x.detach().float().contiguous() for n, x in enumerate(values)},
+    }.items():
+        save_file(tensors, os.path.join(folder, name + ".safetensors"))
+
+
 if __name__ == "__main__":
     hlx_data = sys.argv[1] if len(sys.argv) > 1 else os.path.join(OUT, "learn", "data.safetensors")
     with open(hlx_data, "rb") as f:
@@ -372,4 +499,5 @@ if __name__ == "__main__":
     with open(kept_path, "wb") as f:
         f.write(kept)
     make_learn(kept_path)
+    make_stdlib()
     os.remove(kept_path)
