@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const var_name[TV_COUNT] = {"x", "y", "z", "g", "out", "c", "d"};
+static const char *const var_name[TV_COUNT] = {"x", "y", "z", "g", "out", "c"};
 
 /* ---- parsing ---- */
 typedef struct Reader {
@@ -95,7 +95,7 @@ typedef struct Match {
 static bool match(Match *m, const Term *t, Node *n) {
   switch (t->kind) {
   case TERM_var:
-    if (t->var >= TV_c && n->op != OP_const) return false;
+    if (t->var == TV_c && n->op != OP_const) return false;
     if (m->var[t->var]) return m->var[t->var] == n;
     m->var[t->var] = n;
     return true;

@@ -6,8 +6,8 @@
 
 #include "ir/ir.h"
 
-/* Variables. x, y, z match any node, c and d only consts; g and out appear in gradients. */
-typedef enum TermVar { TV_x, TV_y, TV_z, TV_g, TV_out, TV_c, TV_d, TV_COUNT } TermVar;
+/* Variables. x, y, z match any node, c only a const; g and out appear in gradients. */
+typedef enum TermVar { TV_x, TV_y, TV_z, TV_g, TV_out, TV_c, TV_COUNT } TermVar;
 
 typedef struct Term Term;
 struct Term {
