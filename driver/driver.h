@@ -1,0 +1,61 @@
+/* driver: alphac's command line. What main's parts share. */
+#ifndef DRIVER_DRIVER_H
+#define DRIVER_DRIVER_H
+
+#include "codegen/target.h"
+#include "frontend/frontend.h"
+#include "passes/passes.h"
+
+#define ALPHAC_VERSION "0.1.0"
+
+enum { EXIT_ok = 0, EXIT_failed = 1, EXIT_usage = 2 };
+
+typedef enum Emit { EMIT_runner, EMIT_ast, EMIT_ir, EMIT_plan, EMIT_spirv, EMIT_dot, EMIT_image } Emit;
+
+typedef struct TextList {
+  const char **item;
+  int n;
+} TextList;
+
+typedef struct Options {
+  Arena *arena;
+  const char *model;  /* path of the .alpha file */
+  const char *output; /* -o; NULL: chosen from the model's path */
+  TextList define;    /* -D */
+  TextList entry;     /* --entry: functions to compile besides the usual programs */
+  TextList program;   /* --program: only these; empty: all */
+  const char *target; /* --target; NULL: native where there is a device */
+  const char *emit_name;
+  Emit emit;
+  int64_t device;
+  PassOptions pass;
+} Options;
+
+/* ---- options.c ---- */
+/* −1: go on; else the exit status (help or version was printed, or what is wrong). */
+int options_parse(Options *, int argc, char **argv);
+int usage_error(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
+int failed(const char *fmt, ...) PRINTF_LIKE(1, 2);      /* prints it; EXIT_failed */
+
+/* ---- native.c ---- */
+/* The target by name. `note` gets what the user should know about a choice that was made for them. */
+bool target_choose(const Options *, Target *, Buf *note, Buf *why);
+int devices_main(int argc, char **argv);
+
+/* ---- output.c ---- */
+typedef struct Piece {
+  const void *data;
+  size_t bytes;
+} Piece;
+/* Writes the pieces one after the other to a file beside `path`, syncs it and renames it: `path` is whole or untouched. */
+bool output_write(const char *path, const Piece *, int n, bool executable, Buf *why);
+bool output_runner(const char *path, const void *image, size_t bytes, Buf *why); /* the runner followed by the image */
+
+/* ---- dot.c ---- */
+void dot_print(Buf *, const Graph *);
+
+/* ---- opt.c ---- */
+int opt_main(int argc, char **argv);  /* alphac opt: passes on text */
+int eval_main(int argc, char **argv); /* alphac eval: the reference evaluator on text */
+
+#endif

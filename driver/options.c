@@ -1,0 +1,166 @@
+/* alphac's options: one table for parsing and --help. */
+#include "driver/driver.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum Kind { FLAG_help, FLAG_version, FLAG_time, ARG_text, ARG_list, ARG_device, ARG_emit, ARG_precision } Kind;
+
+typedef struct Option {
+  const char *name, *arg;
+  Kind kind;
+  size_t field; /* of Options, for text and lists */
+  const char *help;
+} Option;
+
+#define FIELD(f) offsetof(Options, f)
+static const Option table[] = {
+  {"-o", "FILE", ARG_text, FIELD(output), "where the result goes (a runner: the model's file name without .alpha)"},
+  {"-D", "KEY=VALUE", ARG_list, FIELD(define), "overrides config or train: -D layers=4 -D train.batch=2"},
+  {"--target", "T", ARG_text, FIELD(target), "native: for this machine's device (default); portable: for any Vulkan 1.2 device"},
+  {"--device", "N", ARG_device, 0, "the device that native means, as numbered by `alphac devices`"},
+  {"--entry", "NAME", ARG_list, FIELD(entry), "also compiles this function of the model; may be repeated"},
+  {"--program", "NAME", ARG_list, FIELD(program), "compiles or emits only this program; may be repeated"},
+  {"--precision", "P", ARG_precision, 0, "f32, bf16 or f16: the same as -D train.precision=P"},
+  {"--emit", "WHAT", ARG_emit, FIELD(emit_name), "instead of a runner: ast, ir, dot, plan (text, to standard output or -o), spirv\n"
+   "(one .spv and .spvasm a kernel, into the folder -o), image (without the runner)"},
+  {"--dump-after", "PASS", ARG_text, FIELD(pass.dump_after), "prints the graph after this pass, or after all"},
+  {"--skip-pass", "PASS", ARG_text, FIELD(pass.skip), "leaves this pass out"},
+  {"--time-passes", NULL, FLAG_time, 0, "prints how long each pass takes"},
+  {"--help", NULL, FLAG_help, 0, "this text"},
+  {"--version", NULL, FLAG_version, 0, "prints the version"},
+};
+
+static const char *const emit_names[] = {"runner", "ast", "ir", "plan", "spirv", "dot", "image"};
+
+static void print_error(const char *fmt, va_list args) {
+  fputs("alphac: error: ", stderr);
+  vfprintf(stderr, fmt, args);
+  fputs("\n", stderr);
+}
+
+int usage_error(const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  print_error(fmt, args);
+  va_end(args);
+  fputs("`alphac --help` lists the options.\n", stderr);
+  return EXIT_usage;
+}
+
+int failed(const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  print_error(fmt, args);
+  va_end(args);
+  return EXIT_failed;
+}
+
+static void print_help(void) {
+  puts("alphac compiles a transformer written in the .alpha language into a program that trains it and generates from it\n"
+       "on any Vulkan device.\n\n"
+       "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
+       "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
+       "  alphac eval FILE.ir                       computes a graph's outputs with the reference evaluator\n"
+       "  alphac devices                            lists the devices of this machine\n\n"
+       "Options:");
+  for (int i = 0; i < COUNT_OF(table); i++) {
+    const Option *o = &table[i];
+    int n = printf("  %s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+    for (const char *s = o->help; *s;) {
+      const char *end = strchr(s, '\n');
+      int len = end ? (int)(end - s) : (int)strlen(s);
+      printf("%*s%.*s\n", 22 - n, "", len, s);
+      n = 0;
+      s += len + (end != NULL);
+    }
+  }
+  puts("\nExamples:\n"
+       "  alphac models/gpt2.alpha -D layers=4 -D width=128 -D heads=4 -D context=64 -o small\n"
+       "  ./small train --data text.txt --steps 1000 --out run\n"
+       "  ./small generate --weights run/latest.safetensors --prompt \"Once\"\n"
+       "  alphac models/gpt2.alpha --emit=ir --program train");
+}
+
+static const Option *find_option(const char *name, size_t len) {
+  for (int i = 0; i < COUNT_OF(table); i++)
+    if (strlen(table[i].name) == len && strncmp(table[i].name, name, len) == 0) return &table[i];
+  return NULL;
+}
+
+static int unknown_option(const char *arg) {
+  const char *name[COUNT_OF(table)];
+  for (int i = 0; i < COUNT_OF(table); i++) name[i] = table[i].name;
+  char *word = xcalloc(strlen(arg) + 1, 1);
+  memcpy(word, arg, strcspn(arg, "="));
+  const char *near = suggest(word, name, COUNT_OF(table));
+  int status = near ? usage_error("unknown option %s; did you mean %s?", word, near) : usage_error("unknown option %s", word);
+  free(word);
+  return status;
+}
+
+static void push(Options *o, TextList *list, const char *text) { ARENA_PUSH(o->arena, list->item, list->n, text); }
+
+static int set_emit(Options *o, const char *value) {
+  for (int i = 0; i < COUNT_OF(emit_names); i++)
+    if (strcmp(emit_names[i], value) == 0) return o->emit = (Emit)i, o->emit_name = emit_names[i], -1;
+  const char *near = suggest(value, emit_names, COUNT_OF(emit_names));
+  return usage_error("--emit %s: expected ast, ir, dot, plan, spirv or image%s%s%s", value, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+static int set_value(Options *o, const Option *option, const char *value) {
+  void *field = (char *)o + option->field;
+  switch (option->kind) {
+  case ARG_text: *(const char **)field = value; return -1;
+  case ARG_list: push(o, field, value); return -1;
+  case ARG_emit: return set_emit(o, value);
+  case ARG_precision: push(o, &o->define, arena_printf(o->arena, "train.precision=%s", value)); return -1;
+  case ARG_device: {
+    char *end;
+    o->device = strtol(value, &end, 10);
+    if (*value && !*end && o->device >= 0 && o->device < 1000) return -1;
+    return usage_error("--device %s: expected a number from `alphac devices`", value);
+  }
+  default: die("option %s", option->name);
+  }
+}
+
+static int set_flag(Options *o, const Option *option) {
+  switch (option->kind) {
+  case FLAG_help: print_help(); return EXIT_ok;
+  case FLAG_version: puts("alphac " ALPHAC_VERSION); return EXIT_ok;
+  default: o->pass.time = true; return -1;
+  }
+}
+
+/* One option at argv[*i], with its argument in the same word (--emit=ir, -Dk=v) or the next. */
+static int parse_option(Options *o, int argc, char **argv, int *i) {
+  const char *arg = argv[*i];
+  bool is_short = arg[1] != '-';
+  size_t len = is_short ? 2 : strcspn(arg, "=");
+  const Option *option = find_option(arg, len);
+  if (!option) return unknown_option(arg);
+  const char *value = arg[len] == '=' ? arg + len + 1 : arg[len] ? arg + len : NULL;
+  if (!option->arg) return value ? usage_error("%s takes no argument", option->name) : set_flag(o, option);
+  if (!value && ++*i < argc) value = argv[*i];
+  if (!value || !*value) return usage_error("%s needs an argument: %s %s", option->name, option->name, option->arg);
+  return set_value(o, option, value);
+}
+
+int options_parse(Options *o, int argc, char **argv) {
+  o->device = -1;
+  o->emit_name = emit_names[EMIT_runner];
+  o->pass.out = stderr;
+  for (int i = 1; i < argc; i++) {
+    if (argv[i][0] == '-' && argv[i][1]) {
+      int status = parse_option(o, argc, argv, &i);
+      if (status >= 0) return status;
+    } else if (o->model) {
+      return usage_error("two models: %s and %s; alphac compiles one at a time", o->model, argv[i]);
+    } else {
+      o->model = argv[i];
+    }
+  }
+  return o->model ? -1 : usage_error("no model given: alphac MODEL.alpha [-o FILE]");
+}
