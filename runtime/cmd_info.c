@@ -1,0 +1,182 @@
+/* info: what the image holds and what it needs. */
+#include "runtime/runtime.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+static const char *const class_name[] = {"params", "state", "tables", "io", "scratch"};
+
+static int64_t elements(const ImgTensor *t) { return (int64_t)(t->bytes / 4); }
+
+static void count_params(const Image *m, int64_t *all, int64_t *trainable) {
+  *all = *trainable = 0;
+  for (uint32_t i = 0; i < m->n_param; i++) {
+    *all += elements(&m->param[i].t);
+    if (m->param[i].trainable) *trainable += elements(&m->param[i].t);
+  }
+}
+
+static uint64_t class_bytes(const Image *m, uint32_t cls) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < m->n_chunk; i++)
+    if (m->chunk[i].cls == cls) sum += m->chunk[i].bytes;
+  return sum;
+}
+
+static double moved_bytes(const ImgProgram *p) {
+  double sum = 0;
+  for (uint32_t i = 0; i < p->n_dispatch; i++) sum += p->dispatch[i].bytes;
+  return sum;
+}
+
+/* The device that other commands would use, or why there is none. */
+static bool device_name(const Runner *r, Buf *out) {
+  Device *d = vk_open(r->device, out);
+  if (d) buf_printf(out, "%s (%s)", vk_info(d)->name, vk_info(d)->driver);
+  vk_close(d);
+  return d != NULL;
+}
+
+static void print_shape(Buf *b, const ImgTensor *t) {
+  buf_printf(b, "%s[", image_type_name(t->dtype));
+  for (uint32_t i = 0; i < t->rank; i++) buf_printf(b, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+  buf_str(b, "]");
+}
+
+/* ---- JSON ---- */
+
+static json_t *tensor_json(const ImgTensor *t) {
+  json_t *shape = json_array();
+  for (uint32_t i = 0; i < t->rank; i++) json_array_append_new(shape, json_integer(t->dim[i]));
+  return json_pack("{s:s, s:s, s:o}", "name", t->name, "type", image_type_name(t->dtype), "shape", shape);
+}
+
+static json_t *tensors_json(const ImgTensor *t, uint32_t n) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; i < n; i++) json_array_append_new(list, tensor_json(&t[i]));
+  return list;
+}
+
+static json_t *programs_json(const Image *m) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; i < m->n_program; i++) {
+    const ImgProgram *p = &m->program[i];
+    json_array_append_new(
+      list, json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o}", "name", p->name, "dispatches", (int)p->n_dispatch,
+                      "peak_bytes", (json_int_t)p->peak_bytes, "flops", p->flops, "bytes_moved", moved_bytes(p), "inputs",
+                      tensors_json(p->input, p->n_input), "outputs", tensors_json(p->output, p->n_output)));
+  }
+  return list;
+}
+
+static json_t *params_json(const Image *m) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; i < m->n_param; i++) {
+    const ImgParam *p = &m->param[i];
+    json_t *o = tensor_json(&p->t);
+    json_object_set_new(o, "trainable", json_boolean(p->trainable));
+    json_object_set_new(o, "decay", json_boolean(p->decay));
+    json_object_set_new(o, "init", json_string(p->init));
+    json_array_append_new(list, o);
+  }
+  return list;
+}
+
+static void print_json(const Runner *r, bool params) {
+  const Image *m = r->image;
+  int64_t all, trainable;
+  count_params(m, &all, &trainable);
+  Buf device = {0};
+  bool found = device_name(r, &device);
+  json_t *config = json_loads(m->config, 0, NULL), *memory = json_object();
+  for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
+    json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
+  json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:i, s:o, s:s, s:o}", "model", m->model, "parameters", (json_int_t)all,
+                        "trainable", (json_int_t)trainable, "config", config ? config : json_null(), "programs",
+                        programs_json(m), "kernels", (int)m->n_module, "memory", memory, "target", m->target.name, "device",
+                        found ? json_string(device.data) : json_null());
+  if (params) json_object_set_new(o, "params", params_json(m));
+  char *text = json_dumps(o, JSON_INDENT(2));
+  if (!text) die("info: JSON could not be made");
+  puts(text);
+  free(text);
+  json_decref(o);
+  buf_free(&device);
+}
+
+/* ---- text ---- */
+
+static void print_count(int64_t n) {
+  char digits[32];
+  int len = snprintf(digits, sizeof digits, "%lld", (long long)n);
+  for (int i = 0; i < len; i++) printf("%s%c", i && (len - i) % 3 == 0 ? "," : "", digits[i]);
+}
+
+static void print_programs(const Image *m) {
+  printf("\n%-16s %10s %12s %14s %12s\n", "program", "dispatches", "scratch", "matrix work", "moves");
+  for (uint32_t i = 0; i < m->n_program; i++) {
+    const ImgProgram *p = &m->program[i];
+    Buf peak = {0}, work = {0}, moved = {0};
+    cli_bytes(&peak, (double)p->peak_bytes);
+    cli_amount(&work, p->flops, "FLOP");
+    cli_bytes(&moved, moved_bytes(p));
+    printf("%-16s %10u %12s %14s %12s\n", p->name, p->n_dispatch, peak.data, work.data, moved.data);
+    buf_free(&peak);
+    buf_free(&work);
+    buf_free(&moved);
+  }
+}
+
+static void print_params(const Image *m) {
+  printf("\n%-44s %-20s %s\n", "parameter", "type", "initialiser");
+  for (uint32_t i = 0; i < m->n_param; i++) {
+    const ImgParam *p = &m->param[i];
+    Buf shape = {0};
+    print_shape(&shape, &p->t);
+    printf("%-44s %-20s %s%s%s\n", p->t.name, shape.data, p->init, p->trainable ? "" : ", frozen",
+           p->decay ? ", decay" : "");
+    buf_free(&shape);
+  }
+}
+
+static void print_text(const Runner *r, bool params) {
+  const Image *m = r->image;
+  int64_t all, trainable;
+  count_params(m, &all, &trainable);
+  printf("model       %s\nparameters  ", m->model);
+  print_count(all);
+  if (trainable != all) {
+    printf(", of which trainable ");
+    print_count(trainable);
+  }
+  printf("\nconfig      %s\nkernels     %u different, compiled for %s\nmemory      ", m->config, m->n_module, m->target.name);
+  for (uint32_t i = 0; i <= IMG_SCRATCH; i++) {
+    Buf size = {0};
+    cli_bytes(&size, (double)class_bytes(m, i));
+    printf("%s%s %s", i ? ", " : "", class_name[i], size.data);
+    buf_free(&size);
+  }
+  Buf device = {0};
+  bool found = device_name(r, &device);
+  printf("\ndevice      %s%s\n", found ? "" : "none: ", device.data);
+  buf_free(&device);
+  print_programs(m);
+  if (params) print_params(m);
+}
+
+int cmd_info(Runner *r, int argc, char **argv) {
+  static const Usage usage = {
+    .args = "[options]",
+    .about = "Shows the model in this runner: its parameters and configuration, its programs with their dispatches, memory\n"
+             "and work, and the device that would run it. Needs no device.",
+    .example = "$0 info --params\n$0 info --json"};
+  bool params = false;
+  const Opt opt[] = {{"--params", OPT_flag, &params, NULL, "every parameter with its shape and initialiser", 0, 0}};
+  int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
+  if (status >= 0) return status;
+  if (r->json)
+    print_json(r, params);
+  else
+    print_text(r, params);
+  return EXIT_ok;
+}
