@@ -180,3 +180,24 @@ void autodiff(Graph *g, Node *loss, Node *const *wrt, int n_wrt, Node **grad) {
   free(ad.clone);
   free(ad.stack);
 }
+
+static int float_leaves(const Graph *g, Op op, Node **leaf) {
+  int n = 0;
+  for (int i = 0; i < g->n_node; i++)
+    if (g->node[i]->op == op && dtype_is_float(g->node[i]->type.dtype)) leaf[n++] = g->node[i];
+  return n;
+}
+
+Graph *pass_autodiff(Graph *g) {
+  const Output *found = ir_find_output(g, "loss");
+  if (!found || found->node->type.rank != 0 || !dtype_is_float(found->node->type.dtype)) return g;
+  Graph *to = graph_copy(g);
+  Node **wrt = xcalloc((size_t)to->n_node, sizeof *wrt), **grad = xcalloc((size_t)to->n_node, sizeof *grad);
+  int n = float_leaves(to, OP_param, wrt);
+  if (n == 0) n = float_leaves(to, OP_input, wrt);
+  autodiff(to, ir_find_output(to, "loss")->node, wrt, n, grad);
+  for (int i = 0; i < n; i++) ir_output(to, OUT_value, arena_printf(to->arena, "grad.%s", wrt[i]->name), grad[i]);
+  free(wrt);
+  free(grad);
+  return to;
+}
