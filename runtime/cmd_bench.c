@@ -1,0 +1,209 @@
+/* bench: the time of one training step or of the forward pass on made-up tokens; the last line is one JSON object. */
+#include "runtime/runtime.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/checkpoint.h"
+
+typedef struct Work { /* what one measured step runs */
+  const char *what;
+  const ImgProgram *program, *after; /* `program` `times` times, then `after` where it is not NULL */
+  int times;
+  int64_t tokens; /* of one step */
+  double flops, bytes;
+  int64_t dispatches;
+} Work;
+
+typedef struct Buffers { /* of one program, inputs filled */
+  void **input, **output;
+} Buffers;
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* ---- made-up inputs ---- */
+
+static void fill(const ImgTensor *t, void *to, int64_t vocab, int64_t steps, uint32_t index) {
+  uint64_t n = t->bytes / 4;
+  uint32_t *word = to, key[2] = {index, 7}, random[4];
+  if (strcmp(t->name, "rng") == 0 && n == 4) {
+    rng_fill(to, 1, 0, 0);
+    return;
+  }
+  for (uint64_t i = 0; i < n; i++) {
+    const uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)(i / 4 >> 32), 0, 0};
+    if (i % 4 == 0) philox4x32(counter, key, random);
+    float real = strcmp(t->name, "total") == 0 ? (float)steps : (float)(random[i % 4] >> 8) * 0x1p-24f;
+    if (t->dtype == IMG_i32)
+      word[i] = (uint32_t)(((uint64_t)random[i % 4] * (uint64_t)vocab) >> 32);
+    else if (t->dtype == IMG_bool)
+      word[i] = random[i % 4] >> 31;
+    else
+      memcpy(&word[i], &real, 4);
+  }
+}
+
+static Buffers make_buffers(Runner *r, const ImgProgram *p, int64_t steps) {
+  Buffers b = {arena_alloc(r->arena, sizeof(void *) * p->n_input), arena_alloc(r->arena, sizeof(void *) * p->n_output)};
+  int64_t vocab = image_vocab(r->image);
+  if (vocab < 1) vocab = 2;
+  for (uint32_t i = 0; i < p->n_input; i++) {
+    b.input[i] = arena_alloc(r->arena, p->input[i].bytes);
+    fill(&p->input[i], b.input[i], vocab, steps, i);
+  }
+  for (uint32_t i = 0; i < p->n_output; i++)
+    if (p->output[i].bytes <= 64) b.output[i] = arena_alloc(r->arena, p->output[i].bytes); /* the loss and its kind */
+  return b;
+}
+
+/* ---- what to measure ---- */
+
+static int64_t tokens_of(const ImgProgram *p) {
+  const ImgTensor *t = image_input(p, "tokens");
+  if (!t && p->n_input) t = &p->input[0];
+  int64_t n = 1;
+  for (uint32_t i = 0; t && i < t->rank && i < 2; i++) n *= t->dim[i];
+  return n;
+}
+
+static void add_cost(Work *w, const ImgProgram *p, int times) {
+  w->flops += p->flops * times;
+  w->dispatches += (int64_t)p->n_dispatch * times;
+  for (uint32_t i = 0; i < p->n_dispatch; i++) w->bytes += p->dispatch[i].bytes * times;
+}
+
+static bool train_work(Runner *r, Work *w) {
+  const Image *m = r->image;
+  if (image_program(m, "micro") && image_program(m, "update")) {
+    int64_t n = image_accumulate(m);
+    w->program = image_program(m, "micro");
+    w->after = image_program(m, "update");
+    w->times = n > 0 && n <= 1 << 20 ? (int)n : 1;
+    add_cost(w, w->after, 1);
+  } else {
+    w->program = runner_program(r, "train", "bench train");
+    w->times = 1;
+  }
+  if (!w->program) return false;
+  add_cost(w, w->program, w->times);
+  w->tokens = tokens_of(w->program) * w->times;
+  return true;
+}
+
+static bool prefill_work(Runner *r, Work *w) {
+  const Image *m = r->image;
+  for (uint32_t i = 0; i < m->n_program; i++) {
+    const ImgProgram *p = &m->program[i];
+    if (strncmp(p->name, "forward.", 8) == 0 && (!w->program || tokens_of(p) > tokens_of(w->program))) w->program = p;
+  }
+  if (!w->program) {
+    cli_error(r, "model %s has no program forward.N: its file needs fn forward(tokens: int[b, t])", m->model);
+    return false;
+  }
+  w->times = 1;
+  w->tokens = tokens_of(w->program);
+  add_cost(w, w->program, 1);
+  return true;
+}
+
+/* ---- measuring ---- */
+
+static bool one_step(Exec *e, const Work *w, const Buffers *main, const Buffers *after, Buf *why) {
+  const ImgProgram *p = w->program;
+  for (int k = 0; k < w->times; k++) {
+    for (uint32_t i = 0; i < p->n_input; i++)
+      if (strcmp(p->input[i].name, "rng") == 0) ((int32_t *)main->input[i])[3] = k;
+    if (!exec_run(e, p, (const void *const *)main->input, main->output, why)) return false;
+  }
+  return !w->after || exec_run(e, w->after, (const void *const *)after->input, after->output, why);
+}
+
+static int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Milliseconds of each of `n` steps, ascending, after `warm` that are not counted. */
+static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, double *ms, Buf *why) {
+  if (!runner_init(e, r->image, 1, why)) return false;
+  Buffers main = make_buffers(r, w->program, warm + n), after = {0};
+  if (w->after) after = make_buffers(r, w->after, warm + n);
+  for (int64_t i = -warm; i < n; i++) {
+    double start = now_ms();
+    if (!one_step(e, w, &main, &after, why)) return false;
+    if (i >= 0) ms[i] = now_ms() - start;
+  }
+  qsort(ms, (size_t)n, sizeof *ms, by_value);
+  return true;
+}
+
+static void report(const Runner *r, const Work *w, const double *ms, int64_t n) {
+  const DeviceInfo *device = vk_info(r->dev);
+  double median = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
+  double s = median * 1e-3;
+  if (!r->json) {
+    Buf flops = {0}, moved = {0};
+    cli_amount(&flops, w->flops / s, "FLOP/s");
+    cli_bytes(&moved, w->bytes);
+    printf("%s: %lld tokens in %.2f ms (median of %lld; %.2f to %.2f), %s of matrix work, %s moved by %lld dispatches\n",
+           w->what, (long long)w->tokens, median, (long long)n, ms[0], ms[n - 1], flops.data, moved.data,
+           (long long)w->dispatches);
+    buf_free(&flops);
+    buf_free(&moved);
+  }
+  json_t *o = json_pack("{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s}", "bench", w->what, "model",
+                        r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1], "tokens_per_step",
+                        (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
+                        w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
+                        (json_int_t)n, "device", device->name, "driver", device->driver);
+  char *text = json_dumps(o, JSON_COMPACT);
+  if (!text) die("bench: JSON could not be made");
+  puts(text);
+  free(text);
+  json_decref(o);
+}
+
+int cmd_bench(Runner *r, int argc, char **argv) {
+  static const Usage usage = {
+    .args = "train|prefill [options]",
+    .about = "Measures one training step, or the forward pass over the longest context, on made-up tokens with fresh weights.\n"
+             "Every step waits for its results. The last line is one JSON object: ms_per_step (the median),\n"
+             "tokens_per_second, model_flops_per_second (matrix products only), bytes_moved (the least that the kernels\n"
+             "must move), dispatches, device.",
+    .example = "$0 bench train --steps 20",
+    .min_args = 1,
+    .max_args = 1};
+  int64_t steps = 10, warm = 2;
+  const Opt opt[] = {
+    {"--steps", OPT_int, &steps, "N", "steps measured (default 10)", 1, 1000000},
+    {"--warmup", OPT_int, &warm, "N", "steps before them that are not (default 2)", 1, 1000000},
+  };
+  TextList args;
+  int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, &args);
+  if (status >= 0) return status;
+  Work w = {.what = args.item[0]};
+  if (strcmp(w.what, "decode") == 0)
+    return cli_error(r, "this version generates by computing the whole context for every token; there is no decoding step "
+                        "to measure yet ('bench prefill' measures what it does)");
+  if (strcmp(w.what, "train") != 0 && strcmp(w.what, "prefill") != 0)
+    return cli_misuse(r, "unknown measurement '%s'; there are train and prefill", w.what);
+  if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;
+  Exec *e = runner_exec(r);
+  if (!e) return EXIT_failed;
+  double *ms = arena_alloc(r->arena, sizeof *ms * (size_t)steps);
+  Buf why = {0};
+  if (measure(r, e, &w, warm, steps, ms, &why)) {
+    report(r, &w, ms, steps);
+    status = EXIT_ok;
+  } else {
+    status = cli_error(r, "%s", why.data);
+  }
+  buf_free(&why);
+  return status;
+}
