@@ -1,6 +1,7 @@
 /* Writing results: whole or not at all. */
 #include "driver/driver.h"
 #include "driver/stub.h"
+#include "image/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,15 @@ bool output_write(const char *path, const Piece *piece, int n, bool executable, 
 }
 
 bool output_runner(const char *path, const void *image, size_t bytes, Buf *why) {
-  uint64_t trailer[2] = {(uint64_t)stub_bytes(), bytes}; /* little-endian hosts only: checked where the image is written */
-  Piece piece[] = {{stub_data(), stub_bytes()}, {image, bytes}, {trailer, sizeof trailer}, {"ALPHAIMG", 8}};
+  static const char zero[IMG_ALIGN];
+  size_t padding = (IMG_ALIGN - stub_bytes() % IMG_ALIGN) % IMG_ALIGN;
+  unsigned char trailer[IMG_TRAILER_BYTES];
+  uint64_t at = stub_bytes() + padding, n = bytes;
+  for (int i = 0; i < 8; i++) {
+    trailer[i] = (unsigned char)(at >> 8 * i);
+    trailer[8 + i] = (unsigned char)(n >> 8 * i);
+  }
+  memcpy(trailer + 16, IMG_TRAILER, 8);
+  Piece piece[] = {{stub_data(), stub_bytes()}, {zero, padding}, {image, bytes}, {trailer, sizeof trailer}};
   return output_write(path, piece, COUNT_OF(piece), true, why);
 }

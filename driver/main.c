@@ -1,0 +1,203 @@
+/* alphac: text → graphs → image → runner. The pipeline is compile_model; what may be printed on the way is emit_*. */
+#include "driver/driver.h"
+#include "driver/compile.h"
+#include "driver/programs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct Command {
+  const char *name;
+  int (*run)(int argc, char **argv);
+} Command;
+
+static const Command command[] = {{"opt", opt_main}, {"eval", eval_main}, {"devices", devices_main}};
+
+/* The model's file name without folder and .alpha, and with `suffix`. */
+static const char *default_output(const Options *o, const char *suffix) {
+  const char *slash = strrchr(o->model, '/'), *base = slash ? slash + 1 : o->model;
+  size_t len = strlen(base);
+  if (len > 6 && strcmp(base + len - 6, ".alpha") == 0) len -= 6;
+  else if (!*suffix) suffix = ".runner";
+  return arena_printf(o->arena, "%.*s%s", (int)len, base, suffix);
+}
+
+static bool same_file(const char *a, const char *b) {
+  struct stat x, y;
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Text to -o, or to standard output. */
+static int emit_text(const Options *o, const Buf *text) {
+  Buf why = {0};
+  if (o->output) return output_write(o->output, &(Piece){text->data, text->len}, 1, false, &why) ? EXIT_ok : failed("%s", why.data);
+  if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0)
+    return failed("cannot write to standard output: %s", strerror(errno));
+  return EXIT_ok;
+}
+
+/* ---- a line on the terminal that says how far a long compilation is ---- */
+typedef struct Progress {
+  bool on, shown;
+  struct timespec last;
+  int programs, program; /* how many, and which is being compiled */
+  const char *name;
+} Progress;
+
+static double seconds_since(const struct timespec *t) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)(now.tv_sec - t->tv_sec) + 1e-9 * (double)(now.tv_nsec - t->tv_nsec);
+}
+
+static void progress_show(void *arg, const char *name, int done, int total) {
+  Progress *p = arg;
+  if (p->name != name) p->program++;
+  p->name = name;
+  if (!p->on || seconds_since(&p->last) < (p->shown ? 0.1 : 0.5)) return;
+  fprintf(stderr, "\r\033[Kcompiling program %d of %d, %s: kernel %d of %d", p->program, p->programs, name, done, total);
+  p->shown = true;
+  clock_gettime(CLOCK_MONOTONIC, &p->last);
+}
+
+static void progress_end(Progress *p) {
+  if (p->shown) fputs("\r\033[K", stderr);
+}
+
+/* ---- the steps ---- */
+static Model *load(const Options *o, Buf *errors) {
+  Override *list = arena_alloc(o->arena, sizeof *list * ((size_t)o->define.n + 1));
+  for (int i = 0; i < o->define.n; i++) list[i].text = o->define.item[i];
+  return fe_load(o->model, list, o->define.n, errors);
+}
+
+static bool wanted(const Options *o, const char *program) {
+  for (int i = 0; i < o->program.n; i++)
+    if (strcmp(o->program.item[i], program) == 0) return true;
+  return o->program.n == 0;
+}
+
+/* Keeps the programs that --program names; complains about a name that there is not. */
+static bool select_programs(const Options *o, Programs *p) {
+  const char **name = arena_alloc(o->arena, sizeof *name * ((size_t)p->n + 1));
+  for (int i = 0; i < p->n; i++) name[i] = p->graph[i]->name;
+  for (int i = 0; i < o->program.n; i++) {
+    bool found = false;
+    for (int j = 0; j < p->n; j++) found = found || strcmp(name[j], o->program.item[i]) == 0;
+    if (found) continue;
+    Buf all = {0};
+    for (int j = 0; j < p->n; j++) buf_printf(&all, "%s%s", j ? ", " : "", name[j]);
+    usage_error("--program %s: this model has the programs %s", o->program.item[i], all.data);
+    buf_free(&all);
+    return false;
+  }
+  int kept = 0;
+  for (int i = 0; i < p->n; i++) {
+    if (wanted(o, p->graph[i]->name)) p->graph[kept++] = p->graph[i];
+    else graph_free(p->graph[i]);
+  }
+  p->n = kept;
+  return true;
+}
+
+static int emit_graphs(const Options *o, const Programs *p) {
+  Buf text = {0};
+  for (int i = 0; i < p->n; i++) {
+    if (o->emit == EMIT_dot) dot_print(&text, p->graph[i]);
+    else ir_print(&text, p->graph[i]);
+  }
+  int status = emit_text(o, &text);
+  buf_free(&text);
+  return status;
+}
+
+static bool compile_all(Compiler *c, Model *m, const Programs *p, Buf *why) {
+  const ParamInfo *param;
+  int n = fe_params(m, &param);
+  for (int i = 0; i < n; i++)
+    if (!compile_param(c, param[i].path, &param[i].type, param[i].trainable, param[i].decay, param[i].init, why)) return false;
+  for (int i = 0; i < p->n; i++)
+    if (!compile_program(c, p->graph[i], why)) return false;
+  return true;
+}
+
+static int write_image(const Options *o, const Image *image) {
+  Buf bytes = {0}, why = {0};
+  const char *path = o->output ? o->output : default_output(o, o->emit == EMIT_image ? ".img" : "");
+  if (same_file(path, o->model)) return failed("-o %s is the model itself", path);
+  if (!image_write(&bytes, image)) return failed("%s: the image is larger than its format allows", path);
+  bool ok = o->emit == EMIT_image ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
+                                  : output_runner(path, bytes.data, bytes.len, &why);
+  int status = ok ? EXIT_ok : failed("%s", why.data);
+  buf_free(&bytes);
+  buf_free(&why);
+  return status;
+}
+
+static int make_image(const Options *o, Model *m, const Programs *p) {
+  Buf note = {0}, why = {0}, plan = {0};
+  Target target;
+  if (!target_choose(o, &target, &note, &why)) return failed("%s", why.data);
+  if (note.len) fprintf(stderr, "alphac: note: %s\n", note.data);
+  const TrainInfo *train = fe_train(m);
+  if (train && train->present && strcmp(train->precision, "f32") != 0)
+    fprintf(stderr, "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n", train->precision);
+
+  CompileOptions option = {.target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
+  Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
+  clock_gettime(CLOCK_MONOTONIC, &progress.last);
+  option.progress_arg = &progress;
+  if (o->emit == EMIT_spirv) {
+    option.spirv_dir = o->output ? o->output : default_output(o, ".spirv");
+    if (mkdir(option.spirv_dir, 0777) != 0 && errno != EEXIST)
+      return failed("cannot make the folder %s: %s", option.spirv_dir, strerror(errno));
+  }
+  Compiler *c = compile_new(&option);
+  bool ok = compile_all(c, m, p, &why);
+  progress_end(&progress);
+  int status = EXIT_ok;
+  if (!ok) status = failed("%s: %s", o->model, why.data);
+  else if (o->emit == EMIT_plan) status = emit_text(o, &plan);
+  else if (o->emit != EMIT_spirv) status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));
+  compile_free(c);
+  buf_free(&plan);
+  buf_free(&why);
+  buf_free(&note);
+  return status;
+}
+
+static int compile_model(const Options *o) {
+  Buf errors = {0}, text = {0};
+  int status = EXIT_failed;
+  Model *m = NULL;
+  Programs programs = {0};
+  if (o->emit == EMIT_ast) {
+    if (fe_print_ast(o->model, &text, &errors)) status = emit_text(o, &text);
+  } else if ((m = load(o, &errors)) && programs_build(m, &programs, o, &errors)) {
+    if (!select_programs(o, &programs)) status = EXIT_usage;
+    else if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
+    else status = make_image(o, m, &programs);
+  }
+  if (errors.len) fputs(errors.data, stderr);
+  for (int i = 0; i < programs.n; i++) graph_free(programs.graph[i]);
+  fe_free(m);
+  buf_free(&errors);
+  buf_free(&text);
+  return status;
+}
+
+int main(int argc, char **argv) {
+  signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
+  for (int i = 0; i < COUNT_OF(command); i++)
+    if (argc > 1 && strcmp(argv[1], command[i].name) == 0) return command[i].run(argc - 1, argv + 1);
+  Options o = {.arena = arena_new()};
+  int status = options_parse(&o, argc, argv);
+  if (status < 0) status = compile_model(&o);
+  arena_free(o.arena);
+  return status;
+}

@@ -1,0 +1,182 @@
+/* Plans: goldens (plans/NAME.ir → plans/NAME.plan) and the planner's referee over every generated program with random
+ * updates and outputs, for several sizes of chunk. ALPHAC_BLESS=1 rewrites the goldens. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "passes/plan.h"
+#include "tests/gen/gen.h"
+
+static Target cpu_target(void) {
+  Target t = target_portable;
+  t.is_cpu = true;
+  return t;
+}
+
+static Graph *read_graph(const char *name) {
+  Buf path = {0}, text = {0}, errors = {0};
+  buf_printf(&path, "%s/%s.ir", PLANS, name);
+  assert_true(buf_read_file(&text, path.data));
+  Graph *g = ir_parse(name, text.data, text.len, &errors);
+  if (!g || !ir_verify(g, &errors)) fail_msg("%s: %s", name, errors.data);
+  buf_free(&path);
+  buf_free(&text);
+  return g;
+}
+
+static void golden(const char *name) {
+  Target target = cpu_target();
+  Graph *g = read_graph(name);
+  Arena *arena = arena_new();
+  Layout *layout = layout_new(arena, &target);
+  Buf got = {0}, want = {0}, path = {0}, why = {0};
+  Plan *plan = plan_graph(layout, g, &target, &why);
+  if (!plan) fail_msg("%s: %s", name, why.data);
+  if (!plan_check(plan, layout, &why)) fail_msg("%s: %s", name, why.data);
+  plan_print(&got, plan, layout);
+  buf_printf(&path, "%s/%s.plan", PLANS, name);
+  if (getenv("ALPHAC_BLESS")) {
+    FILE *f = fopen(path.data, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(got.data, 1, got.len, f), got.len);
+    fclose(f);
+  }
+  assert_true(buf_read_file(&want, path.data));
+  assert_string_equal(got.data, want.data);
+  graph_free(plan->graph);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&got);
+  buf_free(&want);
+  buf_free(&path);
+}
+
+#define GOLDENS(X) X(chain) X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) \
+  X(operands) X(reuse)
+#define DEFINE(name) static void golden_##name(void **s) { (void)s; golden(#name); }
+GOLDENS(DEFINE)
+#undef DEFINE
+
+/* Every param and state gets a random node of its type as its next value; a third of the programs keep theirs. */
+static void add_updates(Graph *g, uint32_t seed) {
+  int n = g->n_node;
+  for (int i = 0; i < n; i++) {
+    const Node *leaf = g->node[i];
+    if (leaf->op != OP_param && leaf->op != OP_state) continue;
+    int choices = 0;
+    for (int j = 0; j < n; j++) choices += type_eq(&g->node[j]->type, &leaf->type);
+    seed = seed * 1664525 + 1013904223;
+    int pick = (int)((seed >> 8) % (uint32_t)choices);
+    for (int j = 0; j < n; j++)
+      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0) ir_output(g, OUT_update, leaf->name, g->node[j]);
+  }
+}
+
+static void referee(void **state) {
+  (void)state;
+  static const uint64_t chunk[] = {1 << 30, 16 << 10};
+  for (int i = 0; i < GEN_PROGRAMS; i++)
+    for (int c = 0; c < COUNT_OF(chunk); c++)
+      for (uint32_t seed = 0; seed < 3; seed++) {
+        GenFeed feed;
+        Graph *g = gen_program(i, &feed);
+        if (seed) add_updates(g, seed * 77 + (uint32_t)i);
+        Target target = cpu_target();
+        target.is_cpu = seed != 2;
+        target.chunk_bytes = chunk[c];
+        Arena *arena = arena_new();
+        Layout *layout = layout_new(arena, &target);
+        Buf why = {0};
+        Plan *plan = plan_graph(layout, g, &target, &why);
+        if (!plan || !plan_check(plan, layout, &why)) fail_msg("program %d, seed %u: %s", i, seed, why.data);
+        graph_free(plan->graph);
+        graph_free(g);
+        arena_free(arena);
+      }
+}
+
+/* The referee itself: a plan that was tampered with is refused. */
+static void referee_refuses(void **state) {
+  (void)state;
+  Target target = cpu_target();
+  Graph *g = read_graph("reuse");
+  Arena *arena = arena_new();
+  Layout *layout = layout_new(arena, &target);
+  Buf why = {0};
+  Plan *plan = plan_graph(layout, g, &target, &why);
+  assert_non_null(plan);
+  assert_true(plan_check(plan, layout, &why));
+  plan->step[1].barrier = false;
+  assert_false(plan_check(plan, layout, &why));
+  assert_non_null(strstr(why.data, "with no barrier between"));
+  plan->step[1].barrier = true;
+  PlanPlace was = plan->step[1].result;
+  plan->step[1].result = plan->step[0].result;
+  buf_clear(&why);
+  assert_false(plan_check(plan, layout, &why));
+  assert_non_null(strstr(why.data, "while it reads it"));
+  plan->step[1].result = was;
+  PlanStep swap = plan->step[1];
+  plan->step[1] = plan->step[2];
+  plan->step[2] = swap;
+  buf_clear(&why);
+  assert_false(plan_check(plan, layout, &why));
+  assert_non_null(strstr(why.data, "where it is not"));
+  graph_free(plan->graph);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&why);
+}
+
+/* A tensor larger than a chunk is refused by name. */
+static void too_large(void **state) {
+  (void)state;
+  Target target = cpu_target();
+  target.chunk_bytes = 4096;
+  const char *expect[] = {"x f32[32,32] takes 4096 bytes, and the device gives at most 3840 in one piece"};
+  Graph *g = read_graph("reuse");
+  Arena *arena = arena_new();
+  Buf why = {0};
+  assert_null(plan_graph(layout_new(arena, &target), g, &target, &why));
+  assert_string_equal(why.data, expect[0]);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&why);
+}
+
+/* What one program writes in scratch may be where another has its inputs' copies, but params and states are shared. */
+static void programs_share(void **state) {
+  (void)state;
+  Target target = cpu_target();
+  Arena *arena = arena_new();
+  Layout *layout = layout_new(arena, &target);
+  Buf why = {0};
+  Graph *a = read_graph("update"), *b = read_graph("update");
+  Plan *p = plan_graph(layout, a, &target, &why), *q = plan_graph(layout, b, &target, &why);
+  assert_non_null(p);
+  assert_non_null(q);
+  assert_int_equal(layout->param.n, 1);
+  assert_int_equal(layout->state.n, 1);
+  for (int i = 0; i < p->graph->n_node; i++)
+    assert_memory_equal(&p->place[i], &q->place[i], sizeof p->place[i]);
+  graph_free(p->graph);
+  graph_free(q->graph);
+  graph_free(a);
+  graph_free(b);
+  arena_free(arena);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+#define LIST(name) cmocka_unit_test(golden_##name),
+    GOLDENS(LIST)
+#undef LIST
+    cmocka_unit_test(referee), cmocka_unit_test(referee_refuses), cmocka_unit_test(too_large),
+    cmocka_unit_test(programs_share),
+  };
+  return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
