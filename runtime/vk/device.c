@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_DEVICES = 64 };
 
@@ -120,6 +121,7 @@ static uint32_t compute_family(VkPhysicalDevice p) {
   return UINT32_MAX;
 }
 
+/* A CPU driver may name a heap that is smaller than what it can allocate (lavapipe 22 says 2 GiB): the machine's memory counts. */
 static void query_memory(Device *d) {
   vk.GetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
   for (uint32_t i = 0; i < d->memory.memoryHeapCount; i++) {
@@ -127,6 +129,8 @@ static void query_memory(Device *d) {
     if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) && heap->size > d->info.memory_bytes)
       d->info.memory_bytes = heap->size;
   }
+  uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+  if (d->info.is_cpu && machine > d->info.memory_bytes) d->info.memory_bytes = machine;
 }
 
 static void query_features(Device *d) {
