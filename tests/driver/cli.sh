@@ -1,0 +1,71 @@
+#!/bin/sh
+# The command line's mistakes: each must say what was expected, exit with its status and leave nothing half-written.
+#   cli.sh ALPHAC MODELS
+set -u
+alphac=$1 models=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failed=0
+
+# expect STATUS TEXT COMMAND...: the command ends with the status and says TEXT (a grep pattern)
+expect() {
+  status=$1 text=$2
+  shift 2
+  "$@" >out 2>&1
+  got=$?
+  if [ $got -ne "$status" ] || ! grep -q -- "$text" out; then
+    echo "FAILED: $*"
+    echo "  expected status $status and: $text"
+    echo "  found status $got and:"
+    sed 's/^/    /' out
+    failed=1
+  fi
+}
+nothing_left() {
+  left=$(ls | grep -v -x -e out -e tiny.alpha -e folder)
+  [ -z "$left" ] || { echo "FAILED: left behind: $left"; failed=1; }
+}
+
+cat >tiny.alpha <<'END'
+config { n = 4 }
+model tiny {
+  param w[n] = zeros
+  fn forward(tokens: int[b, t]) -> [b, t, n] = cast(tokens, "f32")[:, :, none] * w
+  fn loss(tokens: int[b, t], targets: int[b, t]) = mean(forward(tokens))
+}
+END
+mkdir folder
+
+expect 2 'no model given: alphac MODEL.alpha' "$alphac"
+expect 0 'Examples:' "$alphac" --help
+expect 0 '^alphac 0' "$alphac" --version
+expect 2 'unknown option --emitt; did you mean --emit?' "$alphac" --emitt=ir tiny.alpha
+expect 2 'unknown option -x$' "$alphac" -x tiny.alpha
+expect 2 'expected ast, ir, dot, plan, spirv or image; did you mean ir?' "$alphac" --emit=irr tiny.alpha
+expect 2 '--time-passes takes no argument' "$alphac" --time-passes=1 tiny.alpha
+expect 2 '-o needs an argument: -o FILE' "$alphac" tiny.alpha -o
+expect 2 '--device x: expected a number' "$alphac" tiny.alpha --device x
+expect 2 'two models: tiny.alpha and b.alpha' "$alphac" tiny.alpha b.alpha
+expect 1 'missing.alpha' "$alphac" missing.alpha
+expect 1 'No such file' "$alphac" missing.alpha
+expect 1 'folder' "$alphac" folder
+expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible
+expect 2 '--program trian: this model has the programs' "$alphac" tiny.alpha --program trian --emit ir
+expect 1 'widht' "$alphac" tiny.alpha -D widht=3
+expect 1 'cannot write folder: it is a folder' "$alphac" tiny.alpha -o folder --target portable
+expect 1 'cannot write nowhere/x: No such file' "$alphac" tiny.alpha -o nowhere/x --target portable
+expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha --target portable
+expect 1 'cannot write small: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
+expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
+nothing_left
+
+# a file that was there stays as it was when the new one cannot be written whole
+echo before >keep
+expect 1 'cannot write keep: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o keep --target portable"
+[ "$(cat keep)" = before ] || { echo "FAILED: keep was damaged"; failed=1; }
+
+"$alphac" tiny.alpha -o tiny --target portable >out 2>&1 && [ -x tiny ] && ./tiny info --json >out 2>&1 ||
+  { echo "FAILED: the runner"; cat out; failed=1; }
+grep -q '"parameters": *4' out || { echo "FAILED: info"; cat out; failed=1; }
+exit $failed
