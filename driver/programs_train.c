@@ -1,0 +1,312 @@
+/* The programs around the loss: init, train or micro + update, eval, eval_row, grad.
+ *
+ *   train    g = d loss / d p;  norm = √Σ g²;  g · min(1, clip / (norm + 1e-6)) where clipping is on
+ *            ok = loss and norm are finite;  every p and state ← where(ok, updated, old);  step counts only what was made
+ *   micro    accum.p ← d sum / d p + (first micro-batch ? 0 : accum.p), and so for the sums of loss and count
+ *   update   as train, with loss and g from accum / the count
+ * With loss = sum / count (loss_split.c) that is the gradient of one large batch; otherwise each micro-batch counts as 1. */
+#include "driver/programs_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_STATES = 16 };
+
+typedef struct Trainee { /* a parameter that is trained */
+  int index;             /* as in fe_params */
+  const ParamInfo *info;
+  Node *node, *grad;
+} Trainee;
+
+typedef struct Training {
+  Builder *b;
+  Graph *g;
+  Trainee *p;
+  int n;
+} Training;
+
+static const Type f32_scalar = {.dtype = DT_f32}, i32_scalar = {.dtype = DT_i32};
+
+static Node *rng_input(Graph *g) { return ir_leaf(g, OP_input, "rng", &(Type){.dtype = DT_i32, .rank = 1, .dim = {4}}); }
+static Node *step_state(Graph *g) { return ir_leaf(g, OP_state, "train.step", &i32_scalar); }
+static Node *number(Graph *g, double v) { return ir_const(g, v, &f32_scalar); }
+static Node *spread(Graph *g, Node *scalar, const Type *t) { return ir_broadcast(g, scalar, t->rank, t->dim); }
+static const char *joined(Graph *g, const char *a, const char *b) { return arena_printf(g->arena, "%s.%s", a, b); }
+
+static Node *state_of(Graph *g, const StateInfo *s, const char *path) {
+  return ir_leaf(g, OP_state, arena_printf(g->arena, "optim.%s.%s", s->name, path), &s->type);
+}
+
+static bool is_trained(const Builder *b) { return fe_train(b->model)->present && fe_train(b->model)->optimizer; }
+
+/* ---- init ---- */
+static bool init_states(Builder *b, Graph *g, int param, const ParamInfo *info, bool accumulates) {
+  const StateInfo *state;
+  int n = fe_states(b->model, param, &state, b->errors);
+  for (int i = 0; i < n; i++)
+    ir_output(g, OUT_update, state_of(g, &state[i], info->path)->name, ir_const(g, state[i].init, &state[i].type));
+  if (accumulates) ir_output(g, OUT_update, joined(g, "accum.grad", info->path), ir_const(g, 0, &info->type));
+  return n >= 0;
+}
+
+bool add_init(Builder *b) {
+  if (!wants_program(b, "init")) return true;
+  Graph *g = graph_new("init");
+  Node *rng = rng_input(g);
+  const ParamInfo *param;
+  int n = fe_params(b->model, &param);
+  bool trained = is_trained(b), accumulates = trained && fe_train(b->model)->accumulate > 1, ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    Node *value = fe_init(b->model, g, i, rng, b->errors);
+    ok = value != NULL;
+    if (ok) ir_output(g, OUT_update, param[i].path, value);
+    if (ok && trained && param[i].trainable) ok = init_states(b, g, i, &param[i], accumulates);
+  }
+  if (trained) ir_output(g, OUT_update, "train.step", ir_const(g, 0, &i32_scalar));
+  for (int i = 0; i < 2 && accumulates; i++)
+    ir_output(g, OUT_update, i ? "accum.loss_count" : "accum.loss_sum", number(g, 0));
+  if (ok) return add_program(b, "init", g);
+  graph_free(g);
+  return false;
+}
+
+/* ---- the loss ---- */
+static bool fail_at(Builder *b, const Node *n, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static bool fail_at(Builder *b, const Node *n, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  if (n->loc.file) buf_printf(b->errors, "%s:%d:%d: ", n->loc.file, n->loc.line, n->loc.col);
+  buf_str(b->errors, "error: ");
+  buf_vprintf(b->errors, fmt, args);
+  buf_str(b->errors, "\n");
+  va_end(args);
+  return false;
+}
+
+/* One floating-point number, from arguments that leave the names of the training programs' own inputs free. */
+static bool check_loss(Builder *b, const char *name, const Graph *g) {
+  const Node *y = g->output[0].node;
+  if (g->n_output != 1) return fail_at(b, y, "%s must give one number, found a list of %d values", name, g->n_output);
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *n = g->node[i];
+    if (n->op != OP_input) continue;
+    bool own_rng = n->type.dtype == DT_i32 && n->type.rank == 1 && n->type.dim[0] == 4;
+    if (strcmp(n->name, "total") == 0 || (strcmp(n->name, "rng") == 0 && !own_rng))
+      return fail_at(b, n, "%s has an argument %s; training programs have an input of that name", name, n->name);
+  }
+  if (type_count(&y->type) == 1 && dtype_is_float(y->type.dtype)) return true;
+  Buf type = {0};
+  type_print(&type, &y->type);
+  fail_at(b, y, "%s must give one floating-point number, found %s", name, type.data);
+  buf_free(&type);
+  return false;
+}
+
+/* Graph of the loss with its outputs taken off; NULL with errors. */
+static Graph *loss_graph(Builder *b, bool training, int64_t batch, Node **loss) {
+  const char *name = fe_train(b->model)->loss;
+  Graph *g = function_graph(b, name, training, (int64_t[]){batch, b->context}, 2);
+  if (g && !check_loss(b, name, g)) {
+    graph_free(g);
+    return NULL;
+  }
+  if (!g) return NULL;
+  *loss = ir_cast(g, ir_reshape(g, g->output[0].node, 0, NULL), DT_f32);
+  g->n_output = 0;
+  return g;
+}
+
+static void list_trainees(Training *t) {
+  const ParamInfo *param;
+  int n = fe_params(t->b->model, &param);
+  t->p = xcalloc((size_t)n + 1, sizeof *t->p);
+  t->n = 0;
+  for (int i = 0; i < n; i++)
+    if (param[i].trainable) t->p[t->n++] = (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type), NULL};
+}
+
+static void differentiate(Training *t, Node *loss) {
+  Node **wrt = xcalloc((size_t)t->n + 1, sizeof *wrt), **grad = xcalloc((size_t)t->n + 1, sizeof *grad);
+  for (int i = 0; i < t->n; i++) wrt[i] = t->p[i].node;
+  autodiff(t->g, loss, wrt, t->n, grad);
+  for (int i = 0; i < t->n; i++) t->p[i].grad = grad[i];
+  free(wrt);
+  free(grad);
+}
+
+static bool add_eval(Builder *b, const char *name, int64_t batch) {
+  if (!wants_program(b, name)) return true;
+  Node *loss;
+  Graph *g = loss_graph(b, false, batch, &loss);
+  if (!g) return false;
+  ir_output(g, OUT_value, "loss", loss);
+  LossParts part;
+  if (loss_split(g, loss, &part)) {
+    ir_output(g, OUT_value, "loss_sum", part.sum);
+    ir_output(g, OUT_value, "loss_count", part.count);
+  }
+  return add_program(b, name, g);
+}
+
+static bool add_grad(Builder *b) {
+  if (!wants_program(b, "grad")) return true;
+  Node *loss;
+  Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
+  if (!t.g) return false;
+  list_trainees(&t);
+  differentiate(&t, loss);
+  ir_output(t.g, OUT_value, "loss", loss);
+  for (int i = 0; i < t.n; i++) ir_output(t.g, OUT_value, joined(t.g, "grad", t.p[i].info->path), t.p[i].grad);
+  free(t.p);
+  return add_program(b, "grad", t.g);
+}
+
+/* ---- one update ---- */
+static Node *sum_of_squares(Graph *g, Node *x) {
+  int axis[IR_MAX_RANK];
+  for (int i = 0; i < x->type.rank; i++) axis[i] = i;
+  return ir_reshape(g, ir_reduce(g, OP_reduce_sum, ir_mul(g, x, x), x->type.rank, axis), 0, NULL);
+}
+
+static Node *gradient_norm(Training *t) {
+  Node *sum = number(t->g, 0);
+  for (int i = 0; i < t->n; i++) {
+    Node *part = sum_of_squares(t->g, t->p[i].grad);
+    sum = i ? ir_add(t->g, sum, part) : part;
+  }
+  return ir_sqrt(t->g, sum);
+}
+
+static void clip_gradients(Training *t, Node *norm, double clip) {
+  Graph *g = t->g;
+  Node *factor = ir_min(g, number(g, 1), ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
+  for (int i = 0; i < t->n; i++) t->p[i].grad = ir_mul(g, t->p[i].grad, spread(g, factor, &t->p[i].info->type));
+}
+
+static void keep_unless_ok(Graph *g, Node *ok, Node *old, Node *fresh) {
+  ir_output(g, OUT_update, old->name, ir_where(g, spread(g, ok, &old->type), fresh, old));
+}
+
+static bool update_parameter(Training *t, const Trainee *p, Node *lr, Node *step, Node *ok) {
+  Graph *g = t->g;
+  Model *m = t->b->model;
+  const StateInfo *info;
+  Node *old[MAX_STATES], *state[MAX_STATES];
+  int n = fe_states(m, p->index, &info, t->b->errors);
+  if (n < 0) return false;
+  if (n > MAX_STATES) {
+    buf_printf(t->b->errors, "error: the optimizer has %d states for %s; at most %d are possible\n", n, p->info->path, MAX_STATES);
+    return false;
+  }
+  for (int i = 0; i < n; i++) old[i] = state[i] = state_of(g, &info[i], p->info->path);
+  Node *fresh = fe_update(m, g, p->index, p->node, p->grad, lr, step, state, t->b->errors);
+  if (!fresh) return false;
+  keep_unless_ok(g, ok, p->node, fresh);
+  for (int i = 0; i < n; i++) keep_unless_ok(g, ok, old[i], state[i]);
+  return true;
+}
+
+/* Everything from the gradients on; outputs loss, grad_norm, lr, step, ok. */
+static bool finish_training(Training *t, Node *loss) {
+  Graph *g = t->g;
+  double clip = fe_train(t->b->model)->clip;
+  Node *norm = gradient_norm(t), *old_step = step_state(g);
+  Node *next = ir_add(g, old_step, ir_const(g, 1, &i32_scalar)), *step = ir_cast(g, next, DT_f32);
+  Node *ok = ir_and(g, ir_isfinite(g, loss), ir_isfinite(g, norm));
+  if (clip > 0) clip_gradients(t, norm, clip);
+  Node *lr = fe_lr(t->b->model, g, step, ir_leaf(g, OP_input, "total", &f32_scalar), t->b->errors);
+  if (!lr) return false;
+  for (int i = 0; i < t->n; i++)
+    if (!update_parameter(t, &t->p[i], lr, step, ok)) return false;
+  Node *made = ir_where(g, ok, next, old_step);
+  ir_output(g, OUT_update, "train.step", made);
+  ir_output(g, OUT_value, "loss", loss);
+  ir_output(g, OUT_value, "grad_norm", norm);
+  ir_output(g, OUT_value, "lr", lr);
+  ir_output(g, OUT_value, "step", made);
+  ir_output(g, OUT_value, "ok", ok);
+  return true;
+}
+
+static bool finish(Training *t, const char *name, bool ok) {
+  free(t->p);
+  if (ok) return add_program(t->b, name, t->g);
+  graph_free(t->g);
+  return false;
+}
+
+static bool add_train(Builder *b) {
+  if (!wants_program(b, "train")) return true;
+  Node *loss;
+  Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
+  if (!t.g) return false;
+  list_trainees(&t);
+  differentiate(&t, loss);
+  return finish(&t, "train", finish_training(&t, loss));
+}
+
+/* ---- several micro-batches a step ---- */
+static Node *loss_total(Graph *g, const char *name) { return ir_leaf(g, OP_state, name, &f32_scalar); }
+
+static Node *gradient_total(Graph *g, const ParamInfo *p) {
+  return ir_leaf(g, OP_state, joined(g, "accum.grad", p->path), &p->type);
+}
+
+static void accumulate(Graph *g, Node *first, Node *acc, Node *x) {
+  Node *before = ir_where(g, spread(g, first, &x->type), ir_const(g, 0, &x->type), acc);
+  ir_output(g, OUT_update, acc->name, ir_add(g, before, x));
+}
+
+/* What a micro-batch adds up; the loss function's own count, or 1. */
+static LossParts parts_of(Graph *g, Node *loss) {
+  LossParts part;
+  return loss_split(g, loss, &part) ? part : (LossParts){loss, number(g, 1), 0};
+}
+
+/* The update program needs to know only how the sums are divided: `least` of the split. */
+static bool add_micro(Builder *b, double *least) {
+  Node *loss;
+  Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
+  if (!t.g) return false;
+  Graph *g = t.g;
+  LossParts part = parts_of(g, loss);
+  *least = part.least;
+  if (!wants_program(b, "micro")) return graph_free(g), true;
+  list_trainees(&t);
+  differentiate(&t, part.sum);
+  Node *index = ir_reshape(g, ir_slice(g, rng_input(g), (int64_t[]){3}, (int64_t[]){4}), 0, NULL);
+  Node *first = ir_eq(g, index, ir_const(g, 0, &i32_scalar));
+  for (int i = 0; i < t.n; i++) accumulate(g, first, gradient_total(g, t.p[i].info), t.p[i].grad);
+  accumulate(g, first, loss_total(g, "accum.loss_sum"), part.sum);
+  accumulate(g, first, loss_total(g, "accum.loss_count"), part.count);
+  return finish(&t, "micro", true);
+}
+
+static bool add_update(Builder *b, double least) {
+  if (!wants_program(b, "update")) return true;
+  Training t = {.b = b, .g = graph_new("update")};
+  Graph *g = t.g;
+  list_trainees(&t);
+  Node *count = loss_total(g, "accum.loss_count");
+  if (least > 0) count = ir_max(g, count, number(g, least));
+  for (int i = 0; i < t.n; i++)
+    t.p[i].grad = ir_div(g, gradient_total(g, t.p[i].info), spread(g, count, &t.p[i].info->type));
+  Node *loss = ir_div(g, loss_total(g, "accum.loss_sum"), count);
+  return finish(&t, "update", finish_training(&t, loss));
+}
+
+static bool add_accumulating(Builder *b) {
+  double least = 0;
+  bool micro = wants_program(b, "micro"), update = wants_program(b, "update");
+  return (!micro && !update) || (add_micro(b, &least) && add_update(b, least));
+}
+
+bool add_loss_programs(Builder *b) {
+  const TrainInfo *train = fe_train(b->model);
+  if (!train->loss || !fe_has_function(b->model, train->loss)) return true;
+  const char *dim[3];
+  int n = fe_entry_dims(b->model, train->loss, dim, COUNT_OF(dim));
+  if (!train->present && (n > 2 || (n == 2 && b->context == 0))) return true; /* of unknown lengths: only as an entry */
+  bool ok = !is_trained(b) || (train->accumulate > 1 ? add_accumulating(b) : add_train(b));
+  return ok && add_eval(b, "eval", b->batch) && add_eval(b, "eval_row", 1) && add_grad(b);
+}
