@@ -1,0 +1,50 @@
+/* The rule by which train, eval and generate find their tokenizer. */
+#include "runtime/tokens.h"
+#include "runtime/checkpoint.h"
+
+#include <errno.h>
+#include <string.h>
+
+TokKind tok_kind_by_name(const char *name) {
+  int k = 0;
+  while (k < TOK_KINDS && strcmp(name, tok_kind_name[k]) != 0) k++;
+  return (TokKind)k;
+}
+
+static Tokenizer *from_files(TokKind kind, int64_t vocab, const char *const *file, int n_file, Buf *why) {
+  Buf text = {0};
+  Tokenizer *t = NULL;
+  bool ok = true;
+  for (int i = 0; i < n_file && ok; i++) {
+    ok = buf_read_file(&text, file[i]);
+    if (!ok) buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
+  }
+  if (ok) t = tok_train(kind, text.data ? text.data : "", text.len, kind == TOK_word ? vocab : 0, file[0], why);
+  buf_free(&text);
+  return t;
+}
+
+Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetensors *weights, const char *const *file,
+                            int n_file, Buf *why) {
+  int64_t vocab = image_vocab(image);
+  TokKind kind = spec ? tok_kind_by_name(spec) : TOK_KINDS;
+  Tokenizer *t = NULL;
+  if (!spec) {
+    if (weights && !checkpoint_tokenizer(weights, &t, why)) return NULL;
+    if (!t) t = tok_byte();
+  } else if (kind == TOK_byte) {
+    t = tok_byte();
+  } else if (kind == TOK_KINDS) {
+    t = tok_load(spec, why);
+  } else if (!n_file) {
+    buf_printf(why, "--tokenizer %s has no text to be made from: name a tokenizer's file, as 'tokenizer train' writes it",
+               spec);
+  } else {
+    t = from_files(kind, vocab, file, n_file, why);
+  }
+  if (!t || !vocab || tok_size(t) <= vocab) return t;
+  buf_printf(why, "the %s tokenizer has %lld ids and the model's vocabulary %lld: compile the model with -D vocab=%lld",
+             tok_kind_name[tok_kind(t)], (long long)tok_size(t), (long long)vocab, (long long)tok_size(t));
+  tok_free(t);
+  return NULL;
+}
