@@ -1,0 +1,218 @@
+/* The value of an expression at an index: loads what is stored, computes the rest, each node once per index. Views only
+ * change the index. */
+#include "codegen/kernel.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- memo ---- */
+
+struct Memo {
+  const Node *node; /* NULL: empty */
+  const Ix *index[IR_MAX_RANK];
+  SpvId value;
+  uint32_t scope;
+};
+
+static struct Memo *memo_find(Kernel *k, const Node *n, const Ix *const *index) {
+  uint64_t h = hash_bytes(&n, sizeof n, 0);
+  size_t bytes = n->type.rank * sizeof *index;
+  if (bytes) h = hash_bytes(index, bytes, h);
+  for (int i = (int)(h & (uint64_t)(k->memo_cap - 1));; i = (i + 1) & (k->memo_cap - 1)) {
+    struct Memo *m = &k->memo[i];
+    if (!m->node || (m->node == n && memcmp(m->index, index, bytes) == 0)) return m;
+  }
+}
+
+static void memo_grow(Kernel *k) {
+  struct Memo *old = k->memo;
+  int n = k->memo_cap;
+  k->memo_cap = n ? 2 * n : 256;
+  k->memo = arena_alloc(k->scratch, (size_t)k->memo_cap * sizeof *k->memo);
+  for (int i = 0; i < n; i++)
+    if (old[i].node) *memo_find(k, old[i].node, old[i].index) = old[i];
+}
+
+static void memo_put(Kernel *k, const Node *n, const Ix *const *index, SpvId value) {
+  if (2 * (k->n_memo + 1) > k->memo_cap) memo_grow(k);
+  struct Memo *m = memo_find(k, n, index);
+  if (!m->node) k->n_memo++;
+  m->node = n;
+  memcpy(m->index, index, n->type.rank * sizeof *index);
+  m->value = value;
+  m->scope = spv_scope(k->b);
+}
+
+/* ---- leaves ---- */
+
+SpvId expr_const(Kernel *k, DType d, double v) {
+  if (d == DT_bool) return spv_b(k->b, v != 0);
+  if (d == DT_i32) return spv_u(k->b, (uint32_t)(int32_t)v);
+  return spv_f(k->b, (float)v);
+}
+
+static SpvId from_index(Kernel *k, DType d, const Ix *ix) {
+  SpvId u = ix_emit(k->ix, ix);
+  return math_cast(k, d, DT_i32, u);
+}
+
+static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
+  SpvId rng[4];
+  for (int i = 0; i < 4; i++) rng[i] = expr_at(k, n->src[0], ix_const(k->ix, i));
+  SpvId place = 0;
+  for (int i = 0; i < k->n_place && !place; i++)
+    if (k->place[i].number == n->ints[0]) place = k->place[i].value;
+  if (!place) {
+    SpvId pair = kernel_raw(k, (uint32_t)n->ints[0], 0);
+    k->place[k->n_place].number = n->ints[0];
+    k->place[k->n_place++].value = pair;
+    place = pair;
+  }
+  SpvId word = spv_extract(k->b, place, 0);
+  SpvId at = ix_emit(k->ix, ix_join(k->ix, n->type.rank, n->type.dim, index));
+  return math_uniform(k, at, word, rng);
+}
+
+/* ---- what changes the index ---- */
+
+/* index − lo where that is within 0 … dim − 1, else 0; *inside tells which. Keeps the index a multiple of what it was. */
+static const Ix *shifted(Kernel *k, const Ix *index, int64_t lo, int64_t dim, SpvId *inside) {
+  Spv *b = k->b;
+  int64_t unit = 4, low = ix_offset(index) % 4;
+  if (ix_step(index) % 4 != 0 || lo % 4 != 0 || dim % 4 != 0) unit = 1, low = 0;
+  SpvId i = ix_emit(k->ix, ix_div(k->ix, index, unit));
+  SpvId from = spv_u(b, (uint32_t)(lo / unit));
+  SpvId n = spv_u(b, (uint32_t)(dim / unit));
+  i = spv_bin(b, SpvOpISub, i, from);
+  *inside = spv_cmp(b, SpvOpULessThan, i, n);
+  SpvId zero = spv_u(b, 0);
+  i = spv_select(b, *inside, i, zero);
+  const Ix *at = ix_mul(k->ix, ix_value(k->ix, i, dim / unit), unit);
+  return ix_add(k->ix, at, ix_const(k->ix, low));
+}
+
+static SpvId pad_value(Kernel *k, Node *n, const Ix *const *index) {
+  const Type *x = &n->src[0]->type;
+  const Ix *at[IR_MAX_RANK];
+  SpvId inside = 0;
+  for (int i = 0; i < x->rank; i++) {
+    at[i] = index[i];
+    if (n->ints[i] == 0 && n->ints[x->rank + i] == 0) continue;
+    SpvId here;
+    at[i] = shifted(k, index[i], n->ints[i], x->dim[i], &here);
+    inside = inside ? spv_pure(k->b, SpvOpLogicalAnd, spv_bool(k->b), inside, here) : here;
+  }
+  SpvId v = expr_value(k, n->src[0], at);
+  SpvId fill = expr_const(k, (DType)n->type.dtype, n->value);
+  return inside ? spv_select(k->b, inside, v, fill) : v;
+}
+
+static SpvId concat_value(Kernel *k, Node *n, const Ix *const *index) {
+  int64_t axis = n->ints[0], from = 0;
+  SpvId value = 0;
+  for (int s = 0; s < n->n_src; s++) {
+    const Ix *at[IR_MAX_RANK];
+    SpvId inside;
+    int64_t length = n->src[s]->type.dim[axis];
+    memcpy(at, index, n->type.rank * sizeof *at);
+    at[axis] = shifted(k, index[axis], from, length, &inside);
+    SpvId v = expr_value(k, n->src[s], at);
+    value = value ? spv_select(k->b, inside, v, value) : v;
+    from += length;
+  }
+  return value;
+}
+
+static SpvId gather_value(Kernel *k, Node *n, const Ix *const *index) {
+  Spv *b = k->b;
+  Node *table = n->src[0], *ids = n->src[1];
+  const Ix *at[IR_MAX_RANK];
+  DType d = (DType)n->type.dtype;
+  SpvId id = expr_value(k, ids, index);
+  SpvId rows = spv_u(b, (uint32_t)table->type.dim[0]);
+  SpvId inside = spv_cmp(b, SpvOpULessThan, id, rows);
+  SpvId zero = spv_u(b, 0);
+  id = spv_select(b, inside, id, zero);
+  at[0] = ix_value(k->ix, id, table->type.dim[0]);
+  for (int i = 1; i < table->type.rank; i++) at[i] = index[ids->type.rank + i - 1];
+  SpvId v = expr_value(k, table, at);
+  SpvId outside = expr_const(k, d, dtype_is_float(d) ? (double)NAN : 0);
+  return spv_select(b, inside, v, outside);
+}
+
+/* The index of a view's source. */
+static void view_index(Kernel *k, const Node *n, const Ix *const *index, const Ix **at) {
+  const Type *x = &n->src[0]->type;
+  switch (n->op) {
+  case OP_reshape:
+    ix_split(k->ix, ix_join(k->ix, n->type.rank, n->type.dim, index), x->rank, x->dim, at);
+    break;
+  case OP_expand:
+    for (int i = 0; i < x->rank; i++) at[i] = x->dim[i] == 1 ? ix_const(k->ix, 0) : index[i];
+    break;
+  case OP_permute:
+    for (int i = 0; i < x->rank; i++) at[n->ints[i]] = index[i];
+    break;
+  case OP_slice:
+    for (int i = 0; i < x->rank; i++) at[i] = ix_add(k->ix, index[i], ix_const(k->ix, n->ints[i]));
+    break;
+  default: die("codegen: %s is no view", ir_op[n->op].name);
+  }
+}
+
+/* ---- any node ---- */
+
+static SpvId elementwise(Kernel *k, Node *n, const Ix *const *index) {
+  SpvId x[3];
+  DType d = (DType)n->src[0]->type.dtype;
+  for (int i = 0; i < n->n_src; i++) x[i] = expr_value(k, n->src[i], index);
+  if (n->op == OP_where) return spv_select(k->b, x[0], x[1], x[2]);
+  if (n->op == OP_cast) return math_cast(k, (DType)n->type.dtype, d, x[0]);
+  return n->n_src == 1 ? math_unary(k, n->op, d, x[0]) : math_binary(k, n->op, d, x[0], x[1]);
+}
+
+static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
+  const Ix *at[IR_MAX_RANK];
+  if (ir_op[n->op].flags & IR_EW) return elementwise(k, n, index);
+  if (ir_op[n->op].flags & IR_VIEW) {
+    view_index(k, n, index, at);
+    return expr_value(k, n->src[0], at);
+  }
+  switch (n->op) {
+  case OP_const: return expr_const(k, (DType)n->type.dtype, n->value);
+  case OP_iota: return from_index(k, (DType)n->type.dtype, index[n->ints[0]]);
+  case OP_position: return from_index(k, DT_i32, index[0]);
+  case OP_random: return random_value(k, n, index);
+  case OP_pad: return pad_value(k, n, index);
+  case OP_concat: return concat_value(k, n, index);
+  case OP_gather: return gather_value(k, n, index);
+  default: die("codegen: %%%d %s is neither stored nor can it be computed in place", n->id, ir_op[n->op].name);
+  }
+}
+
+static SpvId load(Kernel *k, Node *n, const Ix *const *index) {
+  SpvId raw = kernel_load(k, n, ix_join(k->ix, n->type.rank, n->type.dim, index));
+  return kernel_from_memory(k, (DType)n->type.dtype, raw);
+}
+
+SpvId expr_value(Kernel *k, Node *n, const Ix *const *index) {
+  if (!k->memo_cap) memo_grow(k);
+  struct Memo *m = memo_find(k, n, index);
+  if (m->node && spv_scope_open(k->b, m->scope)) return m->value;
+  SpvId v = k->job->stored[n->id] ? load(k, n, index) : compute(k, n, index);
+  memo_put(k, n, index, v);
+  return v;
+}
+
+SpvId expr_at(Kernel *k, Node *n, const Ix *linear) {
+  const Ix *index[IR_MAX_RANK];
+  ix_split(k->ix, linear, n->type.rank, n->type.dim, index);
+  return expr_value(k, n, index);
+}
+
+SpvId expr_root(Kernel *k, const Ix *linear) {
+  Node *root = k->job->root;
+  const Ix *index[IR_MAX_RANK];
+  ix_split(k->ix, linear, root->type.rank, root->type.dim, index);
+  return k->job->copy ? load(k, root, index) : compute(k, root, index);
+}

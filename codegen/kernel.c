@@ -1,0 +1,195 @@
+/* One kernel under construction: push constants, operands, loads, stores, loops. */
+#include "codegen/kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- operands ---- */
+
+typedef struct Walk {
+  const KernelJob *job;
+  Node **found;
+  int n, max;
+  bool *seen; /* by node id */
+} Walk;
+
+static void visit(Walk *w, Node *n, bool is_root) {
+  if (w->seen[n->id]) return;
+  w->seen[n->id] = true;
+  if (w->job->stored[n->id] && !is_root) {
+    if (w->n < w->max) w->found[w->n] = n;
+    w->n++;
+    return;
+  }
+  for (int i = 0; i < n->n_src; i++) visit(w, n->src[i], false);
+}
+
+int cg_operands(const KernelJob *job, Node **operand, int max) {
+  Walk w = {.job = job, .found = operand, .max = max, .seen = xcalloc((size_t)job->root->id + 1, 1)};
+  visit(&w, job->root, !job->copy);
+  free(w.seen);
+  return w.n;
+}
+
+/* ---- begin and end ---- */
+
+static SpvId new_slot(Kernel *k, KernelSlot slot, SpvId type) {
+  if (k->n_slot == CG_MAX_SLOTS) die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->root->op].name, CG_MAX_SLOTS);
+  k->out->slot[k->n_slot++] = slot;
+  return spv_push(k->b, type);
+}
+
+SpvId kernel_element_type(Kernel *k, DType d) { return dtype_is_float(d) ? spv_f32(k->b) : spv_u32(k->b); }
+
+static SpvId buffer_type(Kernel *k, DType d, int n) {
+  SpvId element = kernel_element_type(k, d);
+  return spv_buffer(k->b, n == 1 ? element : spv_vec(k->b, element, n), 4 * (uint32_t)n);
+}
+
+void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job, const Target *target, KernelCode *out) {
+  *k = (Kernel){.arena = arena, .scratch = scratch, .b = spv_new(scratch), .job = job, .target = target, .out = out};
+  *out = (KernelCode){.local = {1, 1, 1}, .groups = {1, 1, 1}};
+  k->ix = ix_table(scratch, k->b);
+  k->operand = arena_alloc(scratch, CG_MAX_SLOTS * sizeof *k->operand);
+  k->n_operand = cg_operands(job, k->operand, CG_MAX_SLOTS);
+  if (k->n_operand > CG_MAX_SLOTS - 2) die("codegen: a kernel for %s reads %d operands", ir_op[job->root->op].name, k->n_operand);
+  SpvId type = buffer_type(k, (DType)job->root->type.dtype, 1);
+  k->result = new_slot(k, (KernelSlot){.kind = SLOT_result}, type);
+  for (int i = 0; i < k->n_operand; i++) {
+    type = buffer_type(k, (DType)k->operand[i]->type.dtype, 1);
+    k->pointer[i] = new_slot(k, (KernelSlot){.kind = SLOT_operand, .node = k->operand[i]}, type);
+  }
+}
+
+void kernel_end(Kernel *k, const char *family) {
+  KernelCode *out = k->out;
+  const Node *root = k->job->root;
+  Buf name = {0};
+  buf_printf(&name, "%s.%s ", family, k->job->copy ? "copy" : ir_op[root->op].name);
+  type_print(&name, &root->type);
+  out->family = family;
+  out->name = arena_str(k->arena, name.data, name.len);
+  buf_free(&name);
+  out->n_slot = k->n_slot;
+  uint32_t *word = spv_finish(k->b, out->local, &out->n_word);
+  out->word = arena_copy(k->arena, word, (size_t)out->n_word * sizeof *word);
+  out->bytes = 4.0 * (double)type_count(&root->type);
+  for (int i = 0; i < k->n_operand; i++) out->bytes += 4.0 * (double)type_count(&k->operand[i]->type);
+}
+
+SpvId kernel_raw(Kernel *k, uint32_t low, uint32_t high) {
+  SpvId type = spv_vec(k->b, spv_u32(k->b), 2);
+  return new_slot(k, (KernelSlot){.kind = SLOT_raw, .raw = (uint64_t)high << 32 | low}, type);
+}
+
+/* ---- where this invocation is ---- */
+
+void kernel_groups(Kernel *k, int64_t groups, uint32_t local) {
+  enum { MAX = 65535, ROW = 32768 };
+  k->out->local[0] = local;
+  k->out->groups[0] = groups <= MAX ? (uint32_t)groups : ROW;
+  k->out->groups[1] = groups <= MAX ? 1 : (uint32_t)((groups + ROW - 1) / ROW);
+}
+
+static SpvId uvec3(Kernel *k) { return spv_vec(k->b, spv_u32(k->b), 3); }
+
+SpvId kernel_group(Kernel *k) {
+  Spv *b = k->b;
+  SpvId type = uvec3(k);
+  SpvId group = spv_builtin(b, SpvBuiltInWorkgroupId, type);
+  SpvId size = spv_builtin(b, SpvBuiltInNumWorkgroups, type);
+  SpvId x = spv_extract(b, group, 0);
+  SpvId y = spv_extract(b, group, 1);
+  SpvId row = spv_extract(b, size, 0);
+  y = spv_bin(b, SpvOpIMul, y, row);
+  return spv_bin(b, SpvOpIAdd, y, x);
+}
+
+SpvId kernel_lane(Kernel *k, int axis) {
+  SpvId type = uvec3(k);
+  SpvId lane = spv_builtin(k->b, SpvBuiltInLocalInvocationId, type);
+  return spv_extract(k->b, lane, (uint32_t)axis);
+}
+
+/* ---- memory ---- */
+
+static SpvId pointer_of(Kernel *k, const Node *operand) {
+  for (int i = 0; i < k->n_operand; i++)
+    if (k->operand[i] == operand) return k->pointer[i];
+  die("codegen: %%%d is no operand of the kernel for %%%d", operand->id, k->job->root->id);
+}
+
+SpvId kernel_load_at(Kernel *k, Node *operand, SpvId index) {
+  SpvId type = kernel_element_type(k, (DType)operand->type.dtype);
+  SpvId at = spv_element(k->b, pointer_of(k, operand), type, index);
+  return spv_load_pure(k->b, type, at, 4);
+}
+
+SpvId kernel_load4_at(Kernel *k, Node *operand, SpvId index4) {
+  DType d = (DType)operand->type.dtype;
+  SpvId type = kernel_element_type(k, d);
+  type = spv_vec(k->b, type, 4);
+  SpvId buffer = spv_bitcast(k->b, buffer_type(k, d, 4), pointer_of(k, operand));
+  SpvId at = spv_element(k->b, buffer, type, index4);
+  return spv_load_pure(k->b, type, at, 16);
+}
+
+SpvId kernel_load(Kernel *k, Node *operand, const Ix *ix) {
+  int64_t step = ix_step(ix);
+  const Ix *four = ix_div(k->ix, ix, 4);
+  if (k->wide && step && step % 4 == 0 && ix_max(four) * 4 + 3 < type_count(&operand->type)) {
+    SpvId index = ix_emit(k->ix, four);
+    SpvId v = kernel_load4_at(k, operand, index);
+    return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));
+  }
+  SpvId index = ix_emit(k->ix, ix);
+  return kernel_load_at(k, operand, index);
+}
+
+SpvId kernel_from_memory(Kernel *k, DType d, SpvId raw) {
+  return d == DT_bool ? spv_cmp(k->b, SpvOpINotEqual, raw, spv_u(k->b, 0)) : raw;
+}
+
+SpvId kernel_to_memory(Kernel *k, DType d, SpvId value) {
+  if (d != DT_bool) return value;
+  SpvId one = spv_u(k->b, 1);
+  SpvId zero = spv_u(k->b, 0);
+  return spv_select(k->b, value, one, zero);
+}
+
+void kernel_store(Kernel *k, SpvId index, int n, const SpvId *value) {
+  Spv *b = k->b;
+  DType d = (DType)k->job->root->type.dtype;
+  SpvId type = kernel_element_type(k, d), buffer = k->result, raw[4];
+  for (int i = 0; i < n; i++) raw[i] = kernel_to_memory(k, d, value[i]);
+  if (n == 4) {
+    type = spv_vec(b, type, 4);
+    buffer = spv_bitcast(b, buffer_type(k, d, 4), buffer);
+    raw[0] = spv_pure_n(b, SpvOpCompositeConstruct, type, 4, raw);
+  }
+  SpvId at = spv_element(b, buffer, type, index);
+  spv_store_aligned(b, at, raw[0], 4 * (uint32_t)n);
+}
+
+/* ---- loops ---- */
+
+Loop kernel_loop(Kernel *k, SpvId n, int64_t bound) {
+  enum { LIMIT = 65000, INNER = 50000 };
+  Spv *b = k->b;
+  if (bound <= LIMIT) return (Loop){spv_for(b, n), 1};
+  SpvId inner = spv_u(b, INNER);
+  SpvId round_up = spv_u(b, INNER - 1);
+  SpvId outer = spv_bin(b, SpvOpIAdd, n, round_up);
+  outer = spv_bin(b, SpvOpUDiv, outer, inner);
+  outer = spv_for(b, outer);
+  SpvId start = spv_bin(b, SpvOpIMul, outer, inner);
+  SpvId left = spv_bin(b, SpvOpISub, n, start);
+  SpvId whole = spv_cmp(b, SpvOpULessThan, inner, left);
+  left = spv_select(b, whole, inner, left);
+  SpvId i = spv_for(b, left);
+  return (Loop){spv_bin(b, SpvOpIAdd, start, i), 2};
+}
+
+void kernel_loop_end(Kernel *k, Loop loop) {
+  for (int i = 0; i < loop.depth; i++) spv_end(k->b);
+}

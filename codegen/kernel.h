@@ -1,0 +1,87 @@
+/* What the kernel families share: one kernel under construction, its operands, and the value of any expression at an index. */
+#ifndef CODEGEN_KERNEL_H
+#define CODEGEN_KERNEL_H
+
+#include "codegen/index.h"
+#include "codegen/plan.h"
+
+typedef struct Kernel {
+  Arena *arena; /* the caller's: words and name */
+  Arena *scratch;
+  Spv *b;
+  IxTable *ix;
+  const KernelJob *job;
+  const Target *target;
+  KernelCode *out;
+  Node **operand; /* as cg_operands lists them; slot 1 + i */
+  int n_operand;
+  SpvId result, pointer[CG_MAX_SLOTS]; /* buffers of scalars */
+  int n_slot;
+  bool wide;      /* read four neighbours at once where an index allows it */
+  struct { int64_t number; SpvId value; } place[CG_MAX_SLOTS]; /* of random calls: raw slots */
+  int n_place;
+  struct Memo *memo; /* values of nodes at indices */
+  int n_memo, memo_cap;
+} Kernel;
+
+/* ---- kernel.c ---- */
+void kernel_begin(Kernel *, Arena *, Arena *scratch, const KernelJob *, const Target *, KernelCode *out);
+void kernel_end(Kernel *, const char *family);
+SpvId kernel_raw(Kernel *, uint32_t low, uint32_t high); /* a uvec2 slot */
+void kernel_groups(Kernel *, int64_t groups, uint32_t local); /* a 1-dimensional dispatch, folded into y where it is large */
+SpvId kernel_group(Kernel *);                             /* its linear workgroup */
+SpvId kernel_lane(Kernel *, int axis);                    /* LocalInvocationId */
+SpvId kernel_element_type(Kernel *, DType);               /* in memory */
+
+/* An element of an operand at a linear index, as it lies in memory; four from a multiple of 4 on. */
+SpvId kernel_load(Kernel *, Node *operand, const Ix *);
+SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
+SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
+/* n = 1 or 4 values of the root's type to the result, from element n · index on. */
+void kernel_store(Kernel *, SpvId index, int n, const SpvId *value);
+
+SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
+SpvId kernel_to_memory(Kernel *, DType, SpvId value);
+
+/* Loops of any constant or bounded length, nested so that none reaches Mesa 22.3's limit; closed by loop.depth spv_end. */
+typedef struct Loop {
+  SpvId index; /* 0 … n−1 */
+  int depth;
+} Loop;
+Loop kernel_loop(Kernel *, SpvId n, int64_t bound); /* n <= bound */
+void kernel_loop_end(Kernel *, Loop);
+
+/* ---- expr.c ---- */
+/* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */
+SpvId expr_value(Kernel *, Node *, const Ix *const *index);
+SpvId expr_at(Kernel *, Node *, const Ix *linear); /* by row-major position */
+/* The same for the kernel's root, whose operation is computed even though it is stored. */
+SpvId expr_root(Kernel *, const Ix *linear);
+SpvId expr_const(Kernel *, DType, double);
+
+/* ---- math.c: operations on values of a type ---- */
+SpvId math_unary(Kernel *, Op, DType, SpvId x);
+SpvId math_binary(Kernel *, Op, DType of_sources, SpvId x, SpvId y);
+SpvId math_cast(Kernel *, DType to, DType from, SpvId x);
+SpvId math_round(Kernel *, DType, SpvId x); /* f32 to the nearest value of a 16-bit type; others unchanged */
+SpvId math_is_nan(Kernel *, SpvId x);
+/* s + x where the rounding error goes to *lost: exact as a pair */
+SpvId math_two_sum(Kernel *, SpvId s, SpvId x, SpvId *lost);
+SpvId math_uniform(Kernel *, SpvId index, SpvId place, const SpvId rng[4]); /* OP_random at a linear index */
+SpvId math_add_c(Kernel *, SpvId x, float c), math_mul_c(Kernel *, SpvId x, float c);
+SpvId math_poly(Kernel *, SpvId x, int n, const float *coef); /* coef[0] + coef[1]·x + … by Horner's rule */
+
+/* ---- math_special.c ---- */
+SpvId math_exp(Kernel *, SpvId), math_expm1(Kernel *, SpvId), math_log(Kernel *, SpvId), math_log1p(Kernel *, SpvId);
+SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId), math_erf(Kernel *, SpvId);
+SpvId math_pow(Kernel *, SpvId x, SpvId y);
+SpvId math_mod(Kernel *, SpvId x, SpvId y);
+
+/* ---- the families ---- */
+void emit_map(Kernel *);
+void emit_reduce(Kernel *);
+void emit_scan(Kernel *);
+void emit_matmul(Kernel *);
+void emit_scatter_add(Kernel *);
+
+#endif

@@ -1,0 +1,343 @@
+/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches: a transpose is only strides.
+ *
+ * Sizes and strides are push constants, so that matrices of different shape share a module; which stride is 1, whether tiles
+ * reach past the edge and whether k divides by four are not. Each operand is "rows × k" (B's rows are C's columns):
+ *
+ *            k →                    Loads take four elements along whichever dimension has stride 1; C's tile is kept in
+ *   rows  ┌────────┐                registers as one vec4 of neighbouring columns per row, and every step of k adds
+ *    ↓    │ A or B │                A[m, k] · (B[k, n], …, B[k, n + 3]).
+ *         └────────┘                Rows past the edge repeat the last one and are not stored.
+ *
+ * Long sums are cut into blocks with an accumulator of their own, for the error's sake. */
+#include "codegen/matmul.h"
+
+#include "codegen/reduce.h"
+
+enum { BLOCK = 512 /* steps of four */, SINGLE = 1024 /* up to here one accumulator is enough */ };
+
+/* ---- operands ---- */
+
+static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
+  Strided v;
+  if (!cg_strided(n, mm->k->job->stored, &v)) die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->root->id, n->id);
+  *s = (Side){.base = v.base, .offset = v.offset, .row = v.stride[row_dim], .k = v.stride[k_dim]};
+  for (int i = 0; i < mm->n_batch; i++) s->batch[i] = v.stride[i];
+  if (n->type.dim[k_dim] == 1) s->k = 1; /* never stepped */
+  s->unit_k = s->k == 1;
+  s->unit_row = !s->unit_k && s->row == 1;
+  int64_t other = s->unit_k ? s->row : s->k;
+  int64_t length = s->unit_k ? mm->kk : n->type.dim[row_dim];
+  bool ok = (s->unit_k || s->unit_row) && other % 4 == 0 && s->offset % 4 == 0;
+  for (int i = 0; i < mm->n_batch; i++) ok = ok && (s->batch[i] % 4 == 0 || mm->batch_dim[i] == 1);
+  if (s->unit_row) ok = ok && length % 4 == 0; /* clamped runs stay aligned */
+  s->aligned = ok && type_count(&s->base->type) >= 4;
+}
+
+static SpvId pick(Matmul *mm, SpvId pair, int i) { return spv_extract(mm->k->b, pair, (uint32_t)i); }
+
+static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool edge) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  SpvId strides = kernel_raw(k, (uint32_t)s->row, (uint32_t)s->k);
+  SpvId offset = kernel_raw(k, (uint32_t)s->offset, 0);
+  s->row_id = pick(mm, strides, 0);
+  s->k_id = pick(mm, strides, 1);
+  s->offset_id = pick(mm, offset, 0);
+  const Ix *part[IR_MAX_RANK], *sum = ix_const(k->ix, 0);
+  ix_split(k->ix, batch, mm->n_batch, mm->batch_dim, part);
+  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
+  if (mm->batches > 1) {
+    SpvId of_batch = ix_emit(k->ix, sum);
+    s->offset_id = spv_bin(b, SpvOpIAdd, s->offset_id, of_batch);
+  }
+  s->rows_id = edge ? rows : 0;
+}
+
+/* ---- the grid ---- */
+
+void matmul_begin(Matmul *mm, int tile_m, int tile_n, uint32_t local) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  mm->tile_m = tile_m;
+  mm->tile_n = tile_n;
+  mm->edge_m = mm->m % tile_m != 0;
+  mm->edge_n = mm->n % tile_n != 0;
+  mm->tail = mm->kk % 4 != 0;
+  int64_t tiles_m = (mm->m + tile_m - 1) / tile_m, tiles_n = (mm->n + tile_n - 1) / tile_n;
+  int64_t total = tiles_m * tiles_n * mm->batches;
+  kernel_groups(k, total, local);
+
+  SpvId size = kernel_raw(k, (uint32_t)mm->m, (uint32_t)mm->n);
+  SpvId length = kernel_raw(k, (uint32_t)mm->kk, (uint32_t)total);
+  SpvId tiles = kernel_raw(k, (uint32_t)tiles_m, (uint32_t)tiles_n);
+  mm->m_id = pick(mm, size, 0);
+  mm->n_id = pick(mm, size, 1);
+  mm->kk_id = pick(mm, length, 0);
+  SpvId limit = pick(mm, length, 1);
+  SpvId by_m = pick(mm, tiles, 0);
+  SpvId by_n = pick(mm, tiles, 1);
+  SpvId group = kernel_group(k);
+  SpvId within = spv_cmp(b, SpvOpULessThan, group, limit);
+  spv_if(b, within);
+  SpvId tile = spv_bin(b, SpvOpUMod, group, by_m); /* neighbouring workgroups share B's columns */
+  SpvId rest = spv_bin(b, SpvOpUDiv, group, by_m);
+  SpvId step = spv_u(b, (uint32_t)tile_m);
+  mm->tile_m_id = spv_bin(b, SpvOpIMul, tile, step);
+  tile = spv_bin(b, SpvOpUMod, rest, by_n);
+  mm->batch_id = spv_bin(b, SpvOpUDiv, rest, by_n);
+  step = spv_u(b, (uint32_t)tile_n);
+  mm->tile_n_id = spv_bin(b, SpvOpIMul, tile, step);
+  const Ix *batch = ix_value(k->ix, mm->batch_id, mm->batches);
+  side_begin(mm, &mm->a, batch, mm->m_id, mm->edge_m);
+  side_begin(mm, &mm->b, batch, mm->n_id, mm->edge_n);
+}
+
+void matmul_end(Matmul *mm) { spv_end(mm->k->b); }
+
+/* ---- loads ---- */
+
+/* The row, or the last one from which a run of that length fits. */
+static SpvId clamped(Matmul *mm, const Side *s, SpvId row, uint32_t run) {
+  Spv *b = mm->k->b;
+  if (!s->rows_id) return row;
+  SpvId length = spv_u(b, run);
+  SpvId last = spv_bin(b, SpvOpISub, s->rows_id, length);
+  SpvId past = spv_cmp(b, SpvOpUGreaterThan, row, last);
+  return spv_select(b, past, last, row);
+}
+
+static SpvId plus(Matmul *mm, SpvId x, int c) {
+  if (c == 0) return x;
+  SpvId y = spv_u(mm->k->b, (uint32_t)c);
+  return spv_bin(mm->k->b, SpvOpIAdd, x, y);
+}
+
+/* index of (row, k); strides of 1 are not multiplied */
+static SpvId place(Matmul *mm, const Side *s, SpvId row, SpvId k) {
+  Spv *b = mm->k->b;
+  SpvId along = s->unit_row ? row : spv_bin(b, SpvOpIMul, row, s->row_id);
+  SpvId sum = spv_bin(b, SpvOpIAdd, along, s->offset_id);
+  SpvId deep = s->unit_k ? k : spv_bin(b, SpvOpIMul, k, s->k_id);
+  return spv_bin(b, SpvOpIAdd, sum, deep);
+}
+
+static void load_aligned(Matmul *mm, const Side *s, SpvId row, SpvId k, SpvId *v) {
+  Spv *b = mm->k->b;
+  SpvId at = place(mm, s, row, k);
+  SpvId two = spv_u(b, 2);
+  at = spv_bin(b, SpvOpShiftRightLogical, at, two);
+  SpvId four = kernel_load4_at(mm->k, s->base, at);
+  for (uint32_t j = 0; j < 4; j++) v[j] = spv_extract(b, four, j);
+}
+
+void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]) {
+  if (s->aligned && s->unit_row && rows % 4 == 0) {
+    for (int r = 0; r < rows; r += 4) {
+      SpvId here = plus(mm, row, r);
+      here = clamped(mm, s, here, 4);
+      for (int j = 0; j < steps; j++) {
+        SpvId run[4];
+        SpvId deep = plus(mm, k, j);
+        load_aligned(mm, s, here, deep, run);
+        for (int i = 0; i < 4; i++) v[r + i][j] = run[i];
+      }
+    }
+    return;
+  }
+  for (int r = 0; r < rows; r++) {
+    SpvId here = plus(mm, row, r);
+    here = clamped(mm, s, here, 1);
+    if (s->aligned && s->unit_k && steps == 4) {
+      load_aligned(mm, s, here, k, v[r]);
+      continue;
+    }
+    for (int j = 0; j < steps; j++) {
+      SpvId deep = plus(mm, k, j);
+      SpvId at = place(mm, s, here, deep);
+      v[r][j] = kernel_load_at(mm->k, s->base, at);
+    }
+  }
+}
+
+/* ---- sums ---- */
+
+void matmul_columns(Matmul *mm, int steps, SpvId (*v)[4], SpvId *column) {
+  Spv *b = mm->k->b;
+  SpvId vec4 = spv_vec(b, spv_f32(b), 4);
+  for (int j = 0; j < steps; j++)
+    column[j] = spv_pure(b, SpvOpCompositeConstruct, vec4, v[0][j], v[1][j], v[2][j], v[3][j]);
+}
+
+SpvId matmul_fma(Matmul *mm, SpvId s, SpvId x, SpvId acc) {
+  Spv *b = mm->k->b;
+  SpvId vec4 = spv_type(b, x);
+  SpvId splat = spv_result(b, SpvOpCompositeConstruct, vec4, s, s, s, s);
+  return spv_fma(b, splat, x, acc);
+}
+
+static void zero_all(Matmul *mm, int n, const SpvId *variable) {
+  Spv *b = mm->k->b;
+  SpvId zero = spv_f(b, 0);
+  SpvId vec4 = spv_vec(b, spv_f32(b), 4);
+  zero = spv_pure(b, SpvOpCompositeConstruct, vec4, zero, zero, zero, zero);
+  for (int i = 0; i < n; i++) spv_set(b, variable[i], zero);
+}
+
+typedef struct Sums {
+  Matmul *mm;
+  int n;
+  MatmulStep *step;
+  const void *context;
+} Sums;
+
+static void advance(const Sums *s, SpvId k, int steps, const SpvId *variable) {
+  Spv *b = s->mm->k->b;
+  SpvId acc[MATMUL_MAX_ACC];
+  for (int i = 0; i < s->n; i++) acc[i] = spv_get(b, variable[i]);
+  s->step(s->mm, k, steps, acc, s->context);
+  for (int i = 0; i < s->n; i++) spv_set(b, variable[i], acc[i]);
+}
+
+/* Steps of four: first … first + n − 1. */
+static void run_of_fours(const Sums *s, SpvId first, SpvId n, const SpvId *variable) {
+  Spv *b = s->mm->k->b;
+  SpvId i = spv_for(b, n);
+  SpvId two = spv_u(b, 2);
+  i = spv_bin(b, SpvOpIAdd, first, i);
+  SpvId k = spv_bin(b, SpvOpShiftLeftLogical, i, two);
+  advance(s, k, 4, variable);
+  spv_end(b);
+}
+
+static void blocks(const Sums *s, SpvId fours, const SpvId *variable) {
+  Spv *b = s->mm->k->b;
+  SpvId total[MATMUL_MAX_ACC];
+  SpvId vec4 = spv_vec(b, spv_f32(b), 4);
+  for (int i = 0; i < s->n; i++) total[i] = spv_local(b, vec4);
+  zero_all(s->mm, s->n, total);
+  SpvId size = spv_u(b, BLOCK);
+  SpvId up = spv_u(b, BLOCK - 1);
+  SpvId count = spv_bin(b, SpvOpIAdd, fours, up);
+  count = spv_bin(b, SpvOpUDiv, count, size);
+  SpvId block = spv_for(b, count);
+  SpvId first = spv_bin(b, SpvOpIMul, block, size);
+  SpvId left = spv_bin(b, SpvOpISub, fours, first);
+  SpvId full = spv_cmp(b, SpvOpULessThan, size, left);
+  left = spv_select(b, full, size, left);
+  zero_all(s->mm, s->n, variable);
+  run_of_fours(s, first, left, variable);
+  for (int i = 0; i < s->n; i++) {
+    SpvId sum = spv_get(b, total[i]);
+    SpvId part = spv_get(b, variable[i]);
+    sum = spv_bin(b, SpvOpFAdd, sum, part);
+    spv_set(b, total[i], sum);
+  }
+  spv_end(b);
+  for (int i = 0; i < s->n; i++) {
+    SpvId sum = spv_get(b, total[i]);
+    spv_set(b, variable[i], sum);
+  }
+}
+
+void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void *context) {
+  Spv *b = mm->k->b;
+  Sums s = {mm, n_acc, step, context};
+  SpvId variable[MATMUL_MAX_ACC] = {0};
+  SpvId vec4 = spv_vec(b, spv_f32(b), 4);
+  for (int i = 0; i < n_acc; i++) variable[i] = spv_local(b, vec4);
+  zero_all(mm, n_acc, variable);
+  SpvId two = spv_u(b, 2);
+  SpvId fours = spv_bin(b, SpvOpShiftRightLogical, mm->kk_id, two);
+  SpvId zero = spv_u(b, 0);
+  if (mm->kk > 4 * SINGLE) blocks(&s, fours, variable);
+  else if (mm->kk >= 4) run_of_fours(&s, zero, fours, variable);
+  if (mm->tail) {
+    SpvId three = spv_u(b, 3);
+    SpvId left = spv_bin(b, SpvOpBitwiseAnd, mm->kk_id, three);
+    SpvId from = spv_bin(b, SpvOpISub, mm->kk_id, left);
+    SpvId i = spv_for(b, left);
+    SpvId k = spv_bin(b, SpvOpIAdd, from, i);
+    advance(&s, k, 1, variable);
+    spv_end(b);
+  }
+  for (int i = 0; i < n_acc; i++) acc[i] = spv_get(b, variable[i]);
+}
+
+/* ---- results ---- */
+
+void matmul_store(Matmul *mm, SpvId row, SpvId column, SpvId value4) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  DType d = (DType)k->job->root->type.dtype;
+  SpvId value[4];
+  for (uint32_t j = 0; j < 4; j++) {
+    value[j] = spv_extract(b, value4, j);
+    value[j] = math_round(k, d, value[j]);
+  }
+  SpvId at = spv_bin(b, SpvOpIMul, mm->batch_id, mm->m_id);
+  at = spv_bin(b, SpvOpIAdd, at, row);
+  at = spv_bin(b, SpvOpIMul, at, mm->n_id);
+  at = spv_bin(b, SpvOpIAdd, at, column);
+  if (mm->edge_m) {
+    SpvId within = spv_cmp(b, SpvOpULessThan, row, mm->m_id);
+    spv_if(b, within);
+  }
+  bool whole = mm->n % 4 == 0;
+  for (int j = 0; j < (whole ? 1 : 4); j++) {
+    SpvId here = plus(mm, column, j);
+    if (mm->edge_n) {
+      SpvId within = spv_cmp(b, SpvOpULessThan, here, mm->n_id);
+      spv_if(b, within);
+    }
+    SpvId two = spv_u(b, 2);
+    SpvId index = whole ? spv_bin(b, SpvOpShiftRightLogical, at, two) : plus(mm, at, j);
+    kernel_store(k, index, whole ? 4 : 1, value + j);
+    if (mm->edge_n) spv_end(b);
+  }
+  if (mm->edge_m) spv_end(b);
+}
+
+/* ---- few outputs, a long sum: a reduction ---- */
+
+static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const *part, const Ix *row, const Ix *term) {
+  const Ix *sum = ix_add(k->ix, ix_mul(k->ix, row, s->row), ix_mul(k->ix, term, s->k));
+  for (int i = 0; i < n_batch; i++) sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
+  return ix_add(k->ix, sum, ix_const(k->ix, s->offset));
+}
+
+static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
+  Kernel *k = r->k;
+  const Matmul *mm = r->context;
+  const Ix *part[IR_MAX_RANK];
+  const Type *t = &k->job->root->type;
+  ix_split(k->ix, out, t->rank, t->dim, part);
+  SpvId x = kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
+  SpvId y = kernel_load(k, mm->b.base, at_side(k, &mm->b, mm->n_batch, part, part[t->rank - 1], term));
+  return spv_bin(k->b, SpvOpFMul, x, y);
+}
+
+void emit_matmul(Kernel *k) {
+  Node *root = k->job->root, *a = root->src[0], *b = root->src[1];
+  const Target *t = k->target;
+  int r = root->type.rank;
+  Matmul mm = {.k = k, .n_batch = r - 2, .batches = 1};
+  mm.m = root->type.dim[r - 2];
+  mm.n = root->type.dim[r - 1];
+  mm.kk = a->type.dim[r - 1];
+  for (int i = 0; i < r - 2; i++) {
+    mm.batch_dim[i] = root->type.dim[i];
+    mm.batches *= root->type.dim[i];
+  }
+  make_side(&mm, &mm.a, a, r - 2, r - 1);
+  make_side(&mm, &mm.b, b, r - 1, r - 2);
+  double flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
+  if (mm.m * mm.n * mm.batches < 1024 && mm.kk >= 512) {
+    Reduce sum = {k, OP_reduce_sum, DT_f32, type_count(&root->type), mm.kk, true, 1, mm.kk % 4 == 0 ? 4 : 1, product, &mm};
+    reduce_emit(&sum);
+  } else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16) {
+    matmul_subgroup(&mm);
+  } else {
+    matmul_portable(&mm);
+  }
+  k->out->flops = flops;
+}

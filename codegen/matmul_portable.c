@@ -1,0 +1,58 @@
+/* Matrix product on any device: an invocation keeps R rows × 4 columns of C in registers; no workgroup memory, no subgroups.
+ *
+ *            lanes along n, 4 columns each
+ *          ┌────┬────┬────┬────┐
+ *   R rows │ 0  │ 1  │ 2  │ …  │     a workgroup of 64 covers (64/X)·R rows × 4·X columns
+ *          ├────┼────┼────┼────┤
+ *   R rows │ X  │X+1 │    │    │     X lanes along n: more where C is low and wide, fewer where it is narrow
+ *          └────┴────┴────┴────┘ */
+#include "codegen/matmul.h"
+
+enum { LANES = 64, MAX_ROWS = 8 };
+
+typedef struct Tile {
+  int rows; /* R */
+  SpvId row, column;
+} Tile;
+
+static void step(Matmul *mm, SpvId k, int steps, SpvId *acc, const void *context) {
+  const Tile *t = context;
+  SpvId a[MAX_ROWS][4], b[4][4], column[4];
+  matmul_load(mm, &mm->a, t->row, t->rows, k, steps, a);
+  matmul_load(mm, &mm->b, t->column, 4, k, steps, b);
+  matmul_columns(mm, steps, b, column);
+  for (int r = 0; r < t->rows; r++)
+    for (int j = 0; j < steps; j++) acc[r] = matmul_fma(mm, a[r][j], column[j], acc[r]);
+}
+
+static int power_from(int64_t n, int most) {
+  int p = 1;
+  while (p < n && p < most) p *= 2;
+  return p;
+}
+
+void matmul_portable(Matmul *mm) {
+  Spv *b = mm->k->b;
+  int x = power_from((mm->n + 3) / 4, 8), y = power_from(mm->m, LANES / x);
+  x = LANES / y;
+  Tile t = {.rows = power_from((mm->m + 2 * y - 1) / (2 * y), MAX_ROWS)};
+  matmul_begin(mm, y * t.rows, 4 * x, LANES);
+  SpvId lane = kernel_lane(mm->k, 0);
+  SpvId width = spv_u(b, (uint32_t)x);
+  SpvId ly = spv_bin(b, SpvOpUDiv, lane, width);
+  SpvId lx = spv_bin(b, SpvOpUMod, lane, width);
+  SpvId rows = spv_u(b, (uint32_t)t.rows);
+  SpvId four = spv_u(b, 4);
+  ly = spv_bin(b, SpvOpIMul, ly, rows);
+  lx = spv_bin(b, SpvOpIMul, lx, four);
+  t.row = spv_bin(b, SpvOpIAdd, mm->tile_m_id, ly);
+  t.column = spv_bin(b, SpvOpIAdd, mm->tile_n_id, lx);
+  SpvId acc[MATMUL_MAX_ACC];
+  matmul_loop(mm, t.rows, acc, step, &t);
+  for (int r = 0; r < t.rows; r++) {
+    SpvId more = spv_u(b, (uint32_t)r);
+    SpvId row = spv_bin(b, SpvOpIAdd, t.row, more);
+    matmul_store(mm, row, t.column, acc[r]);
+  }
+  matmul_end(mm);
+}

@@ -1,0 +1,62 @@
+/* Views of stored nodes as base + Σ index·stride. */
+#include "codegen/plan.h"
+
+#include <string.h>
+
+static void contiguous(Node *n, Strided *s) {
+  *s = (Strided){.base = n};
+  shape_strides(&n->type, s->stride);
+}
+
+/* Strides of `to` over the same elements as `from` with `stride`; false where none exist. Dimensions of 1 do not matter. */
+static bool reshape(const Type *from, const Type *to, int64_t *stride) {
+  int64_t dim[IR_MAX_RANK], old[IR_MAX_RANK], result[IR_MAX_RANK] = {0};
+  int n = 0, i = 0, j = 0;
+  for (int d = 0; d < from->rank; d++) {
+    if (from->dim[d] == 1) continue;
+    if (n && old[n - 1] == stride[d] * from->dim[d]) { /* runs on from the dimension before: one longer dimension */
+      dim[n - 1] *= from->dim[d];
+      old[n - 1] = stride[d];
+    } else {
+      dim[n] = from->dim[d];
+      old[n++] = stride[d];
+    }
+  }
+  for (i = 0; i < n; i++) { /* each run must be a product of the new dimensions in order */
+    int64_t left = dim[i];
+    while (left > 1) {
+      while (j < to->rank && to->dim[j] == 1) j++;
+      if (j == to->rank || left % to->dim[j] != 0) return false;
+      left /= to->dim[j];
+      result[j++] = old[i] * left;
+    }
+  }
+  memcpy(stride, result, sizeof result);
+  return true;
+}
+
+bool cg_strided(const Node *n, const bool *stored, Strided *out) {
+  if (stored[n->id]) {
+    contiguous((Node *)n, out);
+    return true;
+  }
+  if (!(ir_op[n->op].flags & IR_VIEW)) return false;
+  const Node *x = n->src[0];
+  if (!cg_strided(x, stored, out)) return false;
+  int64_t old[IR_MAX_RANK];
+  memcpy(old, out->stride, sizeof old);
+  switch (n->op) {
+  case OP_reshape: return reshape(&x->type, &n->type, out->stride);
+  case OP_expand:
+    for (int i = 0; i < x->type.rank; i++)
+      if (x->type.dim[i] == 1) out->stride[i] = 0;
+    return true;
+  case OP_permute:
+    for (int i = 0; i < x->type.rank; i++) out->stride[i] = old[n->ints[i]];
+    return true;
+  case OP_slice:
+    for (int i = 0; i < x->type.rank; i++) out->offset += n->ints[i] * old[i];
+    return true;
+  default: return false;
+  }
+}
