@@ -12,4 +12,5 @@ trap 'rm -rf "$work"' EXIT
 
 "$alphac" "$here/../models/gpt2.alpha" -o "$work/gpt2" -D train.batch="$batch" -D train.context="$context" \
   -D train.precision=f32 "$@"
-"$work/gpt2" bench train --json | tail -n 1
+result=$("$work/gpt2" bench train --json)
+echo "$result" | tail -n 1
