@@ -11,12 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef struct Command {
+static const struct {
   const char *name;
   int (*run)(int argc, char **argv);
-} Command;
-
-static const Command command[] = {{"opt", opt_main}, {"eval", eval_main}, {"devices", devices_main}};
+} command[] = {{"opt", opt_main}, {"eval", eval_main}, {"devices", devices_main}};
 
 /* The model's file name without folder and .alpha, and with `suffix`. */
 static const char *default_output(const Options *o, const char *suffix) {
@@ -76,36 +74,13 @@ static Model *load(const Options *o, Buf *errors) {
   return fe_load(o->model, list, o->define.n, errors);
 }
 
-static bool wanted(const Options *o, const char *program) {
-  for (int i = 0; i < o->program.n; i++)
-    if (strcmp(o->program.item[i], program) == 0) return true;
-  return o->program.n == 0;
+static bool build_programs(const Options *o, Model *m, ProgramSet *out, Buf *errors) {
+  ProgramOptions option = {.entry = o->entry.item, .n_entry = o->entry.n, .only = o->program.item, .n_only = o->program.n,
+                           .pass = &o->pass};
+  return programs_build(m, &option, out, errors);
 }
 
-/* Keeps the programs that --program names; complains about a name that there is not. */
-static bool select_programs(const Options *o, Programs *p) {
-  const char **name = arena_alloc(o->arena, sizeof *name * ((size_t)p->n + 1));
-  for (int i = 0; i < p->n; i++) name[i] = p->graph[i]->name;
-  for (int i = 0; i < o->program.n; i++) {
-    bool found = false;
-    for (int j = 0; j < p->n; j++) found = found || strcmp(name[j], o->program.item[i]) == 0;
-    if (found) continue;
-    Buf all = {0};
-    for (int j = 0; j < p->n; j++) buf_printf(&all, "%s%s", j ? ", " : "", name[j]);
-    usage_error("--program %s: this model has the programs %s", o->program.item[i], all.data);
-    buf_free(&all);
-    return false;
-  }
-  int kept = 0;
-  for (int i = 0; i < p->n; i++) {
-    if (wanted(o, p->graph[i]->name)) p->graph[kept++] = p->graph[i];
-    else graph_free(p->graph[i]);
-  }
-  p->n = kept;
-  return true;
-}
-
-static int emit_graphs(const Options *o, const Programs *p) {
+static int emit_graphs(const Options *o, const ProgramSet *p) {
   Buf text = {0};
   for (int i = 0; i < p->n; i++) {
     if (o->emit == EMIT_dot) dot_print(&text, p->graph[i]);
@@ -116,7 +91,7 @@ static int emit_graphs(const Options *o, const Programs *p) {
   return status;
 }
 
-static bool compile_all(Compiler *c, Model *m, const Programs *p, Buf *why) {
+static bool compile_all(Compiler *c, Model *m, const ProgramSet *p, Buf *why) {
   const ParamInfo *param;
   int n = fe_params(m, &param);
   for (int i = 0; i < n; i++)
@@ -139,7 +114,7 @@ static int write_image(const Options *o, const Image *image) {
   return status;
 }
 
-static int make_image(const Options *o, Model *m, const Programs *p) {
+static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   Buf note = {0}, why = {0}, plan = {0};
   Target target;
   if (!target_choose(o, &target, &note, &why)) return failed("%s", why.data);
@@ -175,16 +150,15 @@ static int compile_model(const Options *o) {
   Buf errors = {0}, text = {0};
   int status = EXIT_failed;
   Model *m = NULL;
-  Programs programs = {0};
+  ProgramSet programs = {0};
   if (o->emit == EMIT_ast) {
     if (fe_print_ast(o->model, &text, &errors)) status = emit_text(o, &text);
-  } else if ((m = load(o, &errors)) && programs_build(m, &programs, o, &errors)) {
-    if (!select_programs(o, &programs)) status = EXIT_usage;
-    else if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
+  } else if ((m = load(o, &errors)) && build_programs(o, m, &programs, &errors)) {
+    if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
     else status = make_image(o, m, &programs);
   }
   if (errors.len) fputs(errors.data, stderr);
-  for (int i = 0; i < programs.n; i++) graph_free(programs.graph[i]);
+  programs_free(&programs);
   fe_free(m);
   buf_free(&errors);
   buf_free(&text);

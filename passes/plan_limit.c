@@ -1,6 +1,6 @@
 /* limit: keeps each kernel within what codegen accepts. Needs fuse's choice; stores more nodes, never fewer, so that
  *   a product reads only what cg_strided can address,
- *   a kernel reads at most CG_MAX_SLOTS − 2 stored nodes,
+ *   a kernel reads at most CG_MAX_SLOTS − 2 stored nodes, calls of random counted as such (each has a slot for its place),
  *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows faster than length).
  */
 #include "passes/plan_internal.h"
@@ -36,6 +36,7 @@ static void expression_add(const Planner *p, const Node *n, int context, bool is
   }
   for (int i = 0; i < e->n; i++)
     if (e->at[i].node == n && e->at[i].context == context) return;
+  if (n->op == OP_random) e->operand[e->n_operand++] = n;
   e->at[e->n].node = n;
   e->at[e->n++].context = context;
   for (int s = 0; s < n->n_src; s++)
