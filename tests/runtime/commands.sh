@@ -1,0 +1,107 @@
+#!/bin/sh
+# commands.sh STUB MAKE_RUNNER TENSORS: the runner's command line on the sample image: exit codes, messages, JSON, files.
+stub=$1 make_runner=$2 tensors=$3
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+export XDG_CACHE_HOME="$dir/cache"
+failed=0
+
+# expect STATUS WORDS COMMAND…: its exit status, and words that its output (both streams) must hold.
+expect() {
+  status=$1 words=$2
+  shift 2
+  "$@" >"$dir/out" 2>&1
+  got=$?
+  if [ $got -ne "$status" ] || ! grep -qF -- "$words" "$dir/out"; then
+    echo "FAILED: $* gave $got, expected $status and '$words':"
+    cat "$dir/out"
+    failed=1
+  fi
+  grep -E 'Validation (Error|Warning)|SYNC-HAZARD|VUID-' "$dir/out"
+}
+
+p=$dir/sample
+"$make_runner" "$stub" "$p" || exit 1
+
+# usage
+expect 2 "usage: $p COMMAND" "$p"
+expect 0 "devices     list the Vulkan devices" "$p" --help
+expect 0 "devices     list the Vulkan devices" "$p" help
+expect 2 "unknown command 'trian'; did you mean 'train'?" "$p" trian
+expect 2 "unknown command 'xyzzy'" "$p" xyzzy
+for c in info train eval generate run bench tokenizer devices; do
+  expect 0 "--device N" "$p" $c --help
+  expect 0 "usage: $p $c" "$p" $c -h
+done
+expect 2 "unknown option --prams; did you mean --params?" "$p" info --prams
+expect 2 "unknown option --zzz" "$p" info --zzz=3
+expect 2 "--params takes no value" "$p" info --params=1
+expect 2 "unexpected argument 'now'" "$p" info now
+expect 2 "--device expects N" "$p" info --device
+expect 2 "--device expects a whole number, not 'one'" "$p" info --device one
+expect 2 "--device -1: must be from 0 to 1000" "$p" info --device -1
+expect 2 "--steps 0: must be from 1 to 1000000" "$p" bench train --steps 0
+expect 2 "--seed 99999999999999999999: the number is too large" "$p" run step --seed 99999999999999999999
+expect 2 "--weights expects FILE; to pass --seed itself, join them with =" "$p" run step --weights --seed 3
+expect 2 "expected: $p run ENTRY [options]" "$p" run
+expect 2 "try: $p run --help" "$p" run
+
+# the image and the device
+expect 1 "this runner holds no model" "$stub" info
+expect 0 "usage: $stub info" "$stub" info --help
+for damage in edited truncated trailer; do
+  "$make_runner" "$stub" "$dir/bad" $damage
+  expect 1 "the image is damaged" "$dir/bad" info
+done
+expect 0 "1,000" "$p" info
+expect 0 "parameter" "$p" info --params
+expect 0 '"parameters": 1000,' "$p" info --json
+expect 0 '"dispatches": 3,' "$p" info --json
+expect 0 '"peak_bytes": 4000,' "$p" info --json
+expect 0 '"flops": 6000000.0,' "$p" info --json
+expect 0 '"vocab": 7' "$p" info --json
+expect 1 "there is no device 77; there" "$p" run init --device 77
+expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" run init
+expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" devices
+expect 0 "device      none: no Vulkan driver" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" info
+"$make_runner" "$stub" "$dir/giant" target
+expect 1 "the model was compiled for giant" "$dir/giant" run init
+expect 1 "268435456 bytes of workgroup memory (it has" "$dir/giant" run init
+expect 0 '"usable": true' "$p" devices --json
+
+# run
+"$tensors" make "$dir/x" x F32 1000 5 || exit 1
+expect 0 "y: f32 [1000]" "$p" run step --inputs "$dir/x" --outputs "$dir/y"
+[ "$("$tensors" get "$dir/y" y 10)" = 35 ] || { echo "FAILED: y[10] is not 5 + 3 · 10"; failed=1; }
+[ "$("$tensors" get "$dir/y" c 999)" = 5 ] || { echo "FAILED: c[999] is not 5"; failed=1; }
+"$tensors" make "$dir/w" w F32 1000 1.5 || exit 1
+expect 0 "y: f32 [1000]" "$p" run step --inputs "$dir/x" --outputs "$dir/y" --weights "$dir/w"
+[ "$("$tensors" get "$dir/y" y 10)" = 16.5 ] || { echo "FAILED: y[10] is not 5 + 1.5 + 10"; failed=1; }
+expect 1 "run: model sample has no program 'stepp'; did you mean 'step'?; it has: init, step" "$p" run stepp
+expect 1 "has no tensor 'x'; the program needs it as f32 [1000]" "$p" run step
+expect 1 "No such file" "$p" run step --inputs "$dir/none"
+"$tensors" make "$dir/bad" x F32 10x100 5
+expect 1 "'x' is F32 [10, 100]; the program needs f32 [1000]" "$p" run step --inputs "$dir/bad"
+"$tensors" make "$dir/bad" xx F32 1000 5
+expect 1 "program step has no input 'xx'; its inputs are x" "$p" run step --inputs "$dir/bad"
+"$tensors" make "$dir/tokens" tokens I64 2x4 3 targets I32 2x4 1 total F32 - 10
+expect 0 "loss: 1" "$p" run train --inputs "$dir/tokens"
+expect 0 '"loss": 1.0' "$p" run train --inputs "$dir/tokens" --json
+"$tensors" make "$dir/bad" token I32 2x4 3 targets I32 2x4 1 total F32 - 10
+expect 1 "program train has no input 'token'; did you mean 'tokens'?" "$p" run train --inputs "$dir/bad"
+"$tensors" make "$dir/bad" tokens F32 2x4 3 targets I32 2x4 1 total F32 - 10
+expect 1 "tokens" "$p" run train --inputs "$dir/bad"
+expect 1 "cannot" "$p" run step --inputs "$dir/x" --outputs "$dir/no/such/place"
+[ -c /dev/full ] && expect 1 "writing to standard output failed: No space left on device" sh -c "$p info >/dev/full"
+expect 1 "writing to standard output failed: Broken pipe" sh -c "{ $p info --json; echo \$? >$dir/status; } 2>$dir/err | true; cat $dir/err; exit \$(cat $dir/status)"
+
+# bench
+expect 0 '"ms_per_step":' "$p" bench train --steps 3
+for key in tokens_per_second model_flops_per_second bytes_moved device; do
+  tail -1 "$dir/out" | grep -q "^{.*\"$key\":.*}$" || { echo "FAILED: bench has no $key"; failed=1; }
+done
+tail -1 "$dir/out" | grep -q '"dispatches":6,' || { echo "FAILED: bench counts other dispatches"; failed=1; }
+expect 1 "there is no decoding step" "$p" bench decode
+expect 1 "has no program forward.N" "$p" bench prefill
+expect 2 "unknown measurement 'tarin'" "$p" bench tarin
+exit $failed

@@ -1,0 +1,121 @@
+/* A lost device: the message names the dispatches that may have been running, and nothing after it hangs or crashes. No driver
+ * here loses its device when asked, so the calls that would tell are replaced. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/vk/internal.h"
+#include "tests/runtime/sample.h"
+
+static uint64_t value_when_lost;
+
+static VkResult lost_wait(VkDevice d, const VkSemaphoreWaitInfo *info, uint64_t timeout) {
+  (void)d, (void)info, (void)timeout;
+  return VK_ERROR_DEVICE_LOST;
+}
+
+static VkResult lost_value(VkDevice d, VkSemaphore s, uint64_t *value) {
+  (void)d, (void)s;
+  *value = value_when_lost;
+  return VK_SUCCESS;
+}
+
+static void test_lost(void **state) {
+  (void)state;
+  Buf why = {0};
+  Arena *a = arena_new();
+  Image *m = sample_image(a);
+  Device *d = vk_open(-1, &why);
+  assert_non_null(d);
+  Exec *e = exec_new(d, m, &(ExecOptions){.no_cache = true}, &why);
+  assert_non_null(e);
+  static float x[SAMPLE_N];
+  const void *input[] = {x};
+  const ImgProgram *slow = image_program(m, "long"), *step = image_program(m, "step");
+  assert_true(exec_run(e, step, input, (void *[]){NULL, NULL}, &why));
+
+  uint64_t ticket[2], before = e->submitted;
+  assert_true(exec_submit(e, slow, input, &ticket[0], &why));
+  uint64_t after_slow = e->submitted;
+  assert_true(exec_submit(e, step, input, &ticket[1], &why));
+  assert_true(after_slow - before > 3); /* several pieces */
+  vk.DeviceWaitIdle(d->device);
+
+  PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
+  PFN_vkGetSemaphoreCounterValue counter = vk.GetSemaphoreCounterValue;
+  vk.WaitSemaphores = lost_wait;
+  vk.GetSemaphoreCounterValue = lost_value;
+  value_when_lost = after_slow; /* `long` had ended, `step` had not */
+  assert_false(exec_wait(e, ticket[1], NULL, &why));
+  assert_non_null(strstr(why.data, "device lost; it may have been running step: s = x + w; step: y = s + t"));
+  assert_null(strstr(why.data, "long"));
+
+  buf_clear(&why);
+  assert_false(exec_wait(e, ticket[0], NULL, &why));
+  assert_non_null(strstr(why.data, "device lost"));
+  buf_clear(&why);
+  assert_false(exec_run(e, step, input, (void *[]){NULL, NULL}, &why));
+  assert_false(exec_read(e, &m->param[0].t, x, &why));
+  assert_non_null(strstr(why.data, "device lost"));
+
+  vk.WaitSemaphores = wait;
+  vk.GetSemaphoreCounterValue = counter;
+  exec_free(e);
+  vk_close(d);
+  arena_free(a);
+  buf_free(&why);
+}
+
+/* The pieces of a program that was under way when the device went: only those not ended, a few by name. */
+static void test_lost_within(void **state) {
+  (void)state;
+  Buf why = {0};
+  Arena *a = arena_new();
+  Image *m = sample_image(a);
+  Device *d = vk_open(-1, &why);
+  Exec *e = d ? exec_new(d, m, &(ExecOptions){.no_cache = true}, &why) : NULL;
+  assert_non_null(e);
+  static float x[SAMPLE_N];
+  const void *input[] = {x};
+  const ImgProgram *slow = image_program(m, "long");
+  uint64_t ticket;
+  assert_true(exec_submit(e, slow, input, &ticket, &why));
+  const Recorded *q = &e->program[slow - m->program];
+  int left = q->n_piece < 7 ? q->n_piece - 1 : 6; /* pieces that have not ended */
+  uint32_t dispatches = 0;
+  for (int k = q->n_piece - left; k < q->n_piece; k++) dispatches += q->piece[k].n;
+  assert_true(dispatches > 8);
+  vk.DeviceWaitIdle(d->device);
+  PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
+  PFN_vkGetSemaphoreCounterValue counter = vk.GetSemaphoreCounterValue;
+  vk.WaitSemaphores = lost_wait;
+  vk.GetSemaphoreCounterValue = lost_value;
+  value_when_lost = e->submitted - 1 - (uint64_t)left;
+  assert_false(exec_wait(e, ticket, NULL, &why));
+  Buf more = {0};
+  buf_printf(&more, "… and %u more", dispatches - 8);
+  assert_non_null(strstr(why.data, more.data));
+  vk.WaitSemaphores = wait;
+  vk.GetSemaphoreCounterValue = counter;
+  exec_free(e);
+  vk_close(d);
+  arena_free(a);
+  buf_free(&more);
+  buf_free(&why);
+}
+
+int main(void) {
+  Buf none = {0};
+  DeviceInfo info;
+  if (vk_devices(&info, 1, &none) <= 0) {
+    printf("skipped: no Vulkan device\n");
+    return 0;
+  }
+  buf_free(&none);
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost), cmocka_unit_test(test_lost_within)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
