@@ -17,12 +17,6 @@ typedef struct Command {
   const char *about;
 } Command;
 
-/* until they are there */
-#pragma weak cmd_train
-#pragma weak cmd_eval
-#pragma weak cmd_generate
-#pragma weak cmd_tokenizer
-
 static const Command command[] = {
   {"info", cmd_info, true, "parameters, programs, memory, device"},
   {"train", cmd_train, true, "train on a text or token file"},
@@ -97,7 +91,6 @@ static bool only_help(int argc, char **argv) {
 
 static int run_command(Runner *r, const Command *c, int argc, char **argv) {
   r->command = c->name;
-  if (!c->run) return cli_error(r, "not built yet");
   if (c->needs_image && !only_help(argc, argv)) {
     Buf why = {0};
     r->image = open_image(r->arena, &why);
