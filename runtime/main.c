@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,6 +38,8 @@ static uint64_t little_endian(const unsigned char *p) {
 /* Maps the image that ends this executable. NULL with `why`; what is mapped stays so. */
 static const Image *open_image(Arena *a, Buf *why) {
   int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  const char *executed = (const char *)getauxval(AT_EXECFN);
+  if (fd < 0 && executed) fd = open(executed, O_RDONLY | O_CLOEXEC); /* where /proc is not mounted */
   struct stat st;
   if (fd < 0 || fstat(fd, &st)) {
     buf_printf(why, "this program's own file could not be read: %s", strerror(errno));
