@@ -191,6 +191,8 @@ static int float_leaves(const Graph *g, Op op, Node **leaf) {
 Graph *pass_autodiff(Graph *g) {
   const Output *found = ir_find_output(g, "loss");
   if (!found || found->node->type.rank != 0 || !dtype_is_float(found->node->type.dtype)) return g;
+  for (int i = 0; i < g->n_output; i++)
+    if (strncmp(g->output[i].name, "grad.", 5) == 0) return g; /* it has run */
   Graph *to = graph_copy(g);
   Node **wrt = xcalloc((size_t)to->n_node, sizeof *wrt), **grad = xcalloc((size_t)to->n_node, sizeof *grad);
   int n = float_leaves(to, OP_param, wrt);
@@ -199,5 +201,7 @@ Graph *pass_autodiff(Graph *g) {
   for (int i = 0; i < n; i++) ir_output(to, OUT_value, arena_printf(to->arena, "grad.%s", wrt[i]->name), grad[i]);
   free(wrt);
   free(grad);
-  return to;
+  if (n > 0) return to;
+  graph_free(to);
+  return g;
 }

@@ -27,7 +27,8 @@ Graph *pass_dead(Graph *);     /* dead.c: dead code alone */
 /* d loss / d wrt[i] as new nodes of the same graph, in grad[i] (a zero const where loss does not depend on it). `loss` is a
  * float scalar. Nodes of checkpoint regions that the backward pass needs are recomputed (region −r), not kept. */
 void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
-/* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float input where there is none. */
+/* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float input where there is
+ * none; such outputs must not exist. */
 Graph *pass_autodiff(Graph *);
 
 /* ---- plan.c …: fuse, schedule, memory ---- */

@@ -134,7 +134,11 @@ Node *term_build(const Term *t, const TermMaker *m, Node *const var[TV_COUNT], c
     src[i] = term_build(t->src[i], m, var, want);
     if (is_common(t->op, i) && !common) common = &src[i]->type;
   }
-  for (int i = 0; i < t->n_src; i++)
-    if (t->src[i]->kind == TERM_number) src[i] = term_build(t->src[i], m, var, common ? common : want);
+  for (int i = 0; i < t->n_src; i++) {
+    if (t->src[i]->kind != TERM_number) continue;
+    Type type = common ? *common : *want;
+    if (!is_common(t->op, i)) type.dtype = DT_bool;
+    src[i] = ir_const(m->g, t->src[i]->number, &type);
+  }
   return m->make(m->context, t->op, ir_op[t->op].given ? want : NULL, t->n_src, src);
 }
