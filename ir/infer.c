@@ -288,7 +288,8 @@ bool ir_infer(Op op, const Type *given, const Attr *attr, int n_src, Node *const
   *out = (Type){0};
   if (info->given && !given) return fail(&q, "the result's type must be given");
   if (info->n_src >= 0 ? n_src != info->n_src : n_src < 1 || n_src > IR_MAX_SRC)
-    return fail(&q, "expects %d sources, found %d", info->n_src, n_src);
+    return info->n_src < 0 ? fail(&q, "expects 1 to %d sources, found %d", IR_MAX_SRC, n_src)
+                           : fail(&q, "expects %d source%s, found %d", info->n_src, info->n_src == 1 ? "" : "s", n_src);
   if (info->given && !check_size(&q, given)) return false;
   if (!check_attr(&q) || !rule[op](&q) || !check_size(&q, out)) return false;
   for (int i = out->rank; i < IR_MAX_RANK; i++) out->dim[i] = 0;
