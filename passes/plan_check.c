@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct Owned { /* bytes that hold the whole value of a node */
   PlanPlace place;
@@ -25,9 +24,13 @@ static bool overlap(const PlanPlace *a, const PlanPlace *b) {
   return a->chunk == b->chunk && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
+static bool same(const PlanPlace *a, const PlanPlace *b) {
+  return a->chunk == b->chunk && a->offset == b->offset && a->bytes == b->bytes;
+}
+
 static Owned *find(Checker *c, const PlanPlace *p, const Node *n) {
   for (int i = 0; i < c->n; i++)
-    if (c->owned[i].node == n && memcmp(&c->owned[i].place, p, sizeof *p) == 0) return &c->owned[i];
+    if (c->owned[i].node == n && same(&c->owned[i].place, p)) return &c->owned[i];
   return NULL;
 }
 
@@ -69,7 +72,7 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
     int other = reads_it ? o->read_before : o->read;
     if (other >= 0 && c->epoch[other] == c->epoch[step])
       buf_printf(c->errors, "step %d overwrites what step %d reads with no barrier between\n", step, other);
-    if (reads_it && (s->job.copy || memcmp(&o->place, p, sizeof *p) != 0 ||
+    if (reads_it && (s->job.copy || !same(&o->place, p) ||
                      !plan_reads_flat(n, o->node, c->plan->stored)))
       buf_printf(c->errors, "step %d overwrites %%%d while it reads it\n", step, o->node->id);
   }

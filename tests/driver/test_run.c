@@ -86,7 +86,7 @@ static void add_updates(Graph *g, uint32_t seed) {
 
 static void generated(void **state) {
   (void)state;
-  for (int i = 0; i < GEN_PROGRAMS; i += 4) {
+  for (int i = 0; i < GEN_PROGRAMS; i += 1) {
     GenFeed feed;
     Graph *g = gen_program(i, &feed);
     add_updates(g, (uint32_t)i);
