@@ -140,7 +140,7 @@ bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed
   return true;
 }
 
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, Buf *why) {
+bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor, Buf *why) {
   int64_t n = type_count(&want->type);
   double mean = 0;
   for (int64_t i = 0; i < n; i++)
@@ -148,7 +148,7 @@ bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, B
   for (int64_t i = 0; i < n; i++) {
     double x = got->data[i], y = want->data[i];
     if ((isnan(x) && isnan(y)) || x == y) continue;
-    double scale = fmax(fmax(fabs(y), mean), 1e-30);
+    double scale = fmax(fmax(fabs(y), mean), floor);
     if (isfinite(x) && isfinite(y) && fabs(x - y) <= tolerance * scale) continue;
     buf_printf(why, "element %lld of ", (long long)i);
     type_print(why, &want->type);

@@ -25,9 +25,10 @@ bool run_graph(RunDevice *, Arena *, const Graph *g, const Feed *, int n_feed, i
 /* The same by the evaluator, in f32 or f64. */
 bool run_reference(Arena *, const Graph *g, EvalMode, const Feed *, int n_feed, int times, Tensor *value, Buf *why);
 
-/* Where elements differ by more than `tolerance` times the largest of |want|, the tensor's mean |want|, and 1e-30, or where
- * one is NaN or infinite and the other is not the same: false, with the first such element in `why`. */
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, Buf *why);
+/* Where elements differ by more than `tolerance` times the largest of |want|, the tensor's mean |want|, and `floor` (for what
+ * sums of larger terms may cancel to), or where one is NaN or infinite and the other is not the same: false, with the first
+ * such element in `why`. */
+bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor, Buf *why);
 
 /* 4 bytes an element, as on the device. */
 void *run_pack(Arena *, const Type *, const double *data);

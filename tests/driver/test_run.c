@@ -13,6 +13,7 @@
 
 enum { TIMES = 3 };
 #define TOLERANCE 2e-4 /* chains of up to 30 operations in f32, tanh and exp among them */
+#define FLOOR 0.02     /* values of about 1 cancel */
 
 static RunDevice device;
 
@@ -28,10 +29,12 @@ static void compare(const Graph *g, const char *title, const Feed *feed, int n_f
   assert_true(run_reference(arena, g, EVAL_f64, feed, n_feed, times, f64, &why));
   for (int i = 0; i < g->n_output; i++) {
     buf_clear(&why);
-    if (run_close_enough(&got[i], &f32[i], TOLERANCE, &why) || run_close_enough(&got[i], &f64[i], TOLERANCE, &why)) continue;
+    if (run_close_enough(&got[i], &f32[i], TOLERANCE, FLOOR, &why)) continue;
+    if (run_close_enough(&got[i], &f64[i], TOLERANCE, FLOOR, &why)) continue;
     Buf text = {0};
     ir_print(&text, g);
-    fail_msg("%s: output %s: %s\n%s", title, g->output[i].name, why.data, text.data);
+    fputs(text.data, stderr); /* fail_msg cuts long messages */
+    fail_msg("%s: output %s: %s", title, g->output[i].name, why.data);
   }
   arena_free(arena);
   buf_free(&why);
