@@ -87,7 +87,8 @@ Graph *args_graph(const char *file) {
   } else if (!(g = ir_parse(is_stdin ? "<stdin>" : file, text.data, text.len, &errors))) {
     fputs(errors.data, stderr);
   } else if (!ir_verify(g, &errors)) {
-    failed("the graph in %s is not well-formed:\n%s", file, errors.data);
+    failed("the graph in %s is not well-formed:", file);
+    fputs(errors.data, stderr);
     graph_free(g);
     g = NULL;
   }

@@ -129,9 +129,20 @@ static void fill(Session *s, uint32_t seed) {
 }
 
 /* ---- printing ---- */
+/* The shortest decimal that reads back as the same value. */
 static void print_number(double v, DType d, EvalMode mode, bool json) {
-  if (isfinite(v)) printf("%.*g", !dtype_is_float(d) ? 12 : mode == EVAL_f64 ? 17 : 9, v);
-  else printf(json ? "\"%s\"" : "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
+  if (!isfinite(v)) {
+    printf(json ? "\"%s\"" : "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
+    return;
+  }
+  DType as = mode == EVAL_f32 || !dtype_is_float(d) ? d : DT_COUNT;
+  char text[40];
+  for (int digits = 1; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", dtype_is_float(d) ? digits : 17, v);
+    double back = strtod(text, NULL);
+    if ((as == DT_COUNT ? back : dtype_round(as, back)) == v) break;
+  }
+  printf("%s", text);
 }
 
 /* One line a row of the last dimension, an empty line between matrices. */
