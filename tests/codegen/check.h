@@ -1,0 +1,16 @@
+/* A graph cut into kernels as a planner might, every kernel run and compared. */
+#ifndef TESTS_CODEGEN_CHECK_H
+#define TESTS_CODEGEN_CHECK_H
+
+#include "tests/codegen/bench.h"
+
+typedef enum CheckFlags {
+  CHECK_exact = 1,    /* the evaluator's bits */
+  CHECK_boundary = 2, /* subnormals may be zero */
+  CHECK_store_all = 4 /* every node is a kernel of its own; else as much as possible is inlined */
+} CheckFlags;
+
+/* Runs the kernels for the graph's outputs on `target`; each gets the values that the device computed before. */
+void check_graph(Bench *, const Target *, const Graph *, const Feed *, int n_feed, const char *title, unsigned flags);
+
+#endif

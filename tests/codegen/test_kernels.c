@@ -1,0 +1,45 @@
+/* Every operation's generated cases and programs of several operations, on the device against the evaluator.
+ *   test_kernels [OP|programs ...]: only those */
+#include "tests/codegen/check.h"
+#include "tests/gen/gen.h"
+
+#include <string.h>
+
+static bool wanted(const char *name, int argc, char **argv) {
+  for (int i = 1; i < argc; i++)
+    if (strcmp(argv[i], name) == 0) return true;
+  return argc == 1;
+}
+
+static void run_case(Bench *b, const Target *t, Graph *g, const GenFeed *feed, unsigned more) {
+  unsigned flags = more | (feed->flags & GEN_exact ? CHECK_exact : 0) | (feed->flags & GEN_boundary ? CHECK_boundary : 0);
+  check_graph(b, t, g, feed->feed, feed->n, feed->title, flags);
+}
+
+int main(int argc, char **argv) {
+  Bench b;
+  Buf why = {0};
+  if (!bench_open(&b, &why)) {
+    printf("skipped: no Vulkan device: %s\n", why.data);
+    return 0;
+  }
+  const Target *target[] = {&target_portable, &b.native};
+  for (int t = 0; t < COUNT_OF(target); t++) {
+    for (int op = 0; op < OP_COUNT; op++)
+      for (int i = 0; wanted(ir_op[op].name, argc, argv) && i < gen_count((Op)op); i++) {
+        GenFeed feed;
+        Graph *g = gen_case((Op)op, i, &feed);
+        run_case(&b, target[t], g, &feed, 0);
+        graph_free(g);
+      }
+    for (int i = 0; wanted("programs", argc, argv) && i < GEN_PROGRAMS; i++) {
+      GenFeed feed;
+      Graph *g = gen_program(i, &feed);
+      run_case(&b, target[t], g, &feed, 0);
+      graph_free(g);
+    }
+  }
+  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
+  bench_close(&b);
+  return b.wrong != 0;
+}
