@@ -1,5 +1,6 @@
 /* Passes on text: each FILE.ir of the folder begins with a comment naming the passes, "// simplify" or "// autodiff,simplify",
- * and FILE.expect holds what they make of it. ALPHAC_BLESS=1 rewrites the expectations. */
+ * and FILE.expect holds what they make of it; the outputs that both have are also evaluated on random inputs and must agree.
+ * ALPHAC_BLESS=1 rewrites the expectations. */
 #include "passes/passes.h"
 
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <glob.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +17,40 @@ static void write_text(const char *path, const Buf *text) {
   assert_non_null(f);
   assert_int_equal(fwrite(text->data, 1, text->len, f), text->len);
   assert_int_equal(fclose(f), 0);
+}
+
+enum { MAX_FEEDS = 16 };
+
+static int random_feeds(const Graph *g, Feed *feed) {
+  int n = 0;
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *leaf = g->node[i];
+    if (leaf->op != OP_param && leaf->op != OP_state && leaf->op != OP_input) continue;
+    double *data = arena_alloc(g->arena, sizeof *data * (size_t)type_count(&leaf->type));
+    for (int64_t k = 0; k < type_count(&leaf->type); k++) {
+      uint32_t out[4];
+      philox4x32((uint32_t[]){(uint32_t)k, (uint32_t)i, 0, 0}, (uint32_t[]){3, 1}, out);
+      data[k] = leaf->type.dtype == DT_f32 ? (float)(out[0] / 2147483648.0 - 1) : out[0] % 4;
+    }
+    assert_in_range(n, 0, MAX_FEEDS - 1);
+    feed[n++] = (Feed){leaf->op, leaf->name, data};
+  }
+  return n;
+}
+
+static void check_values(const char *path, const Graph *g, const Graph *to) {
+  Feed feed[MAX_FEEDS];
+  int n = random_feeds(g, feed);
+  Buf why = {0};
+  for (int i = 0; i < g->n_output; i++) {
+    Tensor before, after;
+    assert_true(ir_eval(g->arena, g, EVAL_f32, feed, n, &g->output[i].node, 1, &before, &why));
+    assert_true(ir_eval(g->arena, to, EVAL_f32, feed, n, &to->output[i].node, 1, &after, &why));
+    assert_true(type_eq(&before.type, &after.type));
+    for (int64_t k = 0; k < type_count(&before.type); k++)
+      if (!(fabs(before.data[k] - after.data[k]) <= 2e-6 * fabs(before.data[k])))
+        fail_msg("%s: %s[%d] is %.9g, then %.9g", path, g->output[i].name, (int)k, before.data[k], after.data[k]);
+  }
 }
 
 static void check_file(const char *path) {
@@ -32,6 +68,7 @@ static void check_file(const char *path) {
   if (getenv("ALPHAC_BLESS")) write_text(expect.data, &got);
   if (!buf_read_file(&want, expect.data)) fail_msg("%s does not exist", expect.data);
   if (strcmp(got.data, want.data) != 0) fail_msg("%s: found\n%s", path, got.data);
+  check_values(path, g, to);
   if (to != g) graph_free(to);
   graph_free(g);
   free(list);
