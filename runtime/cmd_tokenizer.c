@@ -34,22 +34,15 @@ static int train_tokenizer(Runner *r, const Options *o) {
   if (kind == TOK_KINDS) return cli_misuse(r, "--kind %s: there are byte, char and word", o->kind);
   int64_t most = o->vocab ? o->vocab : kind == TOK_word ? 32768 : 0;
   if (kind == TOK_byte && most && most < 256) return cli_misuse(r, "--vocab %lld: byte has 256 ids", (long long)most);
-  Buf text = {0}, json = {0}, why = {0};
-  Tokenizer *t = NULL;
-  bool ok = true;
-  for (int i = 0; i < o->data.n && ok; i++) {
-    ok = buf_read_file(&text, o->data.item[i]);
-    if (!ok) buf_printf(&why, "%s: cannot be read: %s", o->data.item[i], strerror(errno));
-  }
-  if (ok) t = tok_train(kind, text.data ? text.data : "", text.len, most, o->data.item[0], &why);
+  Buf json = {0}, why = {0};
+  Tokenizer *t = tokenizer_from_files(kind, o->data.item, o->data.n, most, &why);
   if (t) tok_json(t, &json);
-  ok = t && file_replace(o->out, json.data, json.len, &why);
+  bool ok = t && file_replace(o->out, json.data, json.len, &why);
   if (!ok) cli_error(r, "%s", why.data);
   else if (r->json) printf("{\"kind\": \"%s\", \"vocab\": %lld}\n", o->kind, (long long)tok_size(t));
   else printf("%s: %s tokenizer with %lld ids; compile the model with -D vocab=%lld\n", o->out, o->kind,
               (long long)tok_size(t), (long long)tok_size(t));
   tok_free(t);
-  buf_free(&text);
   buf_free(&json);
   buf_free(&why);
   return ok ? EXIT_ok : EXIT_failed;

@@ -157,10 +157,10 @@ static bool shape_matches(const Input *in, const StTensor *t) {
 static bool wrong_shape(const Input *in, const RowFile *f, const StTensor *t, Buf *why) {
   buf_printf(why, "%s: tensor '%s' has the shape ", st_path(f->st), t->name);
   st_print_shape(why, t->rank, t->dim);
-  buf_printf(why, " where %s is expected: ", in->role == ROLE_rows ? "[rows" : "[");
+  buf_str(why, in->role == ROLE_rows ? " where [rows" : " where [");
   for (uint32_t k = in->role == ROLE_rows; k < in->t->rank; k++)
     buf_printf(why, "%s%lld", k ? ", " : "", (long long)in->t->dim[k]);
-  buf_str(why, "]");
+  buf_str(why, "] is expected");
   return false;
 }
 

@@ -20,7 +20,7 @@ void tok_push(TokIds *ids, int32_t id) {
 
 /* ---- UTF-8 ---- */
 
-bool tok_check_utf8(const char *text, size_t bytes, const char *name, Buf *why) {
+bool utf8_check(const char *text, size_t bytes, const char *name, Buf *why) {
   const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text;
   for (size_t at = 0; at < bytes;) {
     utf8proc_int32_t code;
@@ -175,7 +175,7 @@ bool tok_encode(const Tokenizer *t, const char *text, size_t bytes, const char *
     for (size_t i = 0; i < bytes; i++) tok_push(out, (uint8_t)text[i]);
     return true;
   }
-  if (!tok_check_utf8(text, bytes, name, why)) return false;
+  if (!utf8_check(text, bytes, name, why)) return false;
   Buf normal = {0};
   tok_normalise(text, bytes, &normal);
   bool ok = true;

@@ -34,6 +34,7 @@ bool tok_encode(const Tokenizer *, const char *text, size_t bytes, const char *n
 /* The text of one id; ids outside 0 … size−1 give U+FFFD. */
 void tok_decode(const Tokenizer *, int32_t id, Buf *out);
 
+bool utf8_check(const char *text, size_t bytes, const char *name, Buf *why); /* false where it is not UTF-8, with the place */
 /* How many of the bytes end at a character's end: what remains may be the beginning of a character. Bytes that no
  * continuation can make valid count as characters of one byte. */
 size_t utf8_whole(const char *text, size_t bytes);

@@ -22,7 +22,6 @@ struct Tokenizer {
 Tokenizer *tok_new(TokKind);
 int32_t tok_add(Tokenizer *, const char *piece, size_t bytes); /* gives it the next id */
 int32_t tok_find(const Tokenizer *, const char *piece, size_t bytes); /* −1 where unknown; needs at least one tok_add */
-bool tok_check_utf8(const char *text, size_t bytes, const char *name, Buf *why);
 void tok_normalise(const char *text, size_t bytes, Buf *out); /* NFC of valid UTF-8, appended */
 size_t tok_piece(TokKind, const char *text, size_t bytes);    /* bytes of the piece that the text begins with */
 

@@ -56,7 +56,7 @@ static Counted *count_pieces(TokKind kind, const Buf *text, Tokenizer *seen) {
 
 Tokenizer *tok_train(TokKind kind, const char *text, size_t bytes, int64_t max_vocab, const char *name, Buf *why) {
   if (kind == TOK_byte) return tok_byte();
-  if (!tok_check_utf8(text, bytes, name, why)) return NULL;
+  if (!utf8_check(text, bytes, name, why)) return NULL;
   Buf normal = {0};
   tok_normalise(text, bytes, &normal);
   Tokenizer *seen = tok_new(kind), *t = NULL;

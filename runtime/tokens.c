@@ -11,15 +11,17 @@ TokKind tok_kind_by_name(const char *name) {
   return (TokKind)k;
 }
 
-static Tokenizer *from_files(TokKind kind, int64_t vocab, const char *const *file, int n_file, Buf *why) {
+Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_file, int64_t max_vocab, Buf *why) {
   Buf text = {0};
   Tokenizer *t = NULL;
   bool ok = true;
   for (int i = 0; i < n_file && ok; i++) {
+    size_t before = text.len;
     ok = buf_read_file(&text, file[i]);
     if (!ok) buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
+    else if (kind != TOK_byte) ok = utf8_check(text.data + before, text.len - before, file[i], why);
   }
-  if (ok) t = tok_train(kind, text.data ? text.data : "", text.len, kind == TOK_word ? vocab : 0, file[0], why);
+  if (ok) t = tok_train(kind, text.data ? text.data : "", text.len, max_vocab, file[0], why);
   buf_free(&text);
   return t;
 }
@@ -40,7 +42,7 @@ Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetens
     buf_printf(why, "--tokenizer %s has no text to be made from: name a tokenizer's file, as 'tokenizer train' writes it",
                spec);
   } else {
-    t = from_files(kind, vocab, file, n_file, why);
+    t = tokenizer_from_files(kind, file, n_file, kind == TOK_word ? vocab : 0, why);
   }
   if (!t || !vocab || tok_size(t) <= vocab) return t;
   buf_printf(why, "the %s tokenizer has %lld ids and the model's vocabulary %lld: compile the model with -D vocab=%lld",

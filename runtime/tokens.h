@@ -11,6 +11,8 @@
  * `why`. */
 Tokenizer *choose_tokenizer(const Image *, const char *spec, const Safetensors *weights, const char *const *file,
                             int n_file, Buf *why);
+/* One made from the files' texts together; see tok_train. */
+Tokenizer *tokenizer_from_files(TokKind, const char *const *file, int n_file, int64_t max_vocab, Buf *why);
 TokKind tok_kind_by_name(const char *); /* TOK_KINDS where there is none */
 
 #endif
