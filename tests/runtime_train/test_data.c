@@ -159,6 +159,7 @@ static void refused_text(void **state) {
   bool text;
   assert_false(data_is_text((const char *const[]){"a.txt", "b.safetensors"}, 2, &text, &why));
   assert_string_equal(why.data, "data files are either all text or all .safetensors, not some of each");
+  buf_free(&why);
 }
 
 /* ---- safetensors ---- */
