@@ -1,0 +1,11 @@
+# Writes OUT, a C file with the contents of FILES: struct { name without .alpha; text } fe_stdlib[], ended by {0}.
+set(text "/* generated from stdlib/ */\n#include \"frontend/stdlib_internal.h\"\n\nconst StdlibFile fe_stdlib[] = {\n")
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(REGEX REPLACE "(0x[^,]*,0x[^,]*,0x[^,]*,0x[^,]*,0x[^,]*,0x[^,]*,0x[^,]*,0x[^,]*,)" "\\1\n" bytes "${bytes}")
+  string(APPEND text "  {\"${name}\", (const char *)(const unsigned char[]){\n${bytes}0}},\n")
+endforeach()
+string(APPEND text "  {0}};\n")
+file(WRITE ${OUT} "${text}")
