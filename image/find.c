@@ -20,5 +20,9 @@ static const ImgTensor *find(const ImgTensor *t, uint32_t n, const char *name) {
   return NULL;
 }
 
-const ImgTensor *image_input(const ImgProgram *p, const char *name) { return find(p->input, p->n_input, name); }
-const ImgTensor *image_output(const ImgProgram *p, const char *name) { return find(p->output, p->n_output, name); }
+const ImgTensor *image_input(const ImgProgram *p, const char *name) {
+  return find(p->input, p->n_input, name);
+}
+const ImgTensor *image_output(const ImgProgram *p, const char *name) {
+  return find(p->output, p->n_output, name);
+}

@@ -7,8 +7,8 @@
 
 enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
 
-/* An executable that carries an image ends with: offset and length of the image in the file, 8 bytes each, little-endian (the
- * offset a multiple of IMG_ALIGN), then these 8 bytes. */
+/* An executable that carries an image ends with: offset and length of the image in the file, 8 bytes
+ * each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
 #define IMG_TRAILER "ALPHAIMG"
 enum { IMG_TRAILER_BYTES = 24 };
 
@@ -120,8 +120,9 @@ typedef struct Image {
  * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
  * Optimizer states: optim.<state>.<path>. Transient: accum.… */
 
-/* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is loaded at such an address). False
- * for what the format cannot hold: names missing, more than 4 GiB of text, 2^32 records. */
+/* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is
+ * loaded at such an address). False for what the format cannot hold: names missing, more than 4 GiB
+ * of text, 2^32 records. */
 bool image_write(Buf *out, const Image *);
 /* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why` for a damaged one. Keeps
  * pointers into `bytes`, which must outlive it. */

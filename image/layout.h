@@ -1,11 +1,20 @@
-/* Where each field of an image's records lies: writer and reader share it. docs/formats.md explains it. Little-endian. */
+/* Where each field of an image's records lies: writer and reader share it. docs/formats.md explains
+ * it. Little-endian. */
 #ifndef IMAGE_LAYOUT_H
 #define IMAGE_LAYOUT_H
 
 #define IMAGE_MAGIC "alphaimg"
 
-/* The header; what the hash covers begins at HEAD_hashed. Then SECTION_COUNT pairs {offset u64, count u64}. */
-enum { HEAD_magic = 0, HEAD_version = 8, HEAD_zero = 12, HEAD_length = 16, HEAD_hash = 24, HEAD_hashed = 32 };
+/* The header; what the hash covers begins at HEAD_hashed. Then SECTION_COUNT pairs {offset u64,
+ * count u64}. */
+enum {
+  HEAD_magic = 0,
+  HEAD_version = 8,
+  HEAD_zero = 12,
+  HEAD_length = 16,
+  HEAD_hash = 24,
+  HEAD_hashed = 32
+};
 
 typedef enum Section {
   SEC_text,     /* NUL-terminated strings; other records refer to them by offset in this section */

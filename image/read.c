@@ -1,5 +1,6 @@
-/* Bytes → image, trusting nothing: every count, offset, index and string is checked, and after image_read nothing that the
- * runner indexes or copies by can leave its bounds. (What a SPIR-V module does is the compiler's word, protected by the hash.) */
+/* Bytes → image, trusting nothing: every count, offset, index and string is checked, and after
+ * image_read nothing that the runner indexes or copies by can leave its bounds. (What a SPIR-V
+ * module does is the compiler's word, protected by the hash.) */
 #include "image/image.h"
 #include "image/layout.h"
 
@@ -19,11 +20,21 @@ typedef struct Reader {
   bool failed;
 } Reader;
 
-static const char *const section_name[SECTION_COUNT] = {"text",    "model",  "chunk",    "param", "state", "table", "module",
-                                                        "program", "tensor", "dispatch", "slot",  "data"};
-static const uint32_t record_bytes[SECTION_COUNT] = {
-  1, MODEL_bytes, CHUNK_bytes, PARAM_bytes, STATE_bytes, TABLE_bytes, MODULE_bytes, PROGRAM_bytes, TENSOR_bytes, DISPATCH_bytes,
-  SLOT_bytes, 1};
+static const char *const section_name[SECTION_COUNT] = {"text",   "model",    "chunk",  "param",
+                                                        "state",  "table",    "module", "program",
+                                                        "tensor", "dispatch", "slot",   "data"};
+static const uint32_t record_bytes[SECTION_COUNT] = {1,
+                                                     MODEL_bytes,
+                                                     CHUNK_bytes,
+                                                     PARAM_bytes,
+                                                     STATE_bytes,
+                                                     TABLE_bytes,
+                                                     MODULE_bytes,
+                                                     PROGRAM_bytes,
+                                                     TENSOR_bytes,
+                                                     DISPATCH_bytes,
+                                                     SLOT_bytes,
+                                                     1};
 
 static bool fault(Reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static bool fault(Reader *r, const char *fmt, ...) {
@@ -51,9 +62,12 @@ static double get_double(const uint8_t *p) {
   return x;
 }
 
-static const uint8_t *record(const Reader *r, Section s, uint64_t i) { return r->base + r->sec[s].at + i * record_bytes[s]; }
+static const uint8_t *record(const Reader *r, Section s, uint64_t i) {
+  return r->base + r->sec[s].at + i * record_bytes[s];
+}
 
-/* The next `n` of a section whose records belong to one owner after the other; false where there are not so many. */
+/* The next `n` of a section whose records belong to one owner after the other; false where there
+ * are not so many. */
 static bool take(const Reader *r, Section s, uint64_t *next, uint64_t n) {
   if (n > r->sec[s].count - *next) return false;
   *next += n;
@@ -61,15 +75,19 @@ static bool take(const Reader *r, Section s, uint64_t *next, uint64_t n) {
 }
 
 /* Do `n` things from `first` on lie among `count`? */
-static bool within(uint64_t first, uint64_t n, uint64_t count) { return n <= count && first <= count - n; }
+static bool within(uint64_t first, uint64_t n, uint64_t count) {
+  return n <= count && first <= count - n;
+}
 
 static const char *text(Reader *r, const uint8_t *field, const char *of, bool may_be_empty) {
   uint32_t at = get32(field);
   if (at >= r->sec[SEC_text].count) {
-    fault(r, "the name of a %s is at %u of %llu bytes of text", of, at, (unsigned long long)r->sec[SEC_text].count);
+    fault(r, "the name of a %s is at %u of %llu bytes of text", of, at,
+          (unsigned long long)r->sec[SEC_text].count);
     return "";
   }
-  const char *s = (const char *)r->base + r->sec[SEC_text].at + at; /* terminated: the section's last byte is NUL */
+  const char *s = (const char *)r->base + r->sec[SEC_text].at +
+                  at; /* terminated: the section's last byte is NUL */
   if (!*s && !may_be_empty) fault(r, "a %s has no name", of);
   return s;
 }
@@ -90,15 +108,19 @@ static double amount(Reader *r, const uint8_t *field, const char *of) {
 
 static bool read_header(Reader *r, size_t n) {
   if (n < HEAD_bytes) return fault(r, "%zu bytes are less than its header", n);
-  if (memcmp(r->base + HEAD_magic, IMAGE_MAGIC, 8) != 0) return fault(r, "it does not begin as an image does");
+  if (memcmp(r->base + HEAD_magic, IMAGE_MAGIC, 8) != 0)
+    return fault(r, "it does not begin as an image does");
   uint32_t version = get32(r->base + HEAD_version);
   if (version != IMG_VERSION) {
-    buf_printf(r->why, "the image has format %u, this runner reads format %d: compile the model again", version, IMG_VERSION);
+    buf_printf(r->why,
+               "the image has format %u, this runner reads format %d: compile the model again",
+               version, IMG_VERSION);
     return r->failed = true, false;
   }
   if (get32(r->base + HEAD_zero) != 0) return fault(r, "its header is not as written");
   if (get64(r->base + HEAD_length) != n)
-    return fault(r, "it should be %llu bytes long and is %zu", (unsigned long long)get64(r->base + HEAD_length), n);
+    return fault(r, "it should be %llu bytes long and is %zu",
+                 (unsigned long long)get64(r->base + HEAD_length), n);
   if (get64(r->base + HEAD_hash) != hash_bytes(r->base + HEAD_hashed, n - HEAD_hashed, IMG_VERSION))
     return fault(r, "its hash differs from its contents");
   return true;
@@ -108,22 +130,26 @@ static bool read_sections(Reader *r) {
   for (int i = 0; i < SECTION_COUNT; i++) {
     const uint8_t *p = r->base + HEAD_sections + 16 * i;
     uint64_t at = get64(p), count = get64(p + 8);
-    if (at % IMG_ALIGN || at > r->length || count > (r->length - at) / record_bytes[i] || count > UINT32_MAX * 16ull)
-      return fault(r, "section %s: %llu records at %llu of %llu bytes", section_name[i], (unsigned long long)count,
-                   (unsigned long long)at, (unsigned long long)r->length);
+    if (at % IMG_ALIGN || at > r->length || count > (r->length - at) / record_bytes[i] ||
+        count > UINT32_MAX * 16ull)
+      return fault(r, "section %s: %llu records at %llu of %llu bytes", section_name[i],
+                   (unsigned long long)count, (unsigned long long)at,
+                   (unsigned long long)r->length);
     if (i != SEC_text && i != SEC_data && count > UINT32_MAX)
       return fault(r, "section %s has %llu records", section_name[i], (unsigned long long)count);
     r->sec[i].at = at, r->sec[i].count = count;
   }
   if (!r->sec[SEC_text].count || r->base[r->sec[SEC_text].at + r->sec[SEC_text].count - 1] != 0)
     return fault(r, "its text does not end");
-  if (r->sec[SEC_model].count != 1) return fault(r, "it describes %llu models", (unsigned long long)r->sec[SEC_model].count);
+  if (r->sec[SEC_model].count != 1)
+    return fault(r, "it describes %llu models", (unsigned long long)r->sec[SEC_model].count);
   return true;
 }
 
 /* ---- records ---- */
 
-static void read_tensor(Reader *r, const Image *m, const uint8_t *p, const char *of, unsigned classes, ImgTensor *t) {
+static void read_tensor(Reader *r, const Image *m, const uint8_t *p, const char *of,
+                        unsigned classes, ImgTensor *t) {
   t->name = text(r, p, of, false);
   t->dtype = get32(p + 4);
   t->rank = get32(p + 8);
@@ -146,7 +172,8 @@ static void read_tensor(Reader *r, const Image *m, const uint8_t *p, const char 
     t->dim[i] = (int64_t)d;
   }
   if (t->bytes != 4 * count)
-    fault(r, "%s %s has %llu bytes for %llu elements", of, t->name, (unsigned long long)t->bytes, (unsigned long long)count);
+    fault(r, "%s %s has %llu bytes for %llu elements", of, t->name, (unsigned long long)t->bytes,
+          (unsigned long long)count);
   else if (t->chunk >= m->n_chunk)
     fault(r, "%s %s lies in memory %u of %u", of, t->name, t->chunk, m->n_chunk);
   else if (!(classes >> m->chunk[t->chunk].cls & 1))
@@ -211,7 +238,8 @@ static void read_modules(Reader *r, Image *m) {
     k->name = text(r, p, "kernel", false);
     k->n_word = get32(p + 4);
     uint64_t at = get64(p + 8);
-    if (at % IMG_ALIGN || k->n_word < 5 || !within(at, 4 * (uint64_t)k->n_word, r->sec[SEC_data].count)) {
+    if (at % IMG_ALIGN || k->n_word < 5 ||
+        !within(at, 4 * (uint64_t)k->n_word, r->sec[SEC_data].count)) {
       fault(r, "the code of kernel %s is not in it", k->name);
       return;
     }
@@ -231,10 +259,12 @@ static void read_modules(Reader *r, Image *m) {
 static void read_dispatch(Reader *r, const Image *m, const uint8_t *p, ImgDispatch *d) {
   d->label = text(r, p + 24, "dispatch", true);
   d->module = get32(p);
-  if (d->module >= m->n_module) fault(r, "dispatch %s runs kernel %u of %u", d->label, d->module, m->n_module);
+  if (d->module >= m->n_module)
+    fault(r, "dispatch %s runs kernel %u of %u", d->label, d->module, m->n_module);
   for (int i = 0; i < 3; i++) {
     d->groups[i] = get32(p + 4 + 4 * i);
-    if (!d->groups[i] || d->groups[i] > 65535) fault(r, "dispatch %s has %u workgroups", d->label, d->groups[i]);
+    if (!d->groups[i] || d->groups[i] > 65535)
+      fault(r, "dispatch %s has %u workgroups", d->label, d->groups[i]);
   }
   d->barrier = flag(r, p + 16, "barrier");
   d->flops = amount(r, p + 32, d->label);
@@ -272,18 +302,22 @@ static void read_program(Reader *r, const Image *m, const uint8_t *p, ImgProgram
   for (uint32_t i = 0; i < q->n_input && !r->failed; i++)
     read_tensor(r, m, record(r, SEC_tensor, tensor++), "input", 1u << IMG_IO, &q->input[i]);
   for (uint32_t i = 0; i < q->n_output && !r->failed; i++)
-    read_tensor(r, m, record(r, SEC_tensor, tensor++), "output", 1u << IMG_IO | 1u << IMG_PARAM | 1u << IMG_STATE,
-                &q->output[i]);
+    read_tensor(r, m, record(r, SEC_tensor, tensor++), "output",
+                1u << IMG_IO | 1u << IMG_PARAM | 1u << IMG_STATE, &q->output[i]);
   for (uint32_t i = 0; i < q->n_dispatch && !r->failed; i++)
     read_dispatch(r, m, record(r, SEC_dispatch, dispatch++), &q->dispatch[i]);
 }
 
 /* ---- names ---- */
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
-/* The names, the first of which lies at `first` and the others `stride` bytes apart, must differ. */
-static void check_distinct(Reader *r, const char *of, const void *first, size_t stride, uint32_t n) {
+/* The names, the first of which lies at `first` and the others `stride` bytes apart, must differ.
+ */
+static void check_distinct(Reader *r, const char *of, const void *first, size_t stride,
+                           uint32_t n) {
   if (r->failed || n < 2) return;
   const char **name = xmalloc(n * sizeof *name);
   for (uint32_t i = 0; i < n; i++) memcpy(&name[i], (const char *)first + i * stride, sizeof *name);
@@ -304,8 +338,8 @@ static void check_names(Reader *r, const Image *m) {
   }
 }
 
-#define LIST(field, section)                                                     \
-  m->n_##field = (uint32_t)r->sec[section].count;                                \
+#define LIST(field, section)                                                                       \
+  m->n_##field = (uint32_t)r->sec[section].count;                                                  \
   m->field = arena_alloc(r->arena, sizeof *m->field * (size_t)m->n_##field);
 
 static void read_all(Reader *r, Image *m) {
@@ -322,7 +356,8 @@ static void read_all(Reader *r, Image *m) {
   for (uint32_t i = 0; i < m->n_program && !r->failed; i++)
     read_program(r, m, record(r, SEC_program, i), &m->program[i]);
   if (r->failed) return;
-  if (r->tensor < r->sec[SEC_tensor].count || r->dispatch < r->sec[SEC_dispatch].count || r->slot < r->sec[SEC_slot].count)
+  if (r->tensor < r->sec[SEC_tensor].count || r->dispatch < r->sec[SEC_dispatch].count ||
+      r->slot < r->sec[SEC_slot].count)
     fault(r, "it has records that belong to no program");
   check_names(r, m);
 }

@@ -1,4 +1,5 @@
-/* Image → bytes. Sections are built apart and joined at the end; text is stored once per distinct string. */
+/* Image → bytes. Sections are built apart and joined at the end; text is stored once per distinct
+ * string. */
 #include "image/image.h"
 #include "image/layout.h"
 
@@ -192,7 +193,8 @@ static void join(Writer *w, Buf *out) {
     put64(out, w->count[i]);
   }
   for (int i = 0; i < SECTION_COUNT; i++) buf_put(out, w->section[i].data, w->section[i].len);
-  uint64_t hash = hash_bytes(out->data + start + HEAD_hashed, (size_t)end - HEAD_hashed, IMG_VERSION);
+  uint64_t hash =
+    hash_bytes(out->data + start + HEAD_hashed, (size_t)end - HEAD_hashed, IMG_VERSION);
   memcpy(out->data + start + HEAD_hash, &hash, 8);
 }
 

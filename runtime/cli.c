@@ -10,11 +10,13 @@ enum { MAX_OPTIONS = 48, HELP_COLUMN = 26 };
 
 static int report(const Runner *r, int status, const char *fmt, va_list args) {
   fflush(stdout);
-  fprintf(stderr, "%s%s%s: error: ", r->program, r->command ? " " : "", r->command ? r->command : "");
+  fprintf(stderr, "%s%s%s: error: ", r->program, r->command ? " " : "",
+          r->command ? r->command : "");
   vfprintf(stderr, fmt, args);
   fputc('\n', stderr);
   if (status == EXIT_usage)
-    fprintf(stderr, "try: %s%s%s --help\n", r->program, r->command ? " " : "", r->command ? r->command : "");
+    fprintf(stderr, "try: %s%s%s --help\n", r->program, r->command ? " " : "",
+            r->command ? r->command : "");
   return status;
 }
 
@@ -51,7 +53,8 @@ void cli_amount(Buf *b, double n, const char *unit) {
 /* ---- help ---- */
 
 static void print_option(const Opt *o) {
-  int col = printf("  %s%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "", o->kind == OPT_list ? "..." : "");
+  int col = printf("  %s%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "",
+                   o->kind == OPT_list ? "..." : "");
   if (col > HELP_COLUMN - 2) printf("\n"), col = 0;
   for (const char *line = o->help; *line;) {
     size_t n = strcspn(line, "\n");
@@ -76,7 +79,8 @@ static void print_example(const char *text, const char *program) {
 }
 
 static void print_help(const Runner *r, const Usage *u, const Opt *opt, int n_opt) {
-  printf("usage: %s %s%s%s\n\n%s\n\noptions:\n", r->program, r->command, *u->args ? " " : "", u->args, u->about);
+  printf("usage: %s %s%s%s\n\n%s\n\noptions:\n", r->program, r->command, *u->args ? " " : "",
+         u->args, u->about);
   for (int i = 0; i < n_opt; i++) print_option(&opt[i]);
   if (u->example) {
     printf("\nexample:\n");
@@ -102,7 +106,9 @@ static int unknown(const Runner *r, const Opt *opt, int n, const char *arg) {
               : cli_misuse(r, "unknown option %s", word);
 }
 
-static bool in_range(const Opt *o, double x) { return (o->min == 0 && o->max == 0) || (x >= o->min && x <= o->max); }
+static bool in_range(const Opt *o, double x) {
+  return (o->min == 0 && o->max == 0) || (x >= o->min && x <= o->max);
+}
 
 static int bad_range(const Runner *r, const Opt *o, const char *text) {
   if (isinf(o->max)) return cli_misuse(r, "%s %s: must be at least %.10g", o->name, text, o->min);
@@ -113,13 +119,12 @@ static int store(const Runner *r, const Opt *o, const char *text) {
   char *end;
   errno = 0;
   switch (o->kind) {
-  case OPT_text:
-    *(const char **)o->value = text;
-    return -1;
+  case OPT_text: *(const char **)o->value = text; return -1;
   case OPT_int: {
     bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X'); /* 010 is ten */
     long long x = strtoll(text, &end, hex ? 16 : 10);
-    if (end == text || *end) return cli_misuse(r, "%s expects a whole number, not '%s'", o->name, text);
+    if (end == text || *end)
+      return cli_misuse(r, "%s expects a whole number, not '%s'", o->name, text);
     if (errno || !in_range(o, (double)x)) {
       if (errno) return cli_misuse(r, "%s %s: the number is too large", o->name, text);
       return bad_range(r, o, text);
@@ -129,7 +134,8 @@ static int store(const Runner *r, const Opt *o, const char *text) {
   }
   default: {
     double x = strtod(text, &end);
-    if (end == text || *end || !isfinite(x)) return cli_misuse(r, "%s expects a number, not '%s'", o->name, text);
+    if (end == text || *end || !isfinite(x))
+      return cli_misuse(r, "%s expects a number, not '%s'", o->name, text);
     if (!in_range(o, x)) return bad_range(r, o, text);
     *(double *)o->value = x;
     return -1;
@@ -137,7 +143,9 @@ static int store(const Runner *r, const Opt *o, const char *text) {
   }
 }
 
-static void collect(Arena *a, TextList *list, const char *text) { ARENA_PUSH(a, list->item, list->n, text); }
+static void collect(Arena *a, TextList *list, const char *text) {
+  ARENA_PUSH(a, list->item, list->n, text);
+}
 
 static bool is_option(const char *arg) { return arg[0] == '-' && arg[1] == '-' && arg[2]; }
 
@@ -157,7 +165,8 @@ static int parse_option(const Runner *r, const Opt *o, int argc, char **argv, in
   }
   if (i + 1 >= argc || is_option(argv[i + 1]))
     return cli_misuse(r, "%s expects %s%s%s%s", o->name, o->arg, i + 1 < argc ? "; to pass " : "",
-                      i + 1 < argc ? argv[i + 1] : "", i + 1 < argc ? " itself, join them with =" : "");
+                      i + 1 < argc ? argv[i + 1] : "",
+                      i + 1 < argc ? " itself, join them with =" : "");
   if (o->kind != OPT_list) {
     *next = i + 2;
     return store(r, o, argv[i + 1]);
@@ -173,11 +182,13 @@ static bool help_wanted(int argc, char **argv) {
   return false;
 }
 
-int cli_parse(Runner *r, const Usage *u, const Opt *own, int n_own, int argc, char **argv, TextList *args) {
+int cli_parse(Runner *r, const Usage *u, const Opt *own, int n_own, int argc, char **argv,
+              TextList *args) {
   static bool help; /* handled before the table is read; listed so that --help shows it */
   int64_t device = r->device;
   const Opt common[] = {
-    {"--device", OPT_int, &device, "N", "the device to run on, as 'devices' numbers them (default: the best)", 0, 1000},
+    {"--device", OPT_int, &device, "N",
+     "the device to run on, as 'devices' numbers them (default: the best)", 0, 1000},
     {"--json", OPT_flag, &r->json, NULL, "results as JSON on standard output", 0, 0},
     {"--help", OPT_flag, &help, NULL, "this text", 0, 0},
   };
@@ -207,8 +218,10 @@ int cli_parse(Runner *r, const Usage *u, const Opt *own, int n_own, int argc, ch
     int status = parse_option(r, o, argc, argv, i, &i);
     if (status >= 0) return status;
   }
-  if (found.n > u->max_args) return cli_misuse(r, "unexpected argument '%s'", found.item[u->max_args]);
-  if (found.n < u->min_args) return cli_misuse(r, "expected: %s %s %s", r->program, r->command, u->args);
+  if (found.n > u->max_args)
+    return cli_misuse(r, "unexpected argument '%s'", found.item[u->max_args]);
+  if (found.n < u->min_args)
+    return cli_misuse(r, "expected: %s %s %s", r->program, r->command, u->args);
   if (args) *args = found;
   r->device = (int)device;
   return -1;

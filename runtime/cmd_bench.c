@@ -1,4 +1,5 @@
-/* bench: the time of one training step or of the forward pass on made-up tokens; the last line is one JSON object. */
+/* bench: the time of one training step or of the forward pass on made-up tokens; the last line is
+ * one JSON object. */
 #include "runtime/runtime.h"
 
 #include <jansson.h>
@@ -10,8 +11,9 @@
 
 typedef struct Work { /* what one measured step runs */
   const char *what;
-  const ImgProgram *program, *after; /* `program` `times` times, then `after` where it is not NULL */
-  int times;
+  const ImgProgram *program;
+  int times;               /* that `program` runs */
+  const ImgProgram *after; /* once after it; may be NULL */
   int64_t tokens; /* of one step */
   double flops, bytes;
   int64_t dispatches;
@@ -39,7 +41,8 @@ static void fill(const ImgTensor *t, void *to, int64_t vocab, int64_t steps, uin
   for (uint64_t i = 0; i < n; i++) {
     const uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)(i / 4 >> 32), 0, 0};
     if (i % 4 == 0) philox4x32(counter, key, random);
-    float real = strcmp(t->name, "total") == 0 ? (float)steps : (float)(random[i % 4] >> 8) * 0x1p-24f;
+    float real =
+      strcmp(t->name, "total") == 0 ? (float)steps : (float)(random[i % 4] >> 8) * 0x1p-24f;
     if (t->dtype == IMG_i32)
       word[i] = (uint32_t)(((uint64_t)random[i % 4] * (uint64_t)vocab) >> 32);
     else if (t->dtype == IMG_bool)
@@ -50,7 +53,8 @@ static void fill(const ImgTensor *t, void *to, int64_t vocab, int64_t steps, uin
 }
 
 static Buffers make_buffers(Runner *r, const ImgProgram *p, int64_t steps) {
-  Buffers b = {arena_alloc(r->arena, sizeof(void *) * p->n_input), arena_alloc(r->arena, sizeof(void *) * p->n_output)};
+  Buffers b = {arena_alloc(r->arena, sizeof(void *) * p->n_input),
+               arena_alloc(r->arena, sizeof(void *) * p->n_output)};
   int64_t vocab = image_vocab(r->image);
   if (vocab < 1) vocab = 2;
   for (uint32_t i = 0; i < p->n_input; i++) {
@@ -58,7 +62,8 @@ static Buffers make_buffers(Runner *r, const ImgProgram *p, int64_t steps) {
     fill(&p->input[i], b.input[i], vocab, steps, i);
   }
   for (uint32_t i = 0; i < p->n_output; i++)
-    if (p->output[i].bytes <= 64) b.output[i] = arena_alloc(r->arena, p->output[i].bytes); /* the loss and its kind */
+    if (p->output[i].bytes <= 64)
+      b.output[i] = arena_alloc(r->arena, p->output[i].bytes); /* the loss and its kind */
   return b;
 }
 
@@ -100,10 +105,13 @@ static bool prefill_work(Runner *r, Work *w) {
   const Image *m = r->image;
   for (uint32_t i = 0; i < m->n_program; i++) {
     const ImgProgram *p = &m->program[i];
-    if (strncmp(p->name, "forward.", 8) == 0 && (!w->program || tokens_of(p) > tokens_of(w->program))) w->program = p;
+    if (strncmp(p->name, "forward.", 8) == 0 &&
+        (!w->program || tokens_of(p) > tokens_of(w->program)))
+      w->program = p;
   }
   if (!w->program) {
-    cli_error(r, "model %s has no program forward.N: its file needs fn forward(tokens: int[b, t])", m->model);
+    cli_error(r, "model %s has no program forward.N: its file needs fn forward(tokens: int[b, t])",
+              m->model);
     return false;
   }
   w->times = 1;
@@ -130,7 +138,8 @@ static int by_value(const void *a, const void *b) {
 }
 
 /* Milliseconds of each of `n` steps, ascending, after `warm` that are not counted. */
-static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, double *ms, Buf *why) {
+static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, double *ms,
+                    Buf *why) {
   if (!runner_init(e, r->image, 1, why)) return false;
   Buffers main = make_buffers(r, w->program, warm + n), after = {0};
   if (w->after) after = make_buffers(r, w->after, warm + n);
@@ -151,17 +160,19 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
     Buf flops = {0}, moved = {0};
     cli_amount(&flops, w->flops / s, "FLOP/s");
     cli_bytes(&moved, w->bytes);
-    printf("%s: %lld tokens in %.2f ms (median of %lld; %.2f to %.2f), %s of matrix work, %s moved by %lld dispatches\n",
-           w->what, (long long)w->tokens, median, (long long)n, ms[0], ms[n - 1], flops.data, moved.data,
-           (long long)w->dispatches);
+    printf("%s: %lld tokens in %.2f ms (median of %lld; %.2f to %.2f), %s of matrix work, %s moved "
+           "by %lld dispatches\n",
+           w->what, (long long)w->tokens, median, (long long)n, ms[0], ms[n - 1], flops.data,
+           moved.data, (long long)w->dispatches);
     buf_free(&flops);
     buf_free(&moved);
   }
-  json_t *o = json_pack("{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s}", "bench", w->what, "model",
-                        r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1], "tokens_per_step",
-                        (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
-                        w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
-                        (json_int_t)n, "device", device->name, "driver", device->driver);
+  json_t *o = json_pack(
+    "{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s}", "bench", w->what, "model",
+    r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1], "tokens_per_step",
+    (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
+    w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
+    (json_int_t)n, "device", device->name, "driver", device->driver);
   char *text = json_dumps(o, JSON_COMPACT);
   if (!text) die("bench: JSON could not be made");
   puts(text);
@@ -172,10 +183,10 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
 int cmd_bench(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "train|prefill [options]",
-    .about = "Measures one training step, or the forward pass over the longest context, on made-up tokens with fresh weights.\n"
-             "Every step waits for its results. The last line is one JSON object: ms_per_step (the median),\n"
-             "tokens_per_second, model_flops_per_second (matrix products only), bytes_moved (the least that the kernels\n"
-             "must move), dispatches, device.",
+    .about = "Measures one training step, or the forward pass over the longest context, on made-up\n"
+             "tokens with fresh weights. Every step waits for its results. The last line is one JSON\n"
+             "object: ms_per_step (the median), tokens_per_second, model_flops_per_second (matrix\n"
+             "products only), bytes_moved (the least that the kernels must move), dispatches, device.",
     .example = "$0 bench train --steps 20",
     .min_args = 1,
     .max_args = 1};
@@ -189,8 +200,8 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   if (status >= 0) return status;
   Work w = {.what = args.item[0]};
   if (strcmp(w.what, "decode") == 0)
-    return cli_error(r, "this version generates by computing the whole context for every token; there is no decoding step "
-                        "to measure yet ('bench prefill' measures what it does)");
+    return cli_error(r, "this version generates by computing the whole context for every token; there "
+                        "is no decoding step to measure yet ('bench prefill' measures what it does)");
   if (strcmp(w.what, "train") != 0 && strcmp(w.what, "prefill") != 0)
     return cli_misuse(r, "unknown measurement '%s'; there are train and prefill", w.what);
   if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;

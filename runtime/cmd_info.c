@@ -39,7 +39,8 @@ static bool device_name(const Runner *r, Buf *out) {
 
 static void print_shape(Buf *b, const ImgTensor *t) {
   buf_printf(b, "%s[", image_type_name(t->dtype));
-  for (uint32_t i = 0; i < t->rank; i++) buf_printf(b, "%s%lld", i ? "," : "", (long long)t->dim[i]);
+  for (uint32_t i = 0; i < t->rank; i++)
+    buf_printf(b, "%s%lld", i ? "," : "", (long long)t->dim[i]);
   buf_str(b, "]");
 }
 
@@ -48,7 +49,8 @@ static void print_shape(Buf *b, const ImgTensor *t) {
 static json_t *tensor_json(const ImgTensor *t) {
   json_t *shape = json_array();
   for (uint32_t i = 0; i < t->rank; i++) json_array_append_new(shape, json_integer(t->dim[i]));
-  return json_pack("{s:s, s:s, s:o}", "name", t->name, "type", image_type_name(t->dtype), "shape", shape);
+  return json_pack("{s:s, s:s, s:o}", "name", t->name, "type", image_type_name(t->dtype), "shape",
+                   shape);
 }
 
 static json_t *tensors_json(const ImgTensor *t, uint32_t n) {
@@ -61,10 +63,12 @@ static json_t *programs_json(const Image *m) {
   json_t *list = json_array();
   for (uint32_t i = 0; i < m->n_program; i++) {
     const ImgProgram *p = &m->program[i];
-    json_array_append_new(
-      list, json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o}", "name", p->name, "dispatches", (int)p->n_dispatch,
-                      "peak_bytes", (json_int_t)p->peak_bytes, "flops", p->flops, "bytes_moved", moved_bytes(p), "inputs",
-                      tensors_json(p->input, p->n_input), "outputs", tensors_json(p->output, p->n_output)));
+    json_array_append_new(list,
+                          json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o}", "name", p->name,
+                                    "dispatches", (int)p->n_dispatch, "peak_bytes",
+                                    (json_int_t)p->peak_bytes, "flops", p->flops, "bytes_moved",
+                                    moved_bytes(p), "inputs", tensors_json(p->input, p->n_input),
+                                    "outputs", tensors_json(p->output, p->n_output)));
   }
   return list;
 }
@@ -91,9 +95,10 @@ static void print_json(const Runner *r, bool params) {
   json_t *config = json_loads(m->config, 0, NULL), *memory = json_object();
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
     json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
-  json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:i, s:o, s:s, s:o}", "model", m->model, "parameters", (json_int_t)all,
-                        "trainable", (json_int_t)trainable, "config", config ? config : json_null(), "programs",
-                        programs_json(m), "kernels", (int)m->n_module, "memory", memory, "target", m->target.name, "device",
+  json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
+                        "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
+                        config ? config : json_null(), "programs", programs_json(m), "kernels",
+                        (int)m->n_module, "memory", memory, "target", m->target.name, "device",
                         found ? json_string(device.data) : json_null());
   if (params) json_object_set_new(o, "params", params_json(m));
   char *text = json_dumps(o, JSON_INDENT(2));
@@ -113,7 +118,8 @@ static void print_count(int64_t n) {
 }
 
 static void print_programs(const Image *m) {
-  printf("\n%-16s %10s %12s %14s %12s\n", "program", "dispatches", "scratch", "matrix work", "moves");
+  printf("\n%-16s %10s %12s %14s %12s\n", "program", "dispatches", "scratch", "matrix work",
+         "moves");
   for (uint32_t i = 0; i < m->n_program; i++) {
     const ImgProgram *p = &m->program[i];
     Buf peak = {0}, work = {0}, moved = {0};
@@ -149,7 +155,8 @@ static void print_text(const Runner *r, bool params) {
     printf(", of which trainable ");
     print_count(trainable);
   }
-  printf("\nconfig      %s\nkernels     %u different, compiled for %s\nmemory      ", m->config, m->n_module, m->target.name);
+  printf("\nconfig      %s\nkernels     %u different, compiled for %s\nmemory      ", m->config,
+         m->n_module, m->target.name);
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++) {
     Buf size = {0};
     cli_bytes(&size, (double)class_bytes(m, i));
@@ -167,11 +174,12 @@ static void print_text(const Runner *r, bool params) {
 int cmd_info(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "[options]",
-    .about = "Shows the model in this runner: its parameters and configuration, its programs with their dispatches, memory\n"
-             "and work, and the device that would run it. Needs no device.",
+    .about = "Shows the model in this runner: its parameters and configuration, its programs with\n"
+             "their dispatches, memory and work, and the device that would run it. Needs no device.",
     .example = "$0 info --params\n$0 info --json"};
   bool params = false;
-  const Opt opt[] = {{"--params", OPT_flag, &params, NULL, "every parameter with its shape and initialiser", 0, 0}};
+  const Opt opt[] = {
+    {"--params", OPT_flag, &params, NULL, "every parameter with its shape and initialiser", 0, 0}};
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   if (status >= 0) return status;
   if (r->json)

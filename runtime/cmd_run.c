@@ -31,7 +31,8 @@ static bool same_shape(const ImgTensor *t, const StTensor *s) {
 static bool read_input(const Safetensors *file, const ImgTensor *t, void *to, Buf *why) {
   const StTensor *s = file ? st_find(file, t->name) : NULL;
   if (!s) {
-    buf_printf(why, "%s has no tensor '%s'; the program needs it as ", file ? st_path(file) : "without --inputs, the call", t->name);
+    buf_printf(why, "%s has no tensor '%s'; the program needs it as ",
+               file ? st_path(file) : "without --inputs, the call", t->name);
     print_type(why, t);
     return false;
   }
@@ -55,7 +56,8 @@ static bool check_names(Runner *r, const Safetensors *file, const ImgProgram *p,
     const char *near = suggest(given, name, (int)p->n_input);
     buf_printf(why, "%s: program %s has no input '%s'", st_path(file), p->name, given);
     if (near) buf_printf(why, "; did you mean '%s'?", near);
-    for (uint32_t k = 0; !near && k < p->n_input; k++) buf_printf(why, "%s%s", k ? ", " : "; its inputs are ", name[k]);
+    for (uint32_t k = 0; !near && k < p->n_input; k++)
+      buf_printf(why, "%s%s", k ? ", " : "; its inputs are ", name[k]);
     return false;
   }
   return true;
@@ -143,8 +145,10 @@ static bool uses_states(const Image *m, const ImgProgram *p) {
   return false;
 }
 
-/* Initial values unless weights replace all that the program reads (the optimizer's states take memory); then the weights. */
-static bool fill_params(Runner *r, Exec *e, const ImgProgram *p, const char *weights, uint64_t seed, Buf *why) {
+/* Initial values unless weights replace all that the program reads (the optimizer's states take
+ * memory); then the weights. */
+static bool fill_params(Runner *r, Exec *e, const ImgProgram *p, const char *weights, uint64_t seed,
+                        Buf *why) {
   if ((!weights || uses_states(r->image, p)) && !runner_init(e, r->image, seed, why)) return false;
   if (!weights) return true;
   Safetensors *file = checkpoint_open(weights, why);
@@ -156,7 +160,8 @@ static bool fill_params(Runner *r, Exec *e, const ImgProgram *p, const char *wei
   return ok;
 }
 
-static bool run(Runner *r, Exec *e, Call *c, const char *weights, uint64_t seed, const char *outputs, Buf *why) {
+static bool run(Runner *r, Exec *e, Call *c, const char *weights, uint64_t seed,
+                const char *outputs, Buf *why) {
   const ImgProgram *p = c->program;
   if (!fill_params(r, e, p, weights, seed, why)) return false;
   for (uint32_t i = 0; i < p->n_output; i++) c->output[i] = xmalloc(p->output[i].bytes);
@@ -172,18 +177,21 @@ static void call_free(Call *c) {
 int cmd_run(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "ENTRY [options]",
-    .about = "Runs one program of the image on given tensors: 'grad' gives the loss and the gradient of every parameter,\n"
-             "'forward.N' the logits; 'info' lists all. Outputs of one element are printed, all go to --outputs.\n"
-             "What the program changes in the parameters is not kept.",
-    .example = "$0 run grad --inputs batch.safetensors --outputs grads.safetensors --weights model.safetensors",
+    .about = "Runs one program of the image on given tensors: 'grad' gives the loss and the gradient\n"
+             "of every parameter, 'forward.N' the logits; 'info' lists all. Outputs of one element are\n"
+             "printed, all go to --outputs. What the program changes in the parameters is not kept.",
+    .example = "$0 run grad --inputs batch.safetensors --outputs grads.safetensors \\\n"
+               "    --weights model.safetensors",
     .min_args = 1,
     .max_args = 1};
   const char *inputs = NULL, *outputs = NULL, *weights = NULL;
   int64_t seed = 1;
   const Opt opt[] = {
-    {"--inputs", OPT_text, &inputs, "FILE", "safetensors with the program's inputs by name (rng may be left out)", 0, 0},
+    {"--inputs", OPT_text, &inputs, "FILE",
+     "safetensors with the program's inputs by name (rng may be left out)", 0, 0},
     {"--outputs", OPT_text, &outputs, "FILE", "safetensors to write", 0, 0},
-    {"--weights", OPT_text, &weights, "FILE", "safetensors with the parameters (default: initial values from the seed)", 0, 0},
+    {"--weights", OPT_text, &weights, "FILE",
+     "safetensors with the parameters (default: initial values from the seed)", 0, 0},
     {"--seed", OPT_int, &seed, "S", "of initial values and random operations (default 1)", 0, 0},
   };
   TextList args;

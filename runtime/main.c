@@ -1,5 +1,5 @@
-/* The runner's main: the image at the end of its own file, the table of commands. `alphac -o NAME` writes this program with
- * a model's image behind it. */
+/* The runner's main: the image at the end of its own file, the table of commands. `alphac -o NAME`
+ * writes this program with a model's image behind it. */
 #include "runtime/runtime.h"
 
 #include <errno.h>
@@ -39,7 +39,8 @@ static uint64_t little_endian(const unsigned char *p) {
 static const Image *open_image(Arena *a, Buf *why) {
   int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   const char *executed = (const char *)getauxval(AT_EXECFN);
-  if (fd < 0 && executed) fd = open(executed, O_RDONLY | O_CLOEXEC); /* where /proc is not mounted */
+  if (fd < 0 && executed)
+    fd = open(executed, O_RDONLY | O_CLOEXEC); /* where /proc is not mounted */
   struct stat st;
   if (fd < 0 || fstat(fd, &st)) {
     buf_printf(why, "this program's own file could not be read: %s", strerror(errno));
@@ -68,8 +69,12 @@ static const Image *open_image(Arena *a, Buf *why) {
 
 static void print_help(const Runner *r, FILE *f) {
   fprintf(f, "usage: %s COMMAND [options]\n\ncommands:\n", r->program);
-  for (int i = 0; i < COUNT_OF(command); i++) fprintf(f, "  %-12s%s\n", command[i].name, command[i].about);
-  fprintf(f, "\n%s COMMAND --help explains a command's options. Every command takes --device N and --json.\n", r->program);
+  for (int i = 0; i < COUNT_OF(command); i++)
+    fprintf(f, "  %-12s%s\n", command[i].name, command[i].about);
+  fprintf(f,
+          "\n%s COMMAND --help explains a command's options. Every command takes --device N and "
+          "--json.\n",
+          r->program);
 }
 
 static const Command *find_command(Runner *r, const char *word) {
@@ -110,18 +115,20 @@ static int check_output(const Runner *r, int status) {
   bool bad = fflush(stdout) != 0 || ferror(stdout);
   if (!bad) return status;
   int saved = errno;
-  cli_error(r, "writing to standard output failed%s%s", saved ? ": " : "", saved ? strerror(saved) : "");
+  cli_error(r, "writing to standard output failed%s%s", saved ? ": " : "",
+            saved ? strerror(saved) : "");
   return status ? status : EXIT_failed;
 }
 
 int main(int argc, char **argv) {
-  signal(SIGPIPE, SIG_IGN); /* a write to a closed pipe is an error to report, not an end without a word */
+  signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report, not an end without a word */
   Runner r = {.program = argc > 0 ? argv[0] : "runner", .device = -1, .arena = arena_new()};
   int status;
   if (argc < 2) {
     print_help(&r, stderr);
     status = EXIT_usage;
-  } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+  } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+             strcmp(argv[1], "help") == 0) {
     print_help(&r, stdout);
     status = EXIT_ok;
   } else {

@@ -1,4 +1,5 @@
-/* What commands share beside options: the device with the image on it, programs by name, first values. */
+/* What commands share beside options: the device with the image on it, programs by name, first
+ * values. */
 #include "runtime/runtime.h"
 
 #include <stdlib.h>
@@ -41,7 +42,8 @@ const ImgProgram *runner_program(Runner *r, const char *name, const char *purpos
   }
   const char *near = suggest(name, names, (int)m->n_program);
   cli_error(r, "%s: model %s has no program '%s'%s%s%s; it has: %s", purpose, m->model, name,
-            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", list.data ? list.data : "none");
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+            list.data ? list.data : "none");
   buf_free(&list);
   return NULL;
 }
@@ -56,12 +58,14 @@ void rng_fill(int32_t rng[4], uint64_t seed, int64_t data_step, int micro) {
 bool runner_init(Exec *e, const Image *m, uint64_t seed, Buf *why) {
   const ImgProgram *init = image_program(m, "init");
   if (!init) {
-    buf_printf(why, "model %s has no program 'init' to give its parameters values; pass --weights", m->model);
+    buf_printf(why, "model %s has no program 'init' to give its parameters values; pass --weights",
+               m->model);
     return false;
   }
   int32_t rng[4];
   rng_fill(rng, seed, 0, 0);
-  if (init->n_input > 1 || (init->n_input && (strcmp(init->input[0].name, "rng") || init->input[0].bytes != sizeof rng))) {
+  if (init->n_input > 1 || (init->n_input && (strcmp(init->input[0].name, "rng") ||
+                                              init->input[0].bytes != sizeof rng))) {
     buf_str(why, "program 'init' of the image has inputs other than rng");
     return false;
   }

@@ -1,6 +1,7 @@
-/* runtime: the runner. What its commands share: the image in use, the device, options, errors. Knows no operation.
- * A command is `int cmd_NAME(Runner *, int argc, char **argv)`; argv[0] is the command's name; it returns EXIT_ok, EXIT_failed
- * or EXIT_usage. main checks after it that standard output could be written. */
+/* runtime: the runner. What its commands share: the image in use, the device, options, errors. Knows
+ * no operation. A command is `int cmd_NAME(Runner *, int argc, char **argv)`; argv[0] is the command's
+ * name; it returns EXIT_ok, EXIT_failed or EXIT_usage. main checks after it that standard output could
+ * be written. */
 #ifndef RUNTIME_RUNTIME_H
 #define RUNTIME_RUNTIME_H
 
@@ -26,7 +27,7 @@ typedef enum OptKind {
   OPT_text,  /* const char **value */
   OPT_int,   /* int64_t *value, within min … max unless both are 0 */
   OPT_float, /* double *value, within min … max unless both are 0 */
-  OPT_list   /* TextList *value: one or more arguments, up to the next that starts with --; may be repeated */
+  OPT_list   /* TextList *value: one or more, up to the next that starts with --; may be repeated */
 } OptKind;
 
 typedef struct TextList {
@@ -50,26 +51,32 @@ typedef struct Usage { /* what --help prints around the table of options */
   int min_args, max_args; /* arguments that are not options */
 } Usage;
 
-/* Reads argv by the table `opt` (and --device N, --json, --help, which every command has). Arguments that are not options
- * are collected in `args`, which may be NULL where max_args is 0. Returns −1 to go on; else the exit status to return at once
- * (help was printed, or the mistake was). An option given twice: the last counts. */
-int cli_parse(Runner *, const Usage *, const Opt *opt, int n_opt, int argc, char **argv, TextList *args);
+/* Reads argv by the table `opt` (and --device N, --json, --help, which every command has). Arguments
+ * that are not options are collected in `args`, which may be NULL where max_args is 0. Returns −1 to
+ * go on; else the exit status to return at once (help was printed, or the mistake was). An option
+ * given twice: the last counts. */
+int cli_parse(Runner *, const Usage *, const Opt *opt, int n_opt, int argc, char **argv,
+              TextList *args);
 /* Was the option given? (For "these two exclude each other" and defaults that depend on others.) */
 bool cli_given(int argc, char **argv, const char *name);
-int cli_error(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);  /* "gpt2 train: error: …" to stderr; EXIT_failed */
-int cli_misuse(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3); /* the same with a hint at --help; EXIT_usage */
+/* "gpt2 train: error: …" to stderr; EXIT_failed. cli_misuse adds a hint at --help; EXIT_usage. */
+int cli_error(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);
+int cli_misuse(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cli_bytes(Buf *, double bytes);  /* "1.5 GiB" */
 void cli_amount(Buf *, double n, const char *unit); /* "3.2 GFLOP": factors of 1000 */
 
 /* ---- runner.c ---- */
-/* Opens the device and puts the image on it (once; later calls return the same), showing on a terminal the kernels being
- * compiled. NULL after printing why: return EXIT_failed then. */
+/* Opens the device and puts the image on it (once; later calls return the same), showing on a
+ * terminal the kernels being compiled. NULL after printing why: return EXIT_failed then. */
 Exec *runner_exec(Runner *);
-/* The program, or NULL after printing which programs the image has and, in `purpose`, what it was needed for. */
+/* The program, or NULL after printing which programs the image has and, in `purpose`, what it was
+ * needed for. */
 const ImgProgram *runner_program(Runner *, const char *name, const char *purpose);
-/* Gives all params and states their initial values: runs program init with this seed. False with `why`. */
+/* Gives all params and states their initial values: runs program init with this seed. False with
+ * `why`. */
 bool runner_init(Exec *, const Image *, uint64_t seed, Buf *why);
-void rng_fill(int32_t rng[4], uint64_t seed, int64_t data_step, int micro); /* the programs' input `rng` */
+/* The programs' input `rng`. */
+void rng_fill(int32_t rng[4], uint64_t seed, int64_t data_step, int micro);
 
 /* ---- one file each ---- */
 int cmd_info(Runner *, int argc, char **argv);

@@ -10,8 +10,8 @@ enum { MAX_DEVICES = 64 };
 
 struct VkFunctions vk;
 
-static const char install_hint[] =
-  "install the GPU's Vulkan driver, or for the CPU: apt install libvulkan1 mesa-vulkan-drivers (Debian, Ubuntu)";
+static const char install_hint[] = "install the GPU's Vulkan driver, or for the CPU: apt install "
+                                   "libvulkan1 mesa-vulkan-drivers (Debian, Ubuntu)";
 
 const char *vk_result_name(VkResult r) {
   switch (r) {
@@ -58,14 +58,15 @@ static VkInstance instance_new(Buf *why) {
   uint32_t version = VK_API_VERSION_1_0;
   if (version_of) version_of(&version);
   if (!create || version < VK_API_VERSION_1_2) {
-    buf_printf(why, "the Vulkan loader is of version %u.%u; 1.2 is needed", VK_API_VERSION_MAJOR(version),
-               VK_API_VERSION_MINOR(version));
+    buf_printf(why, "the Vulkan loader is of version %u.%u; 1.2 is needed",
+               VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
     return NULL;
   }
   VkApplicationInfo app = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                            .pApplicationName = "alphac",
                            .apiVersion = VK_API_VERSION_1_2};
-  VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &app};
+  VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+                               .pApplicationInfo = &app};
   VkInstance instance;
   VkResult r = create(&info, NULL, &instance);
   if (r == VK_ERROR_INCOMPATIBLE_DRIVER) {
@@ -87,7 +88,8 @@ static int physical_devices(VkInstance instance, VkPhysicalDevice *out, Buf *why
   uint32_t n = MAX_DEVICES;
   VkResult r = vk.EnumeratePhysicalDevices(instance, &n, out);
   if (r < 0) {
-    buf_printf(why, "the Vulkan devices could not be listed: %s; %s", vk_result_name(r), install_hint);
+    buf_printf(why, "the Vulkan devices could not be listed: %s; %s", vk_result_name(r),
+               install_hint);
     return -1;
   }
   return (int)n;
@@ -121,7 +123,8 @@ static uint32_t compute_family(VkPhysicalDevice p) {
   return UINT32_MAX;
 }
 
-/* A CPU driver may name a heap that is smaller than what it can allocate (lavapipe 22 says 2 GiB): the machine's memory counts. */
+/* A CPU driver may name a heap that is smaller than what it can allocate (lavapipe 22 says 2 GiB):
+ * the machine's memory counts. */
 static void query_memory(Device *d) {
   vk.GetPhysicalDeviceMemoryProperties(d->physical, &d->memory);
   for (uint32_t i = 0; i < d->memory.memoryHeapCount; i++) {
@@ -136,8 +139,10 @@ static void query_memory(Device *d) {
 static void query_features(Device *d) {
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
-  VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
-  VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &v12};
+  VkPhysicalDeviceVulkan12Features v12 = {.sType =
+                                            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+  VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                 .pNext = &v12};
   if (d->max_subgroup) v12.pNext = &size;
   vk.GetPhysicalDeviceFeatures2(d->physical, &f);
   if (!v12.bufferDeviceAddress) lacks(&d->info, "bufferDeviceAddress");
@@ -165,24 +170,28 @@ static int query(VkPhysicalDevice p, Device *d) {
   bool size_control = has_extension(p, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   VkPhysicalDeviceSubgroupSizeControlPropertiesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT};
-  VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
+  VkPhysicalDeviceDriverProperties driver = {.sType =
+                                               VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES,
                                              .pNext = size_control ? &size : NULL};
   VkPhysicalDeviceMaintenance3Properties limits3 = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES, .pNext = &driver};
   VkPhysicalDeviceSubgroupProperties subgroup = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES, .pNext = &limits3};
-  VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &subgroup};
+  VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                     .pNext = &subgroup};
   vk.GetPhysicalDeviceProperties2(p, &all);
   const VkPhysicalDeviceProperties *base = &all.properties;
 
   DeviceInfo *info = &d->info;
   snprintf(info->name, sizeof info->name, "%s", base->deviceName);
-  snprintf(info->driver, sizeof info->driver, "%.100s %.140s", driver.driverName, driver.driverInfo);
+  snprintf(info->driver, sizeof info->driver, "%.100s %.140s", driver.driverName,
+           driver.driverInfo);
   info->is_cpu = base->deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
   info->vendor_id = base->vendorID;
   info->api_version = base->apiVersion;
   info->subgroup_size = subgroup.subgroupSize;
-  if (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) d->subgroup_operations = subgroup.supportedOperations;
+  if (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
+    d->subgroup_operations = subgroup.supportedOperations;
   info->subgroup_shuffle = d->subgroup_operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
   info->subgroup_arithmetic = d->subgroup_operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
   info->shared_bytes = base->limits.maxComputeSharedMemorySize;
@@ -227,13 +236,15 @@ static bool choose(const VkPhysicalDevice *p, int n, int index, Device *out, Buf
     return false;
   }
   if (index >= n) {
-    buf_printf(why, "there is no device %d; there %s %d, numbered from 0", index, n > 1 ? "are" : "is", n);
+    buf_printf(why, "there is no device %d; there %s %d, numbered from 0", index,
+               n > 1 ? "are" : "is", n);
     return false;
   }
   if (index >= 0) {
     query(p[index], out);
     if (!out->info.usable)
-      buf_printf(why, "device %d, %s, cannot be used: it lacks %s", index, out->info.name, out->info.missing);
+      buf_printf(why, "device %d, %s, cannot be used: it lacks %s", index, out->info.name,
+                 out->info.missing);
     return out->info.usable;
   }
   int best = -1;
@@ -248,7 +259,8 @@ static bool choose(const VkPhysicalDevice *p, int n, int index, Device *out, Buf
       *out = d;
     }
   }
-  if (best < 0) buf_printf(why, "no Vulkan device can be used%s", unusable.data ? unusable.data : "");
+  if (best < 0)
+    buf_printf(why, "no Vulkan device can be used%s", unusable.data ? unusable.data : "");
   buf_free(&unusable);
   return best >= 0;
 }
@@ -257,8 +269,10 @@ static VkResult create(Device *d) {
   float priority = 1;
   const char *extension[] = {VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME};
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
-    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT, .subgroupSizeControl = VK_TRUE};
-  VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
+    .subgroupSizeControl = VK_TRUE};
+  VkPhysicalDeviceVulkan12Features v12 = {.sType =
+                                            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                           .pNext = d->max_subgroup ? &size : NULL,
                                           .bufferDeviceAddress = VK_TRUE,
                                           .timelineSemaphore = VK_TRUE,

@@ -1,5 +1,6 @@
-/* What the files of runtime/vk share. The Vulkan loader is opened when it is first needed, so that a program that only prints
- * its help runs on a machine without one; its functions are called through the table `vk`. */
+/* What the files of runtime/vk share. The Vulkan loader is opened when it is first needed, so that a
+ * program that only prints its help runs on a machine without one; its functions are called through
+ * the table `vk`. */
 #ifndef RUNTIME_VK_INTERNAL_H
 #define RUNTIME_VK_INTERNAL_H
 
@@ -109,9 +110,10 @@ const char *vk_result_name(VkResult);
 typedef enum MemoryUse { MEMORY_device, MEMORY_host } MemoryUse;
 VkResult block_new(Device *, MemoryUse, uint64_t bytes, VkBlock *out);
 void block_free(Device *, VkBlock *);
-bool chunk_need(Exec *, uint32_t chunk, Buf *why); /* makes it exist, with its tables; parameters and states zero */
-void barrier_full(VkCommandBuffer);                /* all that was done by kernels and copies before all that comes */
-void barrier_to_host(VkCommandBuffer);             /* copies before host reads */
+/* Makes it exist, with its tables; parameters and states zero. */
+bool chunk_need(Exec *, uint32_t chunk, Buf *why);
+void barrier_full(VkCommandBuffer);    /* what kernels and copies did before all that comes */
+void barrier_to_host(VkCommandBuffer); /* copies before host reads */
 bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and recording */
 bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 
@@ -124,6 +126,7 @@ void pipelines_close(Exec *);
 bool record_program(Exec *, uint32_t program, Buf *why);
 bool record_io(Exec *, uint32_t program, int slot, Buf *why);
 void record_free(Exec *, uint32_t program);
+uint64_t io_aligned(uint64_t bytes);         /* up to a multiple of IO_ALIGN */
 uint64_t io_input_bytes(const ImgProgram *); /* where outputs start in an IoSlot's block */
 
 /* ---- submit.c ---- */

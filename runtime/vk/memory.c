@@ -1,42 +1,49 @@
-/* Memory: one buffer with an allocation of its own per chunk of the image, made when first needed; host-visible buffers for
- * copies; whole tensors between host and device through a staging buffer. */
+/* Memory: one buffer with an allocation of its own per chunk of the image, made when first needed;
+ * host-visible buffers for copies; whole tensors between host and device through a staging
+ * buffer. */
 #include "runtime/vk/internal.h"
 
 #include <string.h>
 
 enum { STAGING_BYTES = 8 << 20 };
 
-static const char *const class_name[] = {"parameters", "optimizer and other state", "tables", "inputs and outputs",
-                                         "intermediate values"};
+static const char *const class_name[] = {"parameters", "optimizer and other state", "tables",
+                                         "inputs and outputs", "intermediate values"};
 
 /* ---- blocks ---- */
 
-/* The first memory type among `allowed` that has `must` and as many of the wishes, in order, as can be had. */
-static int memory_type(const Device *d, uint32_t allowed, VkMemoryPropertyFlags must, VkMemoryPropertyFlags wish,
-                       VkMemoryPropertyFlags avoid) {
+/* The first memory type among `allowed` that has `must` and as many of the wishes, in order, as can
+ * be had. */
+static int memory_type(const Device *d, uint32_t allowed, VkMemoryPropertyFlags must,
+                       VkMemoryPropertyFlags wish, VkMemoryPropertyFlags avoid) {
   const struct {
     VkMemoryPropertyFlags has, lacks;
   } attempt[] = {{must | wish, avoid}, {must | wish, 0}, {must, 0}};
   for (int k = 0; k < COUNT_OF(attempt); k++)
     for (uint32_t i = 0; i < d->memory.memoryTypeCount; i++) {
       VkMemoryPropertyFlags f = d->memory.memoryTypes[i].propertyFlags;
-      if ((allowed >> i & 1) && (f & attempt[k].has) == attempt[k].has && !(f & attempt[k].lacks)) return (int)i;
+      if ((allowed >> i & 1) && (f & attempt[k].has) == attempt[k].has && !(f & attempt[k].lacks))
+        return (int)i;
     }
   return -1;
 }
 
 static int type_for(const Device *d, MemoryUse use, uint32_t allowed) {
   if (use == MEMORY_device)
-    return memory_type(d, allowed, 0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
-  return memory_type(d, allowed, VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+    return memory_type(d, allowed, 0, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                       VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
+  return memory_type(d, allowed,
+                     VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
                      VK_MEMORY_PROPERTY_HOST_CACHED_BIT, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
 }
 
 static VkResult block_fill(Device *d, MemoryUse use, VkBlock *b) {
   bool device = use == MEMORY_device;
   VkBufferUsageFlags usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT;
-  if (device) usage |= VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
-  VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = b->bytes, .usage = usage};
+  if (device)
+    usage |= VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT;
+  VkBufferCreateInfo info = {
+    .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = b->bytes, .usage = usage};
   VkResult r = vk.CreateBuffer(d->device, &info, NULL, &b->buffer);
   if (r) return r;
   VkMemoryRequirements need;
@@ -53,7 +60,8 @@ static VkResult block_fill(Device *d, MemoryUse use, VkBlock *b) {
   if (!r) r = vk.BindBufferMemory(d->device, b->buffer, b->memory, 0);
   if (!r && !device) r = vk.MapMemory(d->device, b->memory, 0, VK_WHOLE_SIZE, 0, &b->host);
   if (r || !device) return r;
-  VkBufferDeviceAddressInfo address = {.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO, .buffer = b->buffer};
+  VkBufferDeviceAddressInfo address = {.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO,
+                                       .buffer = b->buffer};
   b->address = vk.GetBufferDeviceAddress(d->device, &address);
   return VK_SUCCESS;
 }
@@ -95,11 +103,13 @@ bool buffer_end(Exec *e, VkCommandBuffer c, Buf *why) {
 }
 
 void barrier_full(VkCommandBuffer c) {
-  const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-  VkMemoryBarrier memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-                            .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-                            .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
-                                             VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+  const VkPipelineStageFlags stages =
+    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+  VkMemoryBarrier memory = {
+    .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+    .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+    .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                     VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
   vk.CmdPipelineBarrier(c, stages, stages, 0, 1, &memory, 0, NULL, 0, NULL);
 }
 
@@ -107,7 +117,8 @@ void barrier_to_host(VkCommandBuffer c) {
   VkMemoryBarrier memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                             .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
                             .dstAccessMask = VK_ACCESS_HOST_READ_BIT};
-  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &memory, 0, NULL, 0, NULL);
+  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT, 0, 1,
+                        &memory, 0, NULL, 0, NULL);
 }
 
 /* ---- staging ---- */
@@ -148,7 +159,8 @@ static bool copy_now(Exec *e, const Copy *copy, Buf *why) {
 }
 
 /* `host` ↔ bytes at … of a chunk that exists. */
-static bool transfer(Exec *e, uint32_t chunk, uint64_t at, uint64_t bytes, const char *from, char *to, Buf *why) {
+static bool transfer(Exec *e, uint32_t chunk, uint64_t at, uint64_t bytes, const char *from,
+                     char *to, Buf *why) {
   if (!staging_ready(e, why)) return false;
   for (uint64_t done = 0; done < bytes;) {
     uint64_t n = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
@@ -165,7 +177,8 @@ static bool transfer(Exec *e, uint32_t chunk, uint64_t at, uint64_t bytes, const
 
 static void sizes_by_class(Exec *e, Buf *why) {
   uint64_t total[IMG_SCRATCH + 1] = {0};
-  for (uint32_t i = 0; i < e->image->n_chunk; i++) total[e->image->chunk[i].cls] += e->image->chunk[i].bytes;
+  for (uint32_t i = 0; i < e->image->n_chunk; i++)
+    total[e->image->chunk[i].cls] += e->image->chunk[i].bytes;
   buf_str(why, "; the model's memory in MiB:");
   const char *sep = " ";
   for (int k = 0; k <= IMG_SCRATCH; k++) {
@@ -177,8 +190,10 @@ static void sizes_by_class(Exec *e, Buf *why) {
 
 static bool no_room(Exec *e, const ImgChunk *c, const char *reason, Buf *why) {
   const DeviceInfo *info = &e->dev->info;
-  buf_printf(why, "%.1f MiB for %s could not be had on %s: %s (it has %.0f MiB, at most %.0f MiB in one piece; %.1f MiB are in "
-             "use by this model)", (double)c->bytes / (1 << 20), class_name[c->cls], info->name, reason,
+  buf_printf(why,
+             "%.1f MiB for %s could not be had on %s: %s (it has %.0f MiB, at most %.0f MiB in one "
+             "piece; %.1f MiB are in use by this model)",
+             (double)c->bytes / (1 << 20), class_name[c->cls], info->name, reason,
              (double)info->memory_bytes / (1 << 20), (double)info->max_allocation / (1 << 20),
              (double)e->chunk_bytes / (1 << 20));
   sizes_by_class(e, why);
@@ -201,7 +216,8 @@ static bool load_tables(Exec *e, uint32_t chunk, Buf *why) {
   const Image *m = e->image;
   for (uint32_t i = 0; i < m->n_table; i++) {
     const ImgTensor *t = &m->table[i].t;
-    if (t->chunk == chunk && !transfer(e, chunk, t->offset, t->bytes, m->table[i].data, NULL, why)) return false;
+    if (t->chunk == chunk && !transfer(e, chunk, t->offset, t->bytes, m->table[i].data, NULL, why))
+      return false;
   }
   return true;
 }
@@ -226,7 +242,8 @@ bool chunk_need(Exec *e, uint32_t i, Buf *why) {
 }
 
 bool exec_write(Exec *e, const ImgTensor *t, const void *from, Buf *why) {
-  return chunk_need(e, t->chunk, why) && transfer(e, t->chunk, t->offset, t->bytes, from, NULL, why);
+  return chunk_need(e, t->chunk, why) &&
+         transfer(e, t->chunk, t->offset, t->bytes, from, NULL, why);
 }
 
 bool exec_read(Exec *e, const ImgTensor *t, void *to, Buf *why) {

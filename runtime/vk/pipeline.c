@@ -1,5 +1,6 @@
-/* Pipelines: made from the image's modules when a program first needs them, and kept by the driver's cache in a file that
- * belongs to one device and driver. A cache file that is missing, damaged or cannot be written costs time and nothing else. */
+/* Pipelines: made from the image's modules when a program first needs them, and kept by the
+ * driver's cache in a file that belongs to one device and driver. A cache file that is missing,
+ * damaged or cannot be written costs time and nothing else. */
 #include "runtime/vk/internal.h"
 
 #include <errno.h>
@@ -12,10 +13,13 @@
 
 enum { SPV_HEADER_WORDS = 5, SPV_OpCapability = 17 };
 
-static bool subgroup_can(const Device *d, VkSubgroupFeatureFlags what) { return (d->subgroup_operations & what) == what; }
+static bool subgroup_can(const Device *d, VkSubgroupFeatureFlags what) {
+  return (d->subgroup_operations & what) == what;
+}
 
-/* Does the device have a SPIR-V capability? Those that every Vulkan 1.2 device with device addresses has, or that vkCreateDevice
- * was asked for, or that only the driver can judge, count as had. */
+/* Does the device have a SPIR-V capability? Those that every Vulkan 1.2 device with device
+ * addresses has, or that vkCreateDevice was asked for, or that only the driver can judge, count as
+ * had. */
 static bool capability_had(const Device *d, uint32_t capability, const char **name) {
   switch (capability) {
   case 10: return *name = "64-bit floats", d->float64;
@@ -23,10 +27,13 @@ static bool capability_had(const Device *d, uint32_t capability, const char **na
   case 22: return *name = "16-bit integers", d->int16;
   case 61: return *name = "subgroups", subgroup_can(d, VK_SUBGROUP_FEATURE_BASIC_BIT);
   case 62: return *name = "subgroup votes", subgroup_can(d, VK_SUBGROUP_FEATURE_VOTE_BIT);
-  case 63: return *name = "subgroup arithmetic", subgroup_can(d, VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
+  case 63:
+    return *name = "subgroup arithmetic", subgroup_can(d, VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
   case 64: return *name = "subgroup ballots", subgroup_can(d, VK_SUBGROUP_FEATURE_BALLOT_BIT);
   case 65: return *name = "subgroup shuffle", subgroup_can(d, VK_SUBGROUP_FEATURE_SHUFFLE_BIT);
-  case 66: return *name = "relative subgroup shuffle", subgroup_can(d, VK_SUBGROUP_FEATURE_SHUFFLE_RELATIVE_BIT);
+  case 66:
+    return *name = "relative subgroup shuffle",
+           subgroup_can(d, VK_SUBGROUP_FEATURE_SHUFFLE_RELATIVE_BIT);
   case 67: return *name = "clustered subgroups", subgroup_can(d, VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
   case 5345: return *name = "the Vulkan memory model", d->memory_model;
   default: return true;
@@ -52,15 +59,16 @@ static bool check_module(const Device *d, const ImgModule *m, Buf *why) {
     fits = fits && m->local[i] <= d->limit.maxComputeWorkGroupSize[i];
   }
   if (!fits || invocations > d->info.max_invocations) {
-    buf_printf(why, "kernel %s has workgroups of %u × %u × %u; device %s allows %u invocations", m->name, m->local[0],
-               m->local[1], m->local[2], d->info.name, d->info.max_invocations);
+    buf_printf(why, "kernel %s has workgroups of %u × %u × %u; device %s allows %u invocations",
+               m->name, m->local[0], m->local[1], m->local[2], d->info.name,
+               d->info.max_invocations);
     return false;
   }
   bool sized = !m->subgroup_size || m->subgroup_size == d->info.subgroup_size ||
                (m->subgroup_size >= d->min_subgroup && m->subgroup_size <= d->max_subgroup);
   if (!sized) {
-    buf_printf(why, "kernel %s needs subgroups of %u; device %s has %u", m->name, m->subgroup_size, d->info.name,
-               d->info.subgroup_size);
+    buf_printf(why, "kernel %s needs subgroups of %u; device %s has %u", m->name, m->subgroup_size,
+               d->info.name, d->info.subgroup_size);
     return false;
   }
   return check_capabilities(d, m, why);
@@ -139,7 +147,8 @@ bool pipelines_open(Exec *e, Buf *why) {
   VkDevice device = e->dev->device;
   for (uint32_t i = 0; i < e->image->n_module; i++)
     if (!check_module(e->dev, &e->image->module[i], why)) return false;
-  VkPushConstantRange range = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = 8 * IMG_MAX_SLOTS};
+  VkPushConstantRange range = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
+                               .size = 8 * IMG_MAX_SLOTS};
   VkPipelineLayoutCreateInfo layout = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
                                        .pushConstantRangeCount = 1,
                                        .pPushConstantRanges = &range};
@@ -147,9 +156,10 @@ bool pipelines_open(Exec *e, Buf *why) {
   if (r) return exec_fault(e, r, "making a pipeline layout", why);
   Buf data = {0};
   if (!e->option.no_cache) cache_load(e->dev, &data);
-  VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-                                     .initialDataSize = data.len > CACHE_HEAD ? data.len - CACHE_HEAD : 0,
-                                     .pInitialData = data.len > CACHE_HEAD ? data.data + CACHE_HEAD : NULL};
+  VkPipelineCacheCreateInfo cache = {
+    .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
+    .initialDataSize = data.len > CACHE_HEAD ? data.len - CACHE_HEAD : 0,
+    .pInitialData = data.len > CACHE_HEAD ? data.data + CACHE_HEAD : NULL};
   r = vk.CreatePipelineCache(device, &cache, NULL, &e->cache);
   buf_free(&data);
   return r ? exec_fault(e, r, "making a pipeline cache", why) : true;
@@ -157,7 +167,8 @@ bool pipelines_open(Exec *e, Buf *why) {
 
 void pipelines_close(Exec *e) {
   VkDevice device = e->dev->device;
-  for (uint32_t i = 0; i < e->image->n_module; i++) vk.DestroyPipeline(device, e->pipeline[i], NULL);
+  for (uint32_t i = 0; i < e->image->n_module; i++)
+    vk.DestroyPipeline(device, e->pipeline[i], NULL);
   vk.DestroyPipelineCache(device, e->cache, NULL);
   vk.DestroyPipelineLayout(device, e->layout, NULL);
 }
@@ -176,13 +187,14 @@ static bool pipeline_new(Exec *e, uint32_t index, Buf *why) {
     VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
       .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
       .requiredSubgroupSize = m->subgroup_size};
-    VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-                                        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                                                  .pNext = m->subgroup_size && e->dev->max_subgroup ? &size : NULL,
-                                                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
-                                                  .module = module,
-                                                  .pName = "main"},
-                                        .layout = e->layout};
+    VkComputePipelineCreateInfo info = {
+      .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+      .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                .pNext = m->subgroup_size && e->dev->max_subgroup ? &size : NULL,
+                .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                .module = module,
+                .pName = "main"},
+      .layout = e->layout};
     r = vk.CreateComputePipelines(device, e->cache, 1, &info, NULL, &e->pipeline[index]);
     vk.DestroyShaderModule(device, module, NULL);
   }
@@ -191,8 +203,8 @@ static bool pipeline_new(Exec *e, uint32_t index, Buf *why) {
   return exec_fault(e, r, m->name, why);
 }
 
-/* Some drivers, lavapipe among them, compile a kernel when it is first dispatched: a dispatch of no workgroups makes them do it
- * here, where its progress is shown and no step is timed. */
+/* Some drivers, lavapipe among them, compile a kernel when it is first dispatched: a dispatch of no
+ * workgroups makes them do it here, where its progress is shown and no step is timed. */
 static bool pipeline_warm(Exec *e, uint32_t index, Buf *why) {
   static const uint64_t nothing[IMG_MAX_SLOTS];
   VkCommandBuffer c;
@@ -219,7 +231,8 @@ bool pipelines_need(Exec *e, const ImgProgram *p, Buf *why) {
   }
   bool ok = true;
   for (int i = 0; i < n && ok; i++) {
-    if (e->option.progress) e->option.progress(e->option.progress_arg, i, n, e->image->module[missing[i]].name);
+    if (e->option.progress)
+      e->option.progress(e->option.progress_arg, i, n, e->image->module[missing[i]].name);
     ok = pipeline_new(e, missing[i], why) && pipeline_warm(e, missing[i], why);
   }
   if (n && e->option.progress) e->option.progress(e->option.progress_arg, n, n, "");

@@ -1,17 +1,19 @@
-/* Recording: a program becomes command buffers that are submitted again and again, each bounded in how long it may take, since
- * desktops end work that holds the device too long; its inputs and outputs travel in small ones of their own. */
+/* Recording: a program becomes command buffers that are submitted again and again, each bounded in
+ * how long it may take, since desktops end work that holds the device too long; its inputs and
+ * outputs travel in small ones of their own. */
 #include "runtime/vk/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const uint32_t poison_word = 0x7fc0dead; /* a NaN; as an integer, out of every table's range */
+/* A NaN; as an integer, out of every table's range. */
+static const uint32_t poison_word = 0x7fc0dead;
 
-static uint64_t aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
+uint64_t io_aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
 
 static uint64_t total_bytes(const ImgTensor *t, uint32_t n) {
   uint64_t sum = 0;
-  for (uint32_t i = 0; i < n; i++) sum += aligned(t[i].bytes);
+  for (uint32_t i = 0; i < n; i++) sum += io_aligned(t[i].bytes);
   return sum;
 }
 
@@ -39,7 +41,8 @@ static double estimate(const Device *d, const ImgDispatch *p) {
   return 20e-6 + (compute > memory ? compute : memory);
 }
 
-/* How many dispatches from `first` on make one piece: as many as stay under half a second, at least one. */
+/* How many dispatches from `first` on make one piece: as many as stay under half a second, at least
+ * one. */
 static uint32_t piece_length(const Exec *e, const ImgProgram *p, uint32_t first) {
   double seconds = 0;
   uint32_t n = 0;
@@ -54,9 +57,10 @@ static uint32_t piece_length(const Exec *e, const ImgProgram *p, uint32_t first)
 static void barrier_compute(VkCommandBuffer c) {
   VkMemoryBarrier memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                             .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
-                            .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
-  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &memory, 0,
-                        NULL, 0, NULL);
+                            .dstAccessMask =
+                              VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                        VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &memory, 0, NULL, 0, NULL);
 }
 
 static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
@@ -65,13 +69,15 @@ static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
     push[i] = d->slot[i].value + (d->slot[i].is_address ? e->chunk[d->slot[i].chunk].address : 0);
   if (d->barrier) barrier_compute(c);
   vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, e->pipeline[d->module]);
-  if (d->n_slot) vk.CmdPushConstants(c, e->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
+  if (d->n_slot)
+    vk.CmdPushConstants(c, e->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
   vk.CmdDispatch(c, d->groups[0], d->groups[1], d->groups[2]);
 }
 
 static bool record_piece(Exec *e, const ImgProgram *p, Piece *piece, Buf *why) {
   if (!buffer_begin(e, &piece->commands, why)) return false;
-  for (uint32_t i = 0; i < piece->n; i++) record_dispatch(e, piece->commands, &p->dispatch[piece->first + i]);
+  for (uint32_t i = 0; i < piece->n; i++)
+    record_dispatch(e, piece->commands, &p->dispatch[piece->first + i]);
   return buffer_end(e, piece->commands, why);
 }
 
@@ -118,7 +124,7 @@ static bool record_copy_in(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
     const ImgTensor *t = &p->input[i];
     VkBufferCopy region = {.srcOffset = at, .dstOffset = t->offset, .size = t->bytes};
     vk.CmdCopyBuffer(io->copy_in, io->block.buffer, e->chunk[t->chunk].buffer, 1, &region);
-    at += aligned(t->bytes);
+    at += io_aligned(t->bytes);
   }
   barrier_full(io->copy_in);
   return buffer_end(e, io->copy_in, why);
@@ -132,7 +138,7 @@ static bool record_copy_out(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) 
     const ImgTensor *t = &p->output[i];
     VkBufferCopy region = {.srcOffset = t->offset, .dstOffset = at, .size = t->bytes};
     vk.CmdCopyBuffer(io->copy_out, e->chunk[t->chunk].buffer, io->block.buffer, 1, &region);
-    at += aligned(t->bytes);
+    at += io_aligned(t->bytes);
   }
   barrier_to_host(io->copy_out);
   return buffer_end(e, io->copy_out, why);
@@ -152,8 +158,8 @@ bool record_io(Exec *e, uint32_t index, int slot, Buf *why) {
   uint64_t bytes = io_input_bytes(p) + total_bytes(p->output, p->n_output);
   VkResult r = block_new(e->dev, MEMORY_host, bytes ? bytes : IO_ALIGN, &io->block);
   if (r) {
-    buf_printf(why, "%.1f MiB for the inputs and outputs of %s could not be had: %s", (double)bytes / (1 << 20), p->name,
-               vk_result_name(r));
+    buf_printf(why, "%.1f MiB for the inputs and outputs of %s could not be had: %s",
+               (double)bytes / (1 << 20), p->name, vk_result_name(r));
     return false;
   }
   if (record_copy_in(e, p, io, why) && record_copy_out(e, p, io, why)) return true;
@@ -164,7 +170,8 @@ bool record_io(Exec *e, uint32_t index, int slot, Buf *why) {
 void record_free(Exec *e, uint32_t index) {
   Recorded *q = &e->program[index];
   for (int k = 0; k < q->n_piece; k++)
-    if (q->piece[k].commands) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
+    if (q->piece[k].commands)
+      vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
   for (int s = 0; s < EXEC_RING; s++) io_free(e, &q->io[s]);
   *q = (Recorded){0};
 }

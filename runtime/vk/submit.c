@@ -1,4 +1,5 @@
-/* Running programs: submission in pieces, a ring of runs under way, waiting, and what to say when the device is lost. */
+/* Running programs: submission in pieces, a ring of runs under way, waiting, and what to say when
+ * the device is lost. */
 #include "runtime/vk/internal.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static void name_in_flight(Exec *e, Buf *why) {
       if (run->before + 2 + (uint64_t)k <= done) continue; /* copy_in, then the pieces */
       for (uint32_t d = q->piece[k].first; d < q->piece[k].first + q->piece[k].n; d++) {
         if (shown < LABELS_SHOWN)
-          buf_printf(why, "%s%s: %s", shown++ ? "; " : "; it may have been running ", p->name, p->dispatch[d].label);
+          buf_printf(why, "%s%s: %s", shown++ ? "; " : "; it may have been running ", p->name,
+                     p->dispatch[d].label);
         else
           more++;
       }
@@ -45,7 +47,8 @@ bool exec_fault(Exec *e, VkResult r, const char *doing, Buf *why) {
 bool submit_buffer(Exec *e, VkCommandBuffer c, Buf *why) {
   if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "running", why);
   uint64_t value = e->submitted + 1;
-  VkTimelineSemaphoreSubmitInfo timeline = {.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+  VkTimelineSemaphoreSubmitInfo timeline = {.sType =
+                                              VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
                                             .signalSemaphoreValueCount = 1,
                                             .pSignalSemaphoreValues = &value};
   VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
@@ -84,13 +87,11 @@ static int free_slot(const Exec *e) {
   die("exec_submit: %d runs are under way already", EXEC_RING);
 }
 
-static uint64_t aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
-
 static void put_inputs(const ImgProgram *p, const VkBlock *b, const void *const *input) {
   uint64_t at = 0;
   for (uint32_t i = 0; i < p->n_input; i++) {
     memcpy((char *)b->host + at, input[i], p->input[i].bytes);
-    at += aligned(p->input[i].bytes);
+    at += io_aligned(p->input[i].bytes);
   }
 }
 
@@ -98,7 +99,7 @@ static void take_outputs(const ImgProgram *p, const VkBlock *b, void *const *out
   uint64_t at = io_input_bytes(p);
   for (uint32_t i = 0; i < p->n_output; i++) {
     if (output[i]) memcpy(output[i], (const char *)b->host + at, p->output[i].bytes);
-    at += aligned(p->output[i].bytes);
+    at += io_aligned(p->output[i].bytes);
   }
 }
 
@@ -110,7 +111,8 @@ static bool submit_run(Exec *e, const Recorded *q, int slot, Buf *why) {
   return submit_buffer(e, q->io[slot].copy_out, why);
 }
 
-bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_t *ticket, Buf *why) {
+bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_t *ticket,
+                 Buf *why) {
   uint32_t index = program_index(e, p);
   if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "running", why);
   int slot = free_slot(e);
@@ -141,7 +143,8 @@ bool exec_wait(Exec *e, uint64_t ticket, void *const *output, Buf *why) {
   die("exec_wait: ticket %llu is not under way", (unsigned long long)ticket);
 }
 
-bool exec_run(Exec *e, const ImgProgram *p, const void *const *input, void *const *output, Buf *why) {
+bool exec_run(Exec *e, const ImgProgram *p, const void *const *input, void *const *output,
+              Buf *why) {
   uint64_t ticket;
   return exec_submit(e, p, input, &ticket, why) && exec_wait(e, ticket, output, why);
 }
@@ -159,13 +162,17 @@ static bool check_target(const Device *d, const Image *m, Buf *why) {
   if (t->subgroup_shuffle && !info->subgroup_shuffle) buf_str(&lack, ", subgroup shuffle");
   if (t->subgroup_arithmetic && !info->subgroup_arithmetic) buf_str(&lack, ", subgroup arithmetic");
   if (t->shared_bytes > info->shared_bytes)
-    buf_printf(&lack, ", %u bytes of workgroup memory (it has %u)", t->shared_bytes, info->shared_bytes);
+    buf_printf(&lack, ", %u bytes of workgroup memory (it has %u)", t->shared_bytes,
+               info->shared_bytes);
   if (t->max_invocations > info->max_invocations)
-    buf_printf(&lack, ", workgroups of %u invocations (it has %u)", t->max_invocations, info->max_invocations);
+    buf_printf(&lack, ", workgroups of %u invocations (it has %u)", t->max_invocations,
+               info->max_invocations);
   bool ok = !lack.len;
   if (!ok)
-    buf_printf(why, "the model was compiled for %s; device %s lacks: %s; compile it with --target portable, or with "
-               "--target native on that machine", t->name, info->name, lack.data + 2);
+    buf_printf(why,
+               "the model was compiled for %s; device %s lacks: %s; compile it with --target "
+               "portable, or with --target native on that machine",
+               t->name, info->name, lack.data + 2);
   buf_free(&lack);
   return ok;
 }
@@ -178,7 +185,8 @@ static bool exec_fill(Exec *e, Buf *why) {
   if (r) return exec_fault(e, r, "making a command pool", why);
   VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
                                     .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
-  VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+  VkSemaphoreCreateInfo semaphore = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO,
+                                     .pNext = &type};
   r = vk.CreateSemaphore(device, &semaphore, NULL, &e->semaphore);
   if (r) return exec_fault(e, r, "making a semaphore", why);
   return pipelines_open(e, why);

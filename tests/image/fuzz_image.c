@@ -1,5 +1,6 @@
-/* libFuzzer's driver for the image reader. The header's length and hash are mended, so that what follows is reached.
- * Without ALPHAC_FUZZ it is linked with replay.c, which runs it over files that a fuzzer found worth keeping. */
+/* libFuzzer's driver for the image reader. The header's length and hash are mended, so that what
+ * follows is reached. Without ALPHAC_FUZZ it is linked with replay.c, which runs it over files that
+ * a fuzzer found worth keeping. */
 #include <stdlib.h>
 #include <string.h>
 

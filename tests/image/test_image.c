@@ -14,7 +14,8 @@
 #include "tests/image/walk.h"
 #include "tests/runtime/sample.h"
 
-/* Reads a copy of exactly these bytes, so that a sanitizer sees a step too far. NULL: refused, the reason in `why`. */
+/* Reads a copy of exactly these bytes, so that a sanitizer sees a step too far. NULL: refused, the
+ * reason in `why`. */
 static bool read_copy(const void *bytes, size_t n, Buf *why, uint64_t *walked) {
   Arena *a = arena_new();
   void *copy = NULL;
@@ -56,7 +57,8 @@ static void test_round_trip(void **state) {
   const ImgProgram *step = image_program(m, "step"), *was = image_program(from, "step");
   assert_non_null(step);
   assert_int_equal(step->n_dispatch, 3);
-  assert_memory_equal(step->dispatch[1].slot, was->dispatch[1].slot, sizeof *was->dispatch[1].slot * 4);
+  assert_memory_equal(step->dispatch[1].slot, was->dispatch[1].slot,
+                      sizeof *was->dispatch[1].slot * 4);
   assert_string_equal(step->dispatch[1].label, "y = s + t");
   assert_true(step->dispatch[1].barrier == 1 && step->dispatch[0].barrier == 0);
   assert_true(step->dispatch[2].bytes == was->dispatch[2].bytes);
@@ -135,7 +137,8 @@ enum { EDITS = 60000 };
 /* Records edited at random, with numbers that are likely to hurt: refused, or harmless to walk. */
 static void test_mended_edits(void **state) {
   (void)state;
-  static const uint64_t hurt[] = {0, 1, 2, 5, 9, 255, 65536, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 63, UINT64_MAX};
+  static const uint64_t hurt[] = {
+    0, 1, 2, 5, 9, 255, 65536, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 63, UINT64_MAX};
   Arena *a = arena_new();
   size_t n;
   uint8_t *bytes = sample_bytes(a, sample_image(a), &n), *edited = malloc(n);
@@ -153,7 +156,10 @@ static void test_mended_edits(void **state) {
     case 0: edited[at] ^= (uint8_t)(1 + r[2] % 255); break;
     case 1: memcpy(edited + at / 4 * 4, &hurt[r[2] % COUNT_OF(hurt)], 4); break;
     case 2: memcpy(edited + at / 8 * 8, &hurt[r[2] % COUNT_OF(hurt)], 8); break;
-    case 3: memcpy(edited + at / 4 * 4, bytes + HEAD_hashed + r[2] % (data_at - HEAD_hashed - 4) / 4 * 4, 4); break;
+    case 3:
+      memcpy(edited + at / 4 * 4, bytes + HEAD_hashed + r[2] % (data_at - HEAD_hashed - 4) / 4 * 4,
+             4);
+      break;
     }
     image_mend(edited, n);
     if (read_copy(edited, n, &why, &walked))
@@ -161,7 +167,8 @@ static void test_mended_edits(void **state) {
     else
       refused++;
   }
-  assert_true(refused > EDITS / 4 && accepted > EDITS / 100); /* the checks were reached, and are not all that there is */
+  /* the checks were reached, and are not all that there is */
+  assert_true(refused > EDITS / 4 && accepted > EDITS / 100);
   free(edited);
   buf_free(&why);
   arena_free(a);
@@ -220,18 +227,18 @@ static void test_each_field(void **state) {
   (void)state;
   Buf why = {0};
   int n_fault = 0;
-#define FAULT(statement, words)                                        \
-  {                                                                    \
-    Arena *a = arena_new();                                            \
-    Image *m = sample_image(a);                                        \
-    statement;                                                         \
-    size_t n;                                                          \
-    uint64_t walked;                                                   \
-    void *bytes = sample_bytes(a, m, &n);                              \
-    if (read_copy(bytes, n, &why, &walked)) fail_msg("accepted: %s", #statement); \
-    expect_words(&why, words);                                         \
-    arena_free(a);                                                     \
-    n_fault++;                                                         \
+#define FAULT(statement, words)                                                                    \
+  {                                                                                                \
+    Arena *a = arena_new();                                                                        \
+    Image *m = sample_image(a);                                                                    \
+    statement;                                                                                     \
+    size_t n;                                                                                      \
+    uint64_t walked;                                                                               \
+    void *bytes = sample_bytes(a, m, &n);                                                          \
+    if (read_copy(bytes, n, &why, &walked)) fail_msg("accepted: %s", #statement);                  \
+    expect_words(&why, words);                                                                     \
+    arena_free(a);                                                                                 \
+    n_fault++;                                                                                     \
   }
   FAULTS(FAULT)
   assert_true(n_fault > 30);
@@ -265,8 +272,9 @@ static void test_header(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_empty),        cmocka_unit_test(test_every_truncation),
-    cmocka_unit_test(test_every_byte),   cmocka_unit_test(test_mended_edits), cmocka_unit_test(test_each_field),
+    cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_empty),
+    cmocka_unit_test(test_every_truncation), cmocka_unit_test(test_every_byte),
+    cmocka_unit_test(test_mended_edits),     cmocka_unit_test(test_each_field),
     cmocka_unit_test(test_header),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,8 @@ static uint64_t walk_tensor(uint64_t h, const Image *m, const ImgTensor *t) {
   if (t->rank > IMG_MAX_RANK || t->chunk >= m->n_chunk) die("tensor %s: rank or chunk", t->name);
   for (uint32_t i = 0; i < t->rank; i++) count *= t->dim[i];
   if (count < 1 || t->bytes != 4 * (uint64_t)count) die("tensor %s: bytes", t->name);
-  if (t->offset + t->bytes > m->chunk[t->chunk].bytes || t->offset + t->bytes < t->offset) die("tensor %s: place", t->name);
+  if (t->offset + t->bytes > m->chunk[t->chunk].bytes || t->offset + t->bytes < t->offset)
+    die("tensor %s: place", t->name);
   h = walk_text(h, t->name);
   return walk_text(h, image_type_name(t->dtype));
 }
@@ -23,7 +24,8 @@ static uint64_t walk_dispatch(uint64_t h, const Image *m, const ImgDispatch *d) 
   for (int i = 0; i < 3; i++)
     if (d->groups[i] < 1 || d->groups[i] > 65535) die("dispatch %s: groups", d->label);
   for (uint32_t i = 0; i < d->n_slot; i++)
-    if (d->slot[i].is_address && d->slot[i].value >= m->chunk[d->slot[i].chunk].bytes) die("dispatch %s: slot", d->label);
+    if (d->slot[i].is_address && d->slot[i].value >= m->chunk[d->slot[i].chunk].bytes)
+      die("dispatch %s: slot", d->label);
   h = mix(h, d->slot, sizeof *d->slot * d->n_slot);
   return walk_text(h, d->label);
 }
@@ -39,7 +41,8 @@ static uint64_t walk_program(uint64_t h, const Image *m, const ImgProgram *p) {
 uint64_t image_walk(const Image *m) {
   uint64_t h = walk_text(walk_text(walk_text(1, m->model), m->config), m->target.name);
   h = mix(h, m->chunk, sizeof *m->chunk * m->n_chunk);
-  for (uint32_t i = 0; i < m->n_param; i++) h = walk_text(walk_tensor(h, m, &m->param[i].t), m->param[i].init);
+  for (uint32_t i = 0; i < m->n_param; i++)
+    h = walk_text(walk_tensor(h, m, &m->param[i].t), m->param[i].init);
   for (uint32_t i = 0; i < m->n_state; i++) h = walk_tensor(h, m, &m->state[i].t);
   for (uint32_t i = 0; i < m->n_table; i++)
     h = mix(walk_tensor(h, m, &m->table[i].t), m->table[i].data, m->table[i].t.bytes);

@@ -1,4 +1,5 @@
-/* make_runner STUB OUT [DAMAGE]: a runner with the sample image. DAMAGE: edited, truncated, trailer, target. */
+/* make_runner STUB OUT [DAMAGE]: a runner with the sample image. DAMAGE: edited, truncated,
+ * trailer, target. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,8 @@ int main(int argc, char **argv) {
   while (out.len % IMG_ALIGN) buf_put(&out, "", 1);
   Arena *a = arena_new();
   Image *m = sample_image(a);
-  if (strcmp(damage, "target") == 0) m->target = (ImgTarget){.name = "giant", .subgroup_size = 64, .shared_bytes = 1u << 28};
+  if (strcmp(damage, "target") == 0)
+    m->target = (ImgTarget){.name = "giant", .subgroup_size = 64, .shared_bytes = 1u << 28};
   size_t n, at = out.len;
   char *image = sample_bytes(a, m, &n);
   if (strcmp(damage, "edited") == 0) image[n / 2] ^= 4;
@@ -27,7 +29,8 @@ int main(int argc, char **argv) {
   put64(&out, n);
   buf_str(&out, IMG_TRAILER);
   FILE *f = fopen(argv[2], "wb");
-  bool ok = f && fwrite(out.data, out.len, 1, f) == 1 && fclose(f) == 0 && chmod(argv[2], 0755) == 0;
+  bool ok =
+    f && fwrite(out.data, out.len, 1, f) == 1 && fclose(f) == 0 && chmod(argv[2], 0755) == 0;
   buf_free(&out);
   arena_free(a);
   return ok ? 0 : 1;

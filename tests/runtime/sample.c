@@ -1,13 +1,13 @@
 #include "tests/runtime/sample.h"
 
-
-
 #include "tests/runtime/add_words.h"
 
 enum { CHUNK_param, CHUNK_state, CHUNK_table, CHUNK_io, CHUNK_scratch, CHUNKS, KB = 1024 };
 
-static ImgTensor tensor(const char *name, ImgType type, uint32_t chunk, uint64_t offset, uint32_t rank, int64_t d0, int64_t d1) {
-  ImgTensor t = {.name = name, .dtype = type, .rank = rank, .chunk = chunk, .offset = offset, .bytes = 4};
+static ImgTensor tensor(const char *name, ImgType type, uint32_t chunk, uint64_t offset,
+                        uint32_t rank, int64_t d0, int64_t d1) {
+  ImgTensor t = {
+    .name = name, .dtype = type, .rank = rank, .chunk = chunk, .offset = offset, .bytes = 4};
   const int64_t dim[2] = {d0, d1};
   for (uint32_t i = 0; i < rank; i++) {
     t.dim[i] = dim[i];
@@ -23,7 +23,8 @@ static ImgTensor vector(const char *name, uint32_t chunk, uint64_t offset) {
 static ImgSlot address(uint32_t chunk, uint64_t offset) { return (ImgSlot){1, chunk, offset}; }
 
 /* c = a + b, n elements */
-static ImgDispatch add(ImgSlot a, ImgSlot b, ImgSlot c, uint64_t n, bool barrier, const char *label) {
+static ImgDispatch add(ImgSlot a, ImgSlot b, ImgSlot c, uint64_t n, bool barrier,
+                       const char *label) {
   return (ImgDispatch){.module = 0,
                        .groups = {(uint32_t)((n + 63) / 64), 1, 1},
                        .barrier = barrier,
@@ -34,7 +35,8 @@ static ImgDispatch add(ImgSlot a, ImgSlot b, ImgSlot c, uint64_t n, bool barrier
                        .bytes = 12.0 * (double)n};
 }
 
-static ImgProgram *program(Image *m, Arena *a, const char *name, uint32_t n_input, uint32_t n_output, uint32_t n_dispatch) {
+static ImgProgram *program(Image *m, Arena *a, const char *name, uint32_t n_input,
+                           uint32_t n_output, uint32_t n_dispatch) {
   ImgProgram *p = &m->program[m->n_program++];
   p->name = name;
   p->n_input = n_input, p->n_output = n_output, p->n_dispatch = n_dispatch;
@@ -47,7 +49,8 @@ static ImgProgram *program(Image *m, Arena *a, const char *name, uint32_t n_inpu
 
 static void add_programs(Image *m, Arena *a) {
   ImgSlot w = address(CHUNK_param, 0), c = address(CHUNK_state, 16), t = address(CHUNK_table, 0);
-  ImgSlot zero = address(CHUNK_table, 4 * KB), x = address(CHUNK_io, 0), y = address(CHUNK_io, 4 * KB);
+  ImgSlot zero = address(CHUNK_table, 4 * KB), x = address(CHUNK_io, 0),
+          y = address(CHUNK_io, 4 * KB);
   ImgSlot s = address(CHUNK_scratch, 256);
 
   ImgProgram *init = program(m, a, "init", 1, 0, 2);
@@ -84,14 +87,16 @@ static void add_programs(Image *m, Arena *a) {
   static const ImgType type[] = {IMG_f32, IMG_f32, IMG_f32, IMG_i32, IMG_bool};
   for (uint32_t i = 0; i < 5; i++) {
     train->output[i] = tensor(name[i], type[i], CHUNK_io, 4 * KB + 64 * i, 0, 0, 0);
-    train->dispatch[i] = add(zero, address(CHUNK_table, 4), address(CHUNK_io, 4 * KB + 64 * i), 1, false, name[i]);
+    train->dispatch[i] =
+      add(zero, address(CHUNK_table, 4), address(CHUNK_io, 4 * KB + 64 * i), 1, false, name[i]);
   }
   train->dispatch[5] = add(w, t, w, SAMPLE_N, false, "w = w + t");
   train->flops = 6e6;
 }
 
 Image *sample_image(Arena *a) {
-  static const uint64_t bytes[CHUNKS] = {4 * SAMPLE_N, 4 * SAMPLE_N + 16, 8 * KB, 8 * KB, 4 * SAMPLE_N + 256};
+  static const uint64_t bytes[CHUNKS] = {4 * SAMPLE_N, 4 * SAMPLE_N + 16, 8 * KB, 8 * KB,
+                                         4 * SAMPLE_N + 256};
   Image *m = arena_alloc(a, sizeof *m);
   m->model = "sample";
   m->config = "{\"vocab\": 7}";

@@ -1,5 +1,5 @@
-/* tensors make FILE (NAME TYPE DIMS VALUE)…: a safetensors file of tensors filled with one value; DIMS as 2x4, or - for none.
- * tensors get FILE NAME INDEX: one element. */
+/* tensors make FILE (NAME TYPE DIMS VALUE)…: a safetensors file of tensors filled with one value;
+ * DIMS as 2x4, or - for none. tensors get FILE NAME INDEX: one element. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +24,9 @@ static int64_t parse_dims(const char *text, int64_t *dim, int *rank) {
 static bool write_filled(StWriter *w, StType type, int64_t n, const char *value, Buf *why) {
   float real = strtof(value, NULL);
   int64_t whole = strtoll(value, NULL, 10);
-  const void *one = type == ST_F32 ? (void *)&real : (void *)&whole; /* the first bytes of a little-endian integer */
+  const void *one = type == ST_F32
+                      ? (void *)&real
+                      : (void *)&whole; /* the first bytes of a little-endian integer */
   for (int64_t i = 0; i < n; i++)
     if (!st_write(w, one, (uint64_t)st_type_bytes(type), why)) return false;
   return true;
@@ -39,7 +41,9 @@ static bool make(const char *path, int n, char **arg, Buf *why) {
     st_declare(w, arg[i], type_named(arg[i + 1]), rank, dim);
   }
   for (int i = 0; w && i + 3 < n; i += 4)
-    if (!write_filled(w, type_named(arg[i + 1]), parse_dims(arg[i + 2], dim, &rank), arg[i + 3], why)) return false;
+    if (!write_filled(w, type_named(arg[i + 1]), parse_dims(arg[i + 2], dim, &rank), arg[i + 3],
+                      why))
+      return false;
   return w && st_commit(w, why);
 }
 

@@ -23,9 +23,9 @@ typedef struct Fixture {
 static Fixture fix;
 static Buf why;
 
-#define OK(call)                                                    \
-  do {                                                              \
-    if (!(call)) fail_msg("%s: %s", #call, why.data ? why.data : ""); \
+#define OK(call)                                                                                   \
+  do {                                                                                             \
+    if (!(call)) fail_msg("%s: %s", #call, why.data ? why.data : "");                              \
   } while (0)
 
 static int setup(void **state) {
@@ -78,7 +78,8 @@ static void test_values(void **state) {
   exec_free(e);
 }
 
-/* Four runs under way, outputs each of its own run although c is overwritten by the next; waited for out of order. */
+/* Four runs under way, outputs each of its own run although c is overwritten by the next; waited
+ * for out of order. */
 static void test_ring(void **state) {
   (void)state;
   Exec *e = open_exec(NULL);
@@ -107,7 +108,8 @@ static void test_ring(void **state) {
   exec_free(e);
 }
 
-/* A program of many pieces; reads and writes of whole tensors fall into order with runs under way. */
+/* A program of many pieces; reads and writes of whole tensors fall into order with runs under way.
+ */
 static void test_pieces_and_transfers(void **state) {
   (void)state;
   Exec *e = open_exec(NULL);
@@ -143,7 +145,8 @@ static void test_first_contents(void **state) {
   exec_free(e);
 }
 
-/* With poison, what reads memory that nothing wrote gives NaN; a correct program gives what it gave before. */
+/* With poison, what reads memory that nothing wrote gives NaN; a correct program gives what it gave
+ * before. */
 static void test_poison(void **state) {
   (void)state;
   Exec *e = open_exec(&(ExecOptions){.poison = true, .no_cache = true});
@@ -174,7 +177,8 @@ static void test_missing(void **state) {
   (void)state;
   const DeviceInfo *info = vk_info(fix.device);
   Image m = *fix.image;
-  m.target = (ImgTarget){.name = "big", .subgroup_size = 128, .shared_bytes = 1u << 30, .max_invocations = 1u << 20};
+  m.target = (ImgTarget){
+    .name = "big", .subgroup_size = 128, .shared_bytes = 1u << 30, .max_invocations = 1u << 20};
   expect_refusal(&m, "compiled for big");
   expect_refusal(&m, "subgroups of 128");
   expect_refusal(&m, "1073741824 bytes of workgroup memory");
@@ -192,7 +196,8 @@ static void test_missing(void **state) {
   expect_refusal(&m, "kernel add needs subgroups of 128");
 }
 
-/* A chunk that no allocation can hold is refused with its size and class when it is needed, not before. */
+/* A chunk that no allocation can hold is refused with its size and class when it is needed, not
+ * before. */
 static void test_too_large(void **state) {
   (void)state;
   Image m = *fix.image;
@@ -206,7 +211,8 @@ static void test_too_large(void **state) {
   static float got[SAMPLE_N];
   OK(exec_read(e, &m.param[0].t, got, &why));
   assert_false(exec_read(e, &m.state[0].t, got, &why));
-  assert_non_null(strstr(why.data, "134217728.0 MiB for optimizer and other state could not be had"));
+  assert_non_null(
+    strstr(why.data, "134217728.0 MiB for optimizer and other state could not be had"));
   assert_non_null(strstr(why.data, "parameters 0.0"));
   OK(exec_read(e, &m.param[0].t, got, &why)); /* the rest still works */
   exec_free(e);
@@ -282,10 +288,14 @@ int main(void) {
     return 0;
   }
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_values),         cmocka_unit_test(test_ring),
-    cmocka_unit_test(test_pieces_and_transfers), cmocka_unit_test(test_first_contents),
-    cmocka_unit_test(test_poison),         cmocka_unit_test(test_missing),
-    cmocka_unit_test(test_too_large),      cmocka_unit_test(test_cache),
+    cmocka_unit_test(test_values),
+    cmocka_unit_test(test_ring),
+    cmocka_unit_test(test_pieces_and_transfers),
+    cmocka_unit_test(test_first_contents),
+    cmocka_unit_test(test_poison),
+    cmocka_unit_test(test_missing),
+    cmocka_unit_test(test_too_large),
+    cmocka_unit_test(test_cache),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

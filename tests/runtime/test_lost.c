@@ -1,5 +1,6 @@
-/* A lost device: the message names the dispatches that may have been running, and nothing after it hangs or crashes. No driver
- * here loses its device when asked, so the calls that would tell are replaced. */
+/* A lost device: the message names the dispatches that may have been running, and nothing after it
+ * hangs or crashes. No driver here loses its device when asked, so the calls that would tell are
+ * replaced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +52,8 @@ static void test_lost(void **state) {
   vk.GetSemaphoreCounterValue = lost_value;
   value_when_lost = after_slow; /* `long` had ended, `step` had not */
   assert_false(exec_wait(e, ticket[1], NULL, &why));
-  assert_non_null(strstr(why.data, "device lost; it may have been running step: s = x + w; step: y = s + t"));
+  assert_non_null(
+    strstr(why.data, "device lost; it may have been running step: s = x + w; step: y = s + t"));
   assert_null(strstr(why.data, "long"));
 
   buf_clear(&why);
@@ -70,7 +72,8 @@ static void test_lost(void **state) {
   buf_free(&why);
 }
 
-/* The pieces of a program that was under way when the device went: only those not ended, a few by name. */
+/* The pieces of a program that was under way when the device went: only those not ended, a few by
+ * name. */
 static void test_lost_within(void **state) {
   (void)state;
   Buf why = {0};
@@ -116,6 +119,7 @@ int main(void) {
     return 0;
   }
   buf_free(&none);
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost), cmocka_unit_test(test_lost_within)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost),
+                                     cmocka_unit_test(test_lost_within)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
