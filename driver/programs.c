@@ -82,30 +82,39 @@ static Graph *as_language_model(Graph *g) {
   return to;
 }
 
-/* One length; a forward that is not tokens → logits gives no program. */
-static bool add_forward(Builder *b, int64_t t, bool *fits) {
-  char name[32];
-  snprintf(name, sizeof name, "forward.%lld", (long long)t);
-  if (!wants_program(b, name)) return true;
-  Graph *g = function_graph(b, "forward", false, (int64_t[]){1, t}, 2);
+/* forward with these lengths; a forward that is not tokens → logits gives no program. */
+static bool add_forward(Builder *b, const int64_t *value, int n_value, bool *fits) {
+  Graph *g = function_graph(b, "forward", false, value, n_value);
   if (!g) return false;
   Graph *named = as_language_model(g);
   graph_free(g);
   *fits = named != NULL;
-  return named ? add_program(b, name, named) : true;
+  if (!named) return true;
+  char name[32];
+  snprintf(name, sizeof name, "forward.%lld", (long long)named->output[0].node->type.dim[1]);
+  if (wants_program(b, name)) return add_program(b, name, named);
+  graph_free(named);
+  return true;
 }
 
-/* Lengths 16, 64, 256 … below the context, and the context. */
+static bool add_length(Builder *b, int64_t t, bool *fits) {
+  char name[32];
+  snprintf(name, sizeof name, "forward.%lld", (long long)t);
+  return wants_program(b, name) ? add_forward(b, (int64_t[]){1, t}, 2, fits) : true;
+}
+
+/* Lengths 16, 64, 256 … below the context, and the context; or the one length that forward is written for. */
 static bool add_forwards(Builder *b) {
-  int64_t context = b->context;
   const char *dim[MAX_DIMS];
-  fe_config_int(b->model, "context", &context);
-  if (!fe_has_function(b->model, "forward") || context < 1) return true;
-  if (fe_entry_dims(b->model, "forward", dim, MAX_DIMS) != 2) return true;
+  int64_t context = b->context;
   bool fits = true;
+  int n = fe_has_function(b->model, "forward") ? fe_entry_dims(b->model, "forward", dim, MAX_DIMS) : 0;
+  fe_config_int(b->model, "context", &context);
+  if (n == 1) return add_forward(b, (int64_t[]){1}, 1, &fits);
+  if (n != 2 || context < 1) return true;
   for (int64_t t = 16; t < context && fits; t *= 4)
-    if (!add_forward(b, t, &fits)) return false;
-  return fits ? add_forward(b, context, &fits) : true;
+    if (!add_length(b, t, &fits)) return false;
+  return fits ? add_length(b, context, &fits) : true;
 }
 
 /* ---- entries ---- */
@@ -141,6 +150,11 @@ static bool add_entry(Builder *b, const char *text) {
   const char *name = intern_n(text, len), *dim[MAX_DIMS];
   if (!fe_has_function(b->model, name)) {
     buf_printf(b->errors, "error: --entry %s: the model has no function %s\n", text, name);
+    return false;
+  }
+  for (int i = 0; i < b->out->n; i++) {
+    if (strcmp(b->out->graph[i]->name, name) != 0) continue;
+    buf_printf(b->errors, "error: --entry %s: there is a program %s already\n", text, name);
     return false;
   }
   int64_t value[MAX_DIMS] = {b->batch, b->context};

@@ -71,47 +71,28 @@ bool add_init(Builder *b) {
 }
 
 /* ---- the loss ---- */
-static bool fail_at(Builder *b, const Node *n, const char *fmt, ...) PRINTF_LIKE(3, 4);
-static bool fail_at(Builder *b, const Node *n, const char *fmt, ...) {
-  va_list args;
-  va_start(args, fmt);
-  if (n->loc.file) buf_printf(b->errors, "%s:%d:%d: ", n->loc.file, n->loc.line, n->loc.col);
-  buf_str(b->errors, "error: ");
-  buf_vprintf(b->errors, fmt, args);
-  buf_str(b->errors, "\n");
-  va_end(args);
-  return false;
-}
-
-/* One floating-point number, from arguments that leave the names of the training programs' own inputs free. */
-static bool check_loss(Builder *b, const char *name, const Graph *g) {
-  const Node *y = g->output[0].node;
-  if (g->n_output != 1) return fail_at(b, y, "%s must give one number, found a list of %d values", name, g->n_output);
+/* The frontend has checked that the loss is one number; its arguments must leave the training programs' own input alone. */
+static bool check_arguments(Builder *b, const char *name, const Graph *g) {
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
-    if (n->op != OP_input) continue;
-    bool own_rng = n->type.dtype == DT_i32 && n->type.rank == 1 && n->type.dim[0] == 4;
-    if (strcmp(n->name, "total") == 0 || (strcmp(n->name, "rng") == 0 && !own_rng))
-      return fail_at(b, n, "%s has an argument %s; training programs have an input of that name", name, n->name);
+    if (n->op != OP_input || strcmp(n->name, "total") != 0) continue;
+    buf_printf(b->errors, "%s:%d:%d: error: %s has an argument `total`; training programs have an input of that name\n",
+               n->loc.file, n->loc.line, n->loc.col, name);
+    return false;
   }
-  if (type_count(&y->type) == 1 && dtype_is_float(y->type.dtype)) return true;
-  Buf type = {0};
-  type_print(&type, &y->type);
-  fail_at(b, y, "%s must give one floating-point number, found %s", name, type.data);
-  buf_free(&type);
-  return false;
+  return true;
 }
 
 /* Graph of the loss with its outputs taken off; NULL with errors. */
 static Graph *loss_graph(Builder *b, bool training, int64_t batch, Node **loss) {
   const char *name = fe_train(b->model)->loss;
   Graph *g = function_graph(b, name, training, (int64_t[]){batch, b->context}, 2);
-  if (g && !check_loss(b, name, g)) {
+  if (g && !check_arguments(b, name, g)) {
     graph_free(g);
     return NULL;
   }
   if (!g) return NULL;
-  *loss = ir_cast(g, ir_reshape(g, g->output[0].node, 0, NULL), DT_f32);
+  *loss = ir_cast(g, g->output[0].node, DT_f32);
   g->n_output = 0;
   return g;
 }

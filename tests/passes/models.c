@@ -1,0 +1,356 @@
+/* The models of models/, at small and odd dimensions: the program "grad" as alphac compiles it against central differences of
+ * its own loss, at coordinates of every parameter; and what the other programs compute, on the reference evaluator: a
+ * step of train is one of micro and update, eval's loss is the sum over the count, rows alone give what the batch gives. */
+#include "driver/programs.h"
+#include "tests/passes/numeric.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+enum { PLACES = 5, MAX_DEFINES = 16 };
+
+/* -D values, NULL-terminated */
+typedef struct Small {
+  const char *file;
+  const char *define[MAX_DEFINES];
+  int vocab;
+} Small;
+
+static const Small small[] = {
+  {"gpt2.alpha", {"vocab=13", "context=9", "width=8", "layers=2", "heads=2", "train.batch=2", "train.context=7"}, 13},
+  {"gpt2.alpha", {"vocab=13", "context=7", "width=12", "layers=1", "heads=3", "drop=0.2", "train.batch=3", "train.context=5"}, 13},
+  {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=2", "heads=2", "train.batch=2", "train.context=7"}, 11},
+  {"hlx.alpha", {"vocab=11", "context=7", "width=10", "hidden=9", "layers=1", "heads=5", "mix=true", "train.batch=2",
+                 "train.context=5"}, 11},
+  {"cajal.alpha", {"vocab=17", "context=6", "width=12", "hidden=15", "layers=2", "heads=3", "train.batch=2", "train.context=5"}, 17},
+  {"llama.alpha", {"vocab=11", "context=9", "width=8", "hidden=11", "layers=2", "heads=2", "kv_heads=1", "head_dim=4",
+                   "train.batch=2", "train.context=7"}, 11},
+  {"llama.alpha", {"vocab=11", "context=5", "width=12", "hidden=7", "layers=1", "heads=2", "kv_heads=2", "head_dim=6", "tied=true",
+                   "train.batch=1", "train.context=5"}, 11},
+};
+
+typedef struct Setup {
+  Arena *arena;
+  Model *model;
+  ProgramSet set;
+  Feed *feed; /* params, states and inputs by name */
+  int n_feed;
+  int vocab;
+} Setup;
+
+static const PassOptions no_options;
+
+static void load(Setup *s, const Small *m, const char *more) {
+  Override override[MAX_DEFINES + 1];
+  Buf path = {0}, errors = {0};
+  int n = 0;
+  while (n < MAX_DEFINES && m->define[n]) override[n].text = m->define[n], n++;
+  if (more) override[n++].text = more;
+  buf_printf(&path, "%s/%s", MODELS, m->file);
+  *s = (Setup){.arena = arena_new(), .vocab = m->vocab};
+  s->model = fe_load(path.data, override, n, &errors);
+  if (!s->model) fail_msg("%s", errors.data);
+  if (!programs_build(s->model, &(ProgramOptions){.pass = &no_options}, &s->set, &errors)) fail_msg("%s", errors.data);
+  buf_free(&path);
+  buf_free(&errors);
+}
+
+static void unload(Setup *s) {
+  programs_free(&s->set);
+  fe_free(s->model);
+  arena_free(s->arena);
+}
+
+static Graph *program(const Setup *s, const char *name) {
+  for (int i = 0; i < s->set.n; i++)
+    if (strcmp(s->set.graph[i]->name, name) == 0) return s->set.graph[i];
+  fail_msg("%s has no program %s", fe_name(s->model), name);
+  return NULL;
+}
+
+static double *value_of(Setup *s, const Node *leaf) {
+  for (int i = 0; i < s->n_feed; i++)
+    if (s->feed[i].op == leaf->op && strcmp(s->feed[i].name, leaf->name) == 0) return (double *)s->feed[i].data;
+  double *data = arena_alloc(s->arena, sizeof *data * (size_t)type_count(&leaf->type));
+  Feed f = {leaf->op, leaf->name, data};
+  ARENA_PUSH(s->arena, s->feed, s->n_feed, f);
+  return data;
+}
+
+static double draw(uint32_t stream, int64_t i) {
+  uint32_t out[4];
+  philox4x32((uint32_t[]){(uint32_t)i, stream, 0, 0}, (uint32_t[]){5, 8}, out);
+  return out[0] / 4294967296.0;
+}
+
+/* Inputs: tokens and targets over the vocabulary; 0, which some models ignore, is among them. Parameters: within ±0.6. */
+static void fill(Setup *s, const Graph *g, Op op) {
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *n = g->node[i];
+    if (n->op != op) continue;
+    double *data = value_of(s, n);
+    uint32_t stream = (uint32_t)hash_bytes(n->name, strlen(n->name), 0);
+    for (int64_t k = 0; k < type_count(&n->type); k++) {
+      double u = draw(stream, k);
+      if (n->op == OP_param) data[k] = (float)(1.2 * u - 0.6);
+      else data[k] = strcmp(n->name, "total") == 0 ? 100 : strcmp(n->name, "rng") == 0 ? k : floor(u * s->vocab);
+    }
+  }
+}
+
+/* Outputs by name */
+static double *evaluate(Setup *s, const Graph *g, EvalMode mode, const char *name) {
+  const Output *o = ir_find_output(g, name);
+  if (!o) fail_msg("%s: program %s has no output %s", fe_name(s->model), g->name, name);
+  Tensor t;
+  Buf why = {0};
+  if (!ir_eval(s->arena, g, mode, s->feed, s->n_feed, &o->node, 1, &t, &why)) fail_msg("%s: %s", g->name, why.data);
+  return t.data;
+}
+
+/* Runs a program: its updates become the values of params and states. */
+static void run(Setup *s, const Graph *g) {
+  Node **want = arena_alloc(s->arena, sizeof *want * (size_t)g->n_output);
+  Tensor *t = arena_alloc(s->arena, sizeof *t * (size_t)g->n_output);
+  Buf why = {0};
+  for (int i = 0; i < g->n_output; i++) want[i] = g->output[i].node;
+  if (!ir_eval(s->arena, g, EVAL_f32, s->feed, s->n_feed, want, g->n_output, t, &why)) fail_msg("%s: %s", g->name, why.data);
+  for (int i = 0; i < g->n_output; i++) {
+    if (g->output[i].kind != OUT_update) continue;
+    Node leaf = {.op = OP_state, .type = want[i]->type, .name = g->output[i].name};
+    const ParamInfo *param;
+    int n = fe_params(s->model, &param);
+    for (int k = 0; k < n; k++)
+      if (strcmp(param[k].path, leaf.name) == 0) leaf.op = OP_param;
+    memcpy(value_of(s, &leaf), t[i].data, sizeof(double) * (size_t)type_count(&want[i]->type));
+  }
+}
+
+static void assert_close(const char *what, double a, double b, double tolerance) {
+  if (!(fabs(a - b) <= tolerance * fmax(fabs(a), fabs(b)))) fail_msg("%s: %.10g and %.10g", what, a, b);
+}
+
+/* ---- gradients ---- */
+static void check_gradients(const Small *m) {
+  Setup s;
+  load(&s, m, NULL);
+  Graph *g = program(&s, "grad");
+  fill(&s, g, OP_param);
+  fill(&s, g, OP_input);
+  const ParamInfo *param;
+  int n_param = fe_params(s.model, &param), n = 0;
+  Node **wrt = arena_alloc(s.arena, sizeof *wrt * (size_t)n_param), **grad = arena_alloc(s.arena, sizeof *grad * (size_t)n_param);
+  for (int i = 0; i < n_param; i++) {
+    Node *leaf = NULL;
+    for (int k = 0; k < g->n_node; k++)
+      if (g->node[k]->op == OP_param && strcmp(g->node[k]->name, param[i].path) == 0) leaf = g->node[k];
+    const Output *o = ir_find_output(g, arena_printf(s.arena, "grad.%s", param[i].path));
+    if (!leaf || !o) fail_msg("%s: %s has no gradient", m->file, param[i].path);
+    wrt[n] = leaf;
+    grad[n++] = o->node;
+  }
+  Buf why = {0};
+  if (!gradients_match(g, ir_find_output(g, "loss")->node, wrt, grad, n, s.feed, s.n_feed, PLACES, &why))
+    fail_msg("%s (width %s): %s", m->file, m->define[2], why.data);
+  print_message("%s: %d parameters, loss %.6f\n", m->file, n, evaluate(&s, g, EVAL_f64, "loss")[0]);
+  unload(&s);
+}
+
+static void test_gradients(void **state) {
+  (void)state;
+  for (int i = 0; i < COUNT_OF(small); i++) check_gradients(&small[i]);
+}
+
+/* ---- the other programs ---- */
+static void test_eval(void **state) {
+  (void)state;
+  for (int i = 0; i < COUNT_OF(small); i++) {
+    Setup s;
+    load(&s, &small[i], NULL);
+    const Graph *g = program(&s, "eval");
+    fill(&s, g, OP_param);
+    fill(&s, g, OP_input);
+    double loss = evaluate(&s, g, EVAL_f64, "loss")[0];
+    assert_true(isfinite(loss));
+    bool ignores = strcmp(small[i].file, "hlx.alpha") == 0 || strcmp(small[i].file, "cajal.alpha") == 0;
+    assert_int_equal(ignores, ir_find_output(g, "loss_sum") != NULL);
+    if (ignores)
+      assert_close("sum / count", loss, evaluate(&s, g, EVAL_f64, "loss_sum")[0] / evaluate(&s, g, EVAL_f64, "loss_count")[0], 1e-12);
+    unload(&s);
+  }
+}
+
+/* The last row of logits of a longer program agrees with a shorter one: forward.<t> are one function, and causal. */
+static void test_forward(void **state) {
+  (void)state;
+  static const Small longer = {"llama.alpha", {"vocab=11", "context=40", "width=8", "hidden=11", "layers=1", "heads=2", "kv_heads=1",
+                                               "head_dim=4", "train.batch=1", "train.context=8"}, 11};
+  Setup s;
+  load(&s, &longer, NULL);
+  const Graph *a = program(&s, "forward.16"), *b = program(&s, "forward.40");
+  fill(&s, b, OP_param);
+  fill(&s, b, OP_input);
+  double *all = evaluate(&s, b, EVAL_f64, "logits");
+  Node tokens = {.op = OP_input, .name = "tokens"};
+  assert_non_null(value_of(&s, &tokens)); /* its first 16 tokens are the shorter one's */
+  double *first = evaluate(&s, a, EVAL_f64, "logits");
+  for (int i = 0; i < 16 * 11; i++) assert_true(fabs(all[i] - first[i]) <= 1e-9 * fmax(1, fabs(all[i])));
+  unload(&s);
+}
+
+/* Two steps of training with a batch of 4 and with 2 micro-batches of 2: the same parameters up to rounding. */
+static void split_rows(Setup *s, const double *all, int64_t row, int half, const char *name) {
+  Node leaf = {.op = OP_input, .name = name};
+  memcpy(value_of(s, &leaf), all + half * 2 * row, sizeof(double) * (size_t)(2 * row));
+}
+
+static void test_accumulate(void **state) {
+  (void)state;
+  static const Small base = {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=1", "heads=2", "mix=true",
+                                           "train.context=7", "train.clip=0.5"}, 11};
+  Setup whole, parts;
+  load(&whole, &base, "train.batch=4");
+  Small halved = base;
+  halved.define[9] = "train.accumulate=2";
+  load(&parts, &halved, "train.batch=2");
+  const Graph *train = program(&whole, "train"), *micro = program(&parts, "micro"), *update = program(&parts, "update");
+  fill(&whole, program(&whole, "init"), OP_input);
+  run(&whole, program(&whole, "init"));
+  fill(&parts, program(&parts, "init"), OP_input);
+  run(&parts, program(&parts, "init"));
+  fill(&whole, train, OP_input);
+  fill(&parts, micro, OP_input);
+  fill(&parts, update, OP_input);
+  /* the same start */
+  const ParamInfo *param;
+  int n = fe_params(whole.model, &param);
+  for (int i = 0; i < n; i++) {
+    Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
+    memcpy(value_of(&parts, &leaf), value_of(&whole, &leaf), sizeof(double) * (size_t)type_count(&param[i].type));
+  }
+  for (int step = 1; step <= 2; step++) {
+    Node tokens = {.op = OP_input, .name = "tokens"}, targets = {.op = OP_input, .name = "targets"};
+    Node rng = {.op = OP_input, .name = "rng"}, made = {.op = OP_state, .name = "train.step"};
+    double loss = evaluate(&whole, train, EVAL_f32, "loss")[0], norm = evaluate(&whole, train, EVAL_f32, "grad_norm")[0];
+    assert_close("ok", evaluate(&whole, train, EVAL_f32, "ok")[0], 1, 0);
+    run(&whole, train);
+    for (int half = 0; half < 2; half++) {
+      split_rows(&parts, value_of(&whole, &tokens), 7, half, "tokens");
+      split_rows(&parts, value_of(&whole, &targets), 7, half, "targets");
+      value_of(&parts, &rng)[3] = half;
+      run(&parts, micro);
+    }
+    assert_close("loss", evaluate(&parts, update, EVAL_f32, "loss")[0], loss, 1e-6);
+    assert_close("norm", evaluate(&parts, update, EVAL_f32, "grad_norm")[0], norm, 1e-5);
+    run(&parts, update);
+    assert_close("step", value_of(&parts, &made)[0], step, 0);
+    assert_close("step", value_of(&whole, &made)[0], step, 0);
+  }
+  for (int i = 0; i < n; i++) {
+    Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
+    const double *a = value_of(&whole, &leaf), *b = value_of(&parts, &leaf);
+    for (int64_t k = 0; k < type_count(&leaf.type); k++)
+      if (fabs(a[k] - b[k]) > 2e-5) fail_msg("%s[%d]: %.9g and %.9g", leaf.name, (int)k, a[k], b[k]);
+  }
+  unload(&whole);
+  unload(&parts);
+}
+
+/* A loss that is not finite changes nothing and does not count. */
+static void test_not_finite(void **state) {
+  (void)state;
+  Setup s;
+  load(&s, &small[2], NULL);
+  const Graph *init = program(&s, "init"), *train = program(&s, "train");
+  fill(&s, init, OP_input);
+  run(&s, init);
+  Buf before = {0}, after = {0};
+  fill(&s, train, OP_input);
+  Node targets = {.op = OP_input, .name = "targets"}, made = {.op = OP_state, .name = "train.step"};
+  value_of(&s, &targets)[0] = 1000; /* outside: the loss is infinite */
+  const ParamInfo *param;
+  int n = fe_params(s.model, &param);
+  for (int round = 0; round < 2; round++) {
+    Buf *b = round ? &after : &before;
+    for (int i = 0; i < n; i++) {
+      Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
+      Node moment = {.op = OP_state, .type = param[i].type, .name = arena_printf(s.arena, "optim.m.%s", param[i].path)};
+      buf_put(b, value_of(&s, &leaf), sizeof(double) * (size_t)type_count(&leaf.type));
+      buf_put(b, value_of(&s, &moment), sizeof(double) * (size_t)type_count(&leaf.type));
+    }
+    if (round) break;
+    assert_close("ok", evaluate(&s, train, EVAL_f32, "ok")[0], 0, 0);
+    run(&s, train);
+    assert_close("step", value_of(&s, &made)[0], 0, 0);
+  }
+  assert_int_equal(before.len, after.len);
+  assert_memory_equal(before.data, after.data, before.len);
+  fill(&s, train, OP_input); /* with good targets it goes on */
+  run(&s, train);
+  assert_close("step", value_of(&s, &made)[0], 1, 0);
+  buf_free(&before);
+  buf_free(&after);
+  unload(&s);
+}
+
+/* ---- entries ---- */
+static const char toy[] =
+  "model toy {\n"
+  "  param w[3] = ones\n"
+  "  fn encode(x: [rows, t, 3]) = x * w\n"
+  "  fn both(x: [n, 3]) { return [x + w, x - w] }\n"
+  "  fn init(x: [n]) = x\n"
+  "}\n";
+
+/* Builds toy with one --entry; the errors, or "" and the program's graph printed. */
+static void expect_entry(const char *entry, const char *only, const char *expected) {
+  Buf errors = {0};
+  Model *m = fe_load_text("toy.alpha", toy, strlen(toy), NULL, 0, &errors);
+  if (!m) fail_msg("%s", errors.data);
+  ProgramSet set;
+  ProgramOptions o = {.entry = &entry, .n_entry = entry != NULL, .only = &only, .n_only = only != NULL, .pass = &no_options};
+  bool ok = programs_build(m, &o, &set, &errors);
+  if (ok) {
+    buf_clear(&errors);
+    for (int i = 0; i < set.n; i++) {
+      buf_printf(&errors, "%s:", set.graph[i]->name);
+      for (int k = 0; k < set.graph[i]->n_output; k++) {
+        buf_printf(&errors, " %s ", set.graph[i]->output[k].name);
+        type_print(&errors, &set.graph[i]->output[k].node->type);
+      }
+      buf_str(&errors, "\n");
+    }
+    programs_free(&set);
+  }
+  if (!strstr(errors.data, expected)) fail_msg("--entry %s: found %s", entry, errors.data);
+  buf_free(&errors);
+  fe_free(m);
+}
+
+static void test_entries(void **state) {
+  (void)state;
+  expect_entry("encode:t=4", NULL, "init: w f32[3]\nencode: result f32[1,4,3]\n");
+  expect_entry("encode:t=4,rows=2", "encode", "encode: result f32[2,4,3]\n");
+  expect_entry("both", "both", "both: result.0 f32[1,3] result.1 f32[1,3]\n");
+  expect_entry("encode", NULL, "the length of dimension t is not known; give it as --entry encode:t=16");
+  expect_entry("encode:t", NULL, "expected NAME or NAME:dim=number,dim=number; found \"t\"");
+  expect_entry("encode:t=", NULL, "found \"t=\"");
+  expect_entry("encode:t=0", NULL, "found \"t=0\"");
+  expect_entry("encode:t=4;b=2", NULL, "found \"t=4;b=2\"");
+  expect_entry("encode:row=4", NULL, "the function has no free dimension row; did you mean rows?");
+  expect_entry("init", NULL, "there is a program init already");
+  expect_entry("decode", NULL, "the model has no function decode");
+  expect_entry(NULL, "train", "the model toy has no such program");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_gradients), cmocka_unit_test(test_eval), cmocka_unit_test(test_forward),
+    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_entries),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
