@@ -173,7 +173,7 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
     (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
     w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
     (json_int_t)n, "device", device->name, "driver", device->driver);
-  char *text = json_dumps(o, JSON_COMPACT);
+  char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
   if (!text) die("bench: JSON could not be made");
   puts(text);
   free(text);

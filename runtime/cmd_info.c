@@ -92,14 +92,16 @@ static void print_json(const Runner *r, bool params) {
   count_params(m, &all, &trainable);
   Buf device = {0};
   bool found = device_name(r, &device);
-  json_t *config = json_loads(m->config, 0, NULL), *memory = json_object();
+  json_t *settings = json_loads(m->config, 0, NULL), *memory = json_object();
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
     json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
-  json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
+  json_t *o = json_pack("{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
                         "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
-                        config ? config : json_null(), "programs", programs_json(m), "kernels",
+                        json_object_get(settings, "config"), "train",
+                        json_object_get(settings, "train"), "programs", programs_json(m), "kernels",
                         (int)m->n_module, "memory", memory, "target", m->target.name, "device",
                         found ? json_string(device.data) : json_null());
+  json_decref(settings);
   if (params) json_object_set_new(o, "params", params_json(m));
   char *text = json_dumps(o, JSON_INDENT(2));
   if (!text) die("info: JSON could not be made");
@@ -145,6 +147,24 @@ static void print_params(const Image *m) {
   }
 }
 
+/* One group of the model's settings: "vocab 100, context 16". */
+static void print_settings(const Image *m, const char *group) {
+  json_t *all = json_loads(m->config, 0, NULL), *x;
+  const char *key, *sep = "";
+  printf("%-12s", group);
+  json_object_foreach(json_object_get(all, group), key, x) {
+    char *text = json_dumps(x, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+    if (json_is_string(x))
+      printf("%s%s %s", sep, key, json_string_value(x));
+    else
+      printf("%s%s %s", sep, key, text ? text : "?");
+    free(text);
+    sep = ", ";
+  }
+  printf("\n");
+  json_decref(all);
+}
+
 static void print_text(const Runner *r, bool params) {
   const Image *m = r->image;
   int64_t all, trainable;
@@ -155,8 +175,10 @@ static void print_text(const Runner *r, bool params) {
     printf(", of which trainable ");
     print_count(trainable);
   }
-  printf("\nconfig      %s\nkernels     %u different, compiled for %s\nmemory      ", m->config,
-         m->n_module, m->target.name);
+  printf("\n");
+  print_settings(m, "config");
+  print_settings(m, "train");
+  printf("kernels     %u different, compiled for %s\nmemory      ", m->n_module, m->target.name);
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++) {
     Buf size = {0};
     cli_bytes(&size, (double)class_bytes(m, i));

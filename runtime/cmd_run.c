@@ -126,7 +126,7 @@ static void print_outputs(const Runner *r, const Call *c) {
     buf_free(&type);
   }
   if (r->json) {
-    char *text = json_dumps(o, JSON_INDENT(2));
+    char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text) die("run: JSON could not be made");
     puts(text);
     free(text);

@@ -60,6 +60,9 @@ expect 0 '"dispatches": 3,' "$p" info --json
 expect 0 '"peak_bytes": 4000,' "$p" info --json
 expect 0 '"flops": 6000000.0,' "$p" info --json
 expect 0 '"vocab": 7' "$p" info --json
+expect 0 '"batch": 2,' "$p" info --json
+expect 0 "config      vocab 7" "$p" info
+expect 0 "train       batch 2, clip 1.0" "$p" info
 expect 1 "there is no device 77; there" "$p" run init --device 77
 expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" run init
 expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" devices
