@@ -237,7 +237,7 @@ def step_decay(peak, every, factor):
 
 def warmup_cosine(peak, warmup, floor):
     def lr(step, total):
-        w = warmup * total if warmup < 1 else warmup
+        w = max(warmup * total if warmup < 1 else warmup, 1)
         x = min(max((step - w) / (total - w), 0), 1)
         return peak * ramp(step, w) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * x)))
     return f"optim.warmup_cosine(peak = {peak}, warmup = {warmup}, floor = {floor})", lr
