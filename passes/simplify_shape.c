@@ -1,4 +1,4 @@
-/* The part of simplify that looks at shapes: merging views, moving them out of the way, and reductions, products and
+/* The part of simplify that looks at shapes: merging views, moving them out of the way, and reductions, products, sums and
  * lookups that are less than they look. */
 #include "passes/simplify.h"
 
@@ -138,6 +138,50 @@ static Node *simplify_gather(Graph *g, Node *n) {
   return ir_slice(g, table, begin, end);
 }
 
+/* Sources that are concats along the same axis give theirs. */
+static Node *simplify_concat(Graph *g, Node *n) {
+  Node *src[IR_MAX_SRC];
+  int n_src = 0;
+  bool nested = false;
+  if (n->n_src == 1) return n->src[0];
+  for (int i = 0; i < n->n_src; i++) {
+    Node *x = n->src[i];
+    bool opens = x->op == OP_concat && x->region == n->region && x->ints[0] == n->ints[0];
+    if (n_src + (opens ? x->n_src : 1) > IR_MAX_SRC) return NULL;
+    for (int k = 0; k < (opens ? x->n_src : 1); k++) src[n_src++] = opens ? x->src[k] : x;
+    nested = nested || opens;
+  }
+  return nested ? ir_concat(g, (int)n->ints[0], n_src, src) : NULL;
+}
+
+static bool is_zero_pad(const Node *x, const Node *n) {
+  return x->op == OP_pad && x->region == n->region && x->value == 0;
+}
+
+/* x then y along the axis, each padded with zeros where the other is: a concat, which is how the gradient of a split looks.
+ * A −0 becomes 0 in the sum and stays in the concat. */
+static Node *add_of_pads(Graph *g, Node *n, const Node *x, const Node *y) {
+  int rank = n->type.rank, axis = -1;
+  int64_t lo[IR_MAX_RANK], hi[IR_MAX_RANK];
+  for (int i = 0; i < rank; i++) {
+    lo[i] = x->ints[i];
+    hi[i] = y->ints[rank + i];
+    if (lo[i] == y->ints[i] && hi[i] == x->ints[rank + i]) continue;
+    bool follows = y->ints[i] == lo[i] + x->src[0]->type.dim[i];
+    if (axis >= 0 || !follows || x->ints[rank + i] != hi[i] + y->src[0]->type.dim[i]) return NULL;
+    axis = i;
+  }
+  if (axis < 0) return NULL;
+  return ir_pad(g, ir_concat(g, axis, 2, (Node *[]){x->src[0], y->src[0]}), lo, hi, 0);
+}
+
+static Node *simplify_add(Graph *g, Node *n) {
+  Node *x = n->src[0], *y = n->src[1];
+  if (!is_zero_pad(x, n) || !is_zero_pad(y, n)) return NULL;
+  Node *z = add_of_pads(g, n, x, y);
+  return z ? z : add_of_pads(g, n, y, x);
+}
+
 /* f(expand x, expand y, const) is expand f(x, y, const): each value is computed once. */
 static Node *simplify_elementwise(Graph *g, Node *n) {
   const Type *shape = NULL;
@@ -171,7 +215,11 @@ Node *simplify_shape(Graph *g, Node *n) {
     Node *y = simplify_cast(g, n);
     return y ? y : simplify_elementwise(g, n);
   }
-  case OP_concat: return n->n_src == 1 ? n->src[0] : NULL;
+  case OP_add: {
+    Node *y = simplify_add(g, n);
+    return y ? y : simplify_elementwise(g, n);
+  }
+  case OP_concat: return simplify_concat(g, n);
   case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min: return simplify_reduce(g, n);
   case OP_cumsum: case OP_argmax: return simplify_scan(g, n);
   case OP_matmul: return simplify_matmul(g, n);

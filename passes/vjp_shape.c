@@ -56,11 +56,27 @@ static Node *transpose(Graph *g, Node *x) {
   return ir_permute(g, x, perm);
 }
 
-/* y = a·b: da = dy·bᵀ, db = aᵀ·dy */
+/* Whether x is a matrix (or batch) transposed by a permute. */
+static bool is_transposed(const Node *x) {
+  int r = x->type.rank;
+  if (x->op != OP_permute || x->ints[r - 1] != r - 2 || x->ints[r - 2] != r - 1) return false;
+  for (int i = 0; i < r - 2; i++)
+    if (x->ints[i] != i) return false;
+  return true;
+}
+
+/* y = a·b: da = dy·bᵀ, db = aᵀ·dy. For a transposed source that is written as the transpose of daᵀ = b·dyᵀ or dbᵀ = dyᵀ·a, so
+ * that with the source's own gradient no transposed copy is left. */
 Node *vjp_matmul(const VjpCall *c) {
   Graph *g = c->g;
-  if (c->which == 0) return ir_matmul(g, c->grad, transpose(g, vjp_src(c, 1)));
-  return ir_matmul(g, transpose(g, vjp_src(c, 0)), c->grad);
+  bool transposed = is_transposed(c->node->src[c->which]);
+  Node *other = vjp_src(c, 1 - c->which);
+  if (transposed) {
+    Node *dy = transpose(g, c->grad);
+    return transpose(g, c->which == 0 ? ir_matmul(g, other, dy) : ir_matmul(g, dy, other));
+  }
+  if (c->which == 0) return ir_matmul(g, c->grad, transpose(g, other));
+  return ir_matmul(g, transpose(g, other), c->grad);
 }
 
 Node *vjp_reshape(const VjpCall *c) { return ir_reshape(c->g, c->grad, src_type(c)->rank, src_type(c)->dim); }
