@@ -63,7 +63,8 @@ static const Term *vjp_term[OP_COUNT][3];
 
 static void parse_rules(void) {
   if (vjp_term[OP_neg][0]) return;
-  Arena *arena = arena_new(); /* lives as long as the tables: to the end */
+  static Arena *arena; /* lives as long as the tables: to the end */
+  arena = arena_new();
   for (int op = 0; op < OP_COUNT; op++)
     for (int s = 0; s < 3; s++)
       if (vjp_rule[op].text[s]) vjp_term[op][s] = term_parse(arena, vjp_rule[op].text[s]);
