@@ -37,6 +37,14 @@ int options_parse(Options *, int argc, char **argv);
 int usage_error(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
 int failed(const char *fmt, ...) PRINTF_LIKE(1, 2);      /* prints it; EXIT_failed */
 
+/* ---- main.c ---- */
+struct ProgramSet;
+Model *load_model(const Options *, Buf *errors);
+bool build_programs(const Options *, Model *, struct ProgramSet *, Buf *errors);
+
+/* ---- check.c ---- */
+int check_main(int argc, char **argv); /* alphac check: kernels on the device against the evaluator */
+
 /* ---- native.c ---- */
 /* The target by name. `note` gets what the user should know about a choice that was made for them. */
 bool target_choose(const Options *, Target *, Buf *note, Buf *why);

@@ -14,7 +14,7 @@
 static const struct {
   const char *name;
   int (*run)(int argc, char **argv);
-} command[] = {{"opt", opt_main}, {"eval", eval_main}, {"devices", devices_main}};
+} command[] = {{"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
 
 /* The model's file name without folder and .alpha, and with `suffix`. */
 static const char *default_output(const Options *o, const char *suffix) {
@@ -68,13 +68,13 @@ static void progress_end(Progress *p) {
 }
 
 /* ---- the steps ---- */
-static Model *load(const Options *o, Buf *errors) {
+Model *load_model(const Options *o, Buf *errors) {
   Override *list = arena_alloc(o->arena, sizeof *list * ((size_t)o->define.n + 1));
   for (int i = 0; i < o->define.n; i++) list[i].text = o->define.item[i];
   return fe_load(o->model, list, o->define.n, errors);
 }
 
-static bool build_programs(const Options *o, Model *m, ProgramSet *out, Buf *errors) {
+bool build_programs(const Options *o, Model *m, ProgramSet *out, Buf *errors) {
   ProgramOptions option = {.entry = o->entry.item, .n_entry = o->entry.n, .only = o->program.item, .n_only = o->program.n,
                            .pass = &o->pass};
   return programs_build(m, &option, out, errors);
@@ -153,7 +153,7 @@ static int compile_model(const Options *o) {
   ProgramSet programs = {0};
   if (o->emit == EMIT_ast) {
     if (fe_print_ast(o->model, &text, &errors)) status = emit_text(o, &text);
-  } else if ((m = load(o, &errors)) && build_programs(o, m, &programs, &errors)) {
+  } else if ((m = load_model(o, &errors)) && build_programs(o, m, &programs, &errors)) {
     if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
     else status = make_image(o, m, &programs);
   }

@@ -60,6 +60,7 @@ static void print_help(void) {
   puts("alphac compiles a transformer written in the .alpha language into a program that trains it and generates from it\n"
        "on any Vulkan device.\n\n"
        "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
+       "  alphac check MODEL.alpha [options]        every kernel on the device against the reference evaluator\n"
        "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
        "  alphac eval FILE.ir                       computes a graph's outputs with the reference evaluator\n"
        "  alphac devices                            lists the devices of this machine\n\n"

@@ -1,0 +1,263 @@
+/* alphac check: every kernel of a model's programs on the device against the reference evaluator.
+ *
+ * Each program runs once on the device with every stored value handed out. Then each kernel's expression is evaluated in f64
+ * from the values that the device had for what it reads, so that a wrong kernel is named and not what comes after it. */
+#include "codegen/plan.h"
+#include "driver/compile.h"
+#include "driver/driver.h"
+#include "driver/programs.h"
+#include "passes/plan.h"
+#include "runtime/vk/vk.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Check {
+  const Options *option;
+  Device *device;
+  Target target;
+  Model *model;
+  Arena *arena; /* of the program being checked */
+  Feed *feed;   /* params, states, inputs */
+  int n_feed;
+  const double **value; /* by node: what the device had */
+  int kernels, wrong;
+  double worst; /* largest error, in units of what is allowed */
+} Check;
+
+/* ---- values ---- */
+static void *pack(Arena *arena, const Type *t, const double *data) {
+  int64_t n = type_count(t);
+  uint32_t *bits = arena_alloc(arena, 4 * (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    if (dtype_is_float(t->dtype)) memcpy(&bits[i], &(float){(float)data[i]}, 4);
+    else bits[i] = (uint32_t)(int32_t)data[i];
+  }
+  return bits;
+}
+
+static double *unpack(Arena *arena, const Type *t, const void *from) {
+  int64_t n = type_count(t);
+  double *data = arena_alloc(arena, sizeof *data * (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    if (dtype_is_float(t->dtype)) data[i] = ((const float *)from)[i];
+    else data[i] = ((const int32_t *)from)[i];
+  }
+  return data;
+}
+
+static double uniform(uint64_t *seed) {
+  *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+  return (double)(*seed >> 40) / (1 << 24);
+}
+
+/* The fewest rows of a table that the graph gathers from: whole numbers below it are ids for all. */
+static int64_t fewest_rows(const Graph *g) {
+  int64_t rows = 64;
+  for (int i = 0; i < g->n_node; i++)
+    if (g->node[i]->op == OP_gather && g->node[i]->src[0]->type.dim[0] < rows) rows = g->node[i]->src[0]->type.dim[0];
+  return rows;
+}
+
+static const double *find_feed(const Check *c, const Node *leaf) {
+  for (int i = 0; i < c->n_feed; i++)
+    if (c->feed[i].op == leaf->op && strcmp(c->feed[i].name, leaf->name) == 0) return c->feed[i].data;
+  return NULL;
+}
+
+/* Values for every leaf: params and states near what training would have, so that nothing is zero; ids that exist. */
+static void make_feeds(Check *c, const Graph *g) {
+  uint64_t seed = 1;
+  int64_t rows = fewest_rows(g);
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *n = g->node[i];
+    if (n->op != OP_param && n->op != OP_state && n->op != OP_input) continue;
+    int64_t count = type_count(&n->type);
+    double *data = arena_alloc(c->arena, sizeof *data * (size_t)count);
+    bool positive = n->op == OP_state; /* second moments, counts */
+    for (int64_t e = 0; e < count; e++) {
+      double u = uniform(&seed);
+      if (n->type.dtype == DT_i32) data[e] = floor(u * (double)rows);
+      else if (n->type.dtype == DT_bool) data[e] = u < 0.5;
+      else data[e] = dtype_round((DType)n->type.dtype, n->type.rank == 0 ? 100 + u : positive ? 0.1 * u : 0.4 * (u - 0.4));
+    }
+    Feed f = {n->op, n->name, data};
+    ARENA_PUSH(c->arena, c->feed, c->n_feed, f);
+  }
+}
+
+/* ---- the device's side ---- */
+static const ImgTensor *find_kept(const Image *image, Op op, const char *name) {
+  for (uint32_t i = 0; op == OP_param && i < image->n_param; i++)
+    if (strcmp(image->param[i].t.name, name) == 0) return &image->param[i].t;
+  for (uint32_t i = 0; op == OP_state && i < image->n_state; i++)
+    if (strcmp(image->state[i].t.name, name) == 0) return &image->state[i].t;
+  return NULL;
+}
+
+static bool run_image(Check *c, const Image *image, const Graph *g, Buf *why) {
+  Exec *exec = exec_new(c->device, image, &(ExecOptions){.poison = true}, why);
+  if (!exec) return false;
+  const ImgProgram *p = &image->program[0];
+  const void **in = arena_alloc(c->arena, sizeof *in * (p->n_input + 1));
+  void **out = arena_alloc(c->arena, sizeof *out * (p->n_output + 1));
+  bool ok = true;
+  uint32_t n_in = 0;
+  for (int i = 0; i < g->n_node && ok; i++) {
+    const Node *n = g->node[i];
+    if (n->op != OP_param && n->op != OP_state && n->op != OP_input) continue;
+    void *bits = pack(c->arena, &n->type, find_feed(c, n));
+    if (n->op == OP_input) in[n_in++] = bits;
+    else ok = exec_write(exec, find_kept(image, n->op, n->name), bits, why);
+  }
+  for (uint32_t i = 0; i < p->n_output; i++) out[i] = arena_alloc(c->arena, p->output[i].bytes);
+  ok = ok && exec_run(exec, p, in, out, why);
+  exec_free(exec);
+  for (int i = 0, o = 0; ok && i < g->n_output; i++)
+    if (g->output[i].kind == OUT_value) {
+      const Node *n = g->output[i].node;
+      c->value[n->id] = unpack(c->arena, &n->type, out[o++]);
+    }
+  return ok;
+}
+
+/* ---- the evaluator's side ---- */
+static Node *rebuild(Graph *to, Node *n, bool is_root, const bool *stored, Node **map) {
+  if (map[n->id]) return map[n->id];
+  if (!is_root && stored[n->id]) {
+    char name[24];
+    snprintf(name, sizeof name, "%d", n->id);
+    return map[n->id] = ir_leaf(to, OP_input, name, &n->type);
+  }
+  Node *src[IR_MAX_SRC];
+  for (int s = 0; s < n->n_src; s++) src[s] = rebuild(to, n->src[s], false, stored, map);
+  return map[n->id] = ir_rebuild(to, n, src);
+}
+
+/* What one kernel should give for what it read, in f64 and in f32. */
+static void evaluate(Check *c, const KernelJob *job, Tensor want[2]) {
+  Node *operand[CG_MAX_SLOTS];
+  int n = cg_operands(job, operand, CG_MAX_SLOTS);
+  Graph *g = graph_new("kernel");
+  Node **map = xcalloc((size_t)job->root->id + 1, sizeof *map);
+  Feed feed[CG_MAX_SLOTS];
+  Node *root = rebuild(g, job->root, true, job->stored, map);
+  for (int i = 0; i < n; i++) feed[i] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
+  Buf why = {0};
+  for (int mode = 0; mode < 2; mode++)
+    if (!ir_eval(c->arena, g, mode ? EVAL_f32 : EVAL_f64, feed, n, &root, 1, &want[mode], &why))
+      die("check: kernel of %%%d: %s", job->root->id, why.data);
+  free(map);
+  graph_free(g);
+}
+
+/* Allowed: 1e-5 of the value and of the tensor's mean size, and some times what rounding each operation to f32 does to this
+ * tensor, which is more where terms cancel. Returns the largest error in these units, infinity where only one is a number. */
+static double error_of(const Tensor want[2], const double *got, int64_t *at) {
+  int64_t n = type_count(&want[0].type);
+  double mean = 0, noise = 0, worst = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (!isfinite(want[0].data[i])) continue;
+    mean += fabs(want[0].data[i]) / (double)n;
+    if (isfinite(want[1].data[i])) noise = fmax(noise, fabs(want[1].data[i] - want[0].data[i]));
+  }
+  for (int64_t i = 0; i < n; i++) {
+    double x = got[i], y = want[0].data[i];
+    if (x == y || x == want[1].data[i] || (isnan(x) && isnan(y))) continue;
+    double error = isfinite(x) && isfinite(y) ? fabs(x - y) / (1e-5 * fmax(fabs(y), mean) + 8 * noise + 1e-37) : INFINITY;
+    if (error > worst) worst = error, *at = i;
+  }
+  return worst;
+}
+
+static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
+  Tensor want[2];
+  evaluate(c, job, want);
+  int64_t at = 0;
+  double error = error_of(want, c->value[job->root->id], &at);
+  c->kernels++;
+  if (error > c->worst) c->worst = error;
+  if (error <= 1) return;
+  if (++c->wrong > 10) return;
+  Buf text = {0};
+  ir_print_node(&text, job->root);
+  printf("%s: wrong: %s\n  element %lld is %.9g, expected %.9g\n", g->name, text.data, (long long)at,
+         c->value[job->root->id][at], want[0].data[at]);
+  buf_free(&text);
+}
+
+static bool fold_values(Check *c, const Graph *g, Buf *why) {
+  for (int i = 0; i < g->n_node; i++) {
+    Node *n = g->node[i];
+    if (n->op != OP_fold) {
+      if (n->op == OP_param || n->op == OP_state || n->op == OP_input) c->value[i] = find_feed(c, n);
+      continue;
+    }
+    Tensor t;
+    if (!ir_eval(c->arena, g, EVAL_f64, NULL, 0, &n, 1, &t, why)) return false;
+    c->value[i] = unpack(c->arena, &n->type, pack(c->arena, &n->type, t.data));
+  }
+  return true;
+}
+
+/* The program with every kernel's value as an output, run and compared. */
+static bool check_program(Check *c, const Graph *program, Buf *why) {
+  c->arena = arena_new();
+  c->feed = NULL;
+  c->n_feed = c->kernels = c->wrong = 0;
+  c->worst = 0;
+  Plan *plan = plan_graph(layout_new(c->arena, &c->target), program, &c->target, why);
+  if (!plan) return arena_free(c->arena), false;
+  Graph *g = plan->graph;
+  c->value = arena_alloc(c->arena, sizeof *c->value * (size_t)g->n_node);
+  for (int i = 0; i < plan->n_step; i++)
+    if (!plan->step[i].job.copy) {
+      char name[24];
+      snprintf(name, sizeof name, "%%%d", plan->step[i].job.root->id);
+      ir_output(g, OUT_value, name, plan->step[i].job.root);
+    }
+  make_feeds(c, g);
+  Compiler *compiler = compile_new(&(CompileOptions){.target = &c->target});
+  bool ok = compile_program(compiler, g, why) && run_image(c, compile_image(compiler, "check", "{}"), g, why) &&
+            fold_values(c, g, why);
+  compile_free(compiler);
+  for (int i = 0; ok && i < plan->n_step; i++)
+    if (!plan->step[i].job.copy) check_kernel(c, g, &plan->step[i].job);
+  if (ok) printf("%s: %d kernels, %d wrong, largest error %.2g of what is allowed\n", g->name, c->kernels, c->wrong, c->worst);
+  graph_free(g);
+  arena_free(c->arena);
+  return ok;
+}
+
+static int check_model(Check *c, Buf *errors) {
+  const Options *o = c->option;
+  ProgramSet set;
+  if (!build_programs(o, c->model, &set, errors)) return EXIT_failed;
+  Buf note = {0}, why = {0};
+  int status = EXIT_ok;
+  c->device = vk_open((int)o->device, &why);
+  if (!c->device || !target_choose(o, &c->target, &note, &why)) status = failed("%s", why.data);
+  for (int i = 0; status == EXIT_ok && i < set.n; i++) {
+    if (!check_program(c, set.graph[i], &why)) status = failed("%s: %s", set.graph[i]->name, why.data);
+    else if (c->wrong) status = EXIT_failed;
+  }
+  vk_close(c->device);
+  programs_free(&set);
+  return status;
+}
+
+int check_main(int argc, char **argv) {
+  Options o = {.arena = arena_new()};
+  int status = options_parse(&o, argc, argv);
+  if (status < 0) {
+    Buf errors = {0};
+    Check c = {.option = &o, .model = load_model(&o, &errors)};
+    status = c.model ? check_model(&c, &errors) : EXIT_failed;
+    if (errors.len) fputs(errors.data, stderr);
+    fe_free(c.model);
+    buf_free(&errors);
+  }
+  arena_free(o.arena);
+  return status;
+}
