@@ -211,7 +211,7 @@ static void run_of_fours(const Sums *s, SpvId first, SpvId n, const SpvId *varia
 
 static void blocks(const Sums *s, SpvId fours, const SpvId *variable) {
   Spv *b = s->mm->k->b;
-  SpvId total[MATMUL_MAX_ACC];
+  SpvId total[MATMUL_MAX_ACC] = {0};
   SpvId vec4 = spv_vec(b, spv_f32(b), 4);
   for (int i = 0; i < s->n; i++) total[i] = spv_local(b, vec4);
   zero_all(s->mm, s->n, total);
@@ -331,7 +331,9 @@ void emit_matmul(Kernel *k) {
   make_side(&mm, &mm.a, a, r - 2, r - 1);
   make_side(&mm, &mm.b, b, r - 1, r - 2);
   double flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
-  if (mm.m * mm.n * mm.batches < 1024 && mm.kk >= 512) {
+  int64_t outputs = mm.m * mm.n * mm.batches;
+  bool rows = mm.a.unit_k && mm.b.unit_k; /* else the terms lie far apart, and tiles read them better */
+  if (outputs < 1024 && mm.kk >= (rows ? 512 : 64 * outputs)) {
     Reduce sum = {k, OP_reduce_sum, DT_f32, type_count(&root->type), mm.kk, true, 1, mm.kk % 4 == 0 ? 4 : 1, product, &mm};
     reduce_emit(&sum);
   } else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16) {

@@ -1,8 +1,10 @@
 /* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every output element is computed
- * by one invocation, which looks at all ids; no atomics, a fixed order, every element written.
+ * by one invocation, which looks at all ids; no atomics, a fixed order, every element written. An invocation takes W neighbouring
+ * columns of one row at a time, W = 4 where rows divide by four.
  *
- *   portable   an invocation owns W neighbouring columns of one row, W = 4 where rows divide by four
- *   subgroup   a subgroup owns a row: its lanes look at S ids at once, and only a row that some id names is summed */
+ *   element    an invocation per W columns: few ids or few columns
+ *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see whether any names the row;
+ *              only then are its columns summed, else they are zero. Most rows of a large table end there. */
 #include "codegen/emit_math.h"
 
 enum { LOCAL = 64 };
@@ -76,7 +78,7 @@ static void sum_columns(Scatter *s, SpvId v, SpvId unit) {
   kernel_store(k, place, s->width, value);
 }
 
-static void emit_portable(Scatter *s) {
+static void emit_elements(Scatter *s) {
   Kernel *k = s->k;
   Spv *b = k->b;
   int64_t units = s->columns / s->width, total = s->rows * units;
@@ -95,24 +97,68 @@ static void emit_portable(Scatter *s) {
   spv_end(b);
 }
 
-/* Whether any id is v, the same in every lane: each lane counts its own matches, then the counts are added by shuffles. */
-static SpvId any_named(Scatter *s, SpvId v, SpvId lane, uint32_t lanes) {
+/* The members of a row's team; barriers need all of a workgroup, so there a row past the end is repeated, not left out. */
+typedef struct Team {
+  bool is_subgroup;
+  uint32_t size;
+  SpvId member; /* of this invocation, 0 … size − 1 */
+} Team;
+
+/* How many of n fall to this member. */
+static SpvId share(Kernel *k, const Team *t, int64_t n) {
+  SpvId total = const_u(k, (uint32_t)(n + t->size - 1));
+  total = spv_bin(k->b, SpvOpISub, total, t->member);
+  return op_u(k, SpvOpUDiv, total, t->size);
+}
+
+/* The i-th of this member's share. */
+static SpvId turn(Kernel *k, const Team *t, SpvId i) {
+  SpvId at = op_u(k, SpvOpIMul, i, t->size);
+  return spv_bin(k->b, SpvOpIAdd, at, t->member);
+}
+
+/* The bitwise or of x over the team, in every member. */
+static SpvId any_of(Kernel *k, const Team *t, SpvId x) {
+  Spv *b = k->b;
+  if (t->is_subgroup) {
+    for (uint32_t i = 1; i < t->size; i *= 2) {
+      SpvId other = spv_shuffle_xor(b, x, i);
+      x = spv_bin(b, SpvOpBitwiseOr, x, other);
+    }
+    return x;
+  }
+  SpvId type = spv_array(b, spv_u32(b), t->size);
+  SpvId shared = spv_shared(b, type);
+  SpvId any = spv_local(b, spv_u32(b));
+  SpvId here = spv_at(b, shared, t->member);
+  spv_set(b, here, x);
+  spv_set(b, any, x);
+  spv_barrier(b);
+  SpvId n = const_u(k, t->size);
+  SpvId i = spv_for(b, n);
+  SpvId there = spv_at(b, shared, i);
+  there = spv_get(b, there);
+  SpvId sum = spv_get(b, any);
+  sum = spv_bin(b, SpvOpBitwiseOr, sum, there);
+  spv_set(b, any, sum);
+  spv_end(b);
+  return spv_get(b, any);
+}
+
+/* Whether any id is v: each member looks at its share, four neighbours at once where the ids divide by four. */
+static SpvId any_named(Scatter *s, const Team *t, SpvId v) {
   Kernel *k = s->k;
   Spv *b = k->b;
-  SpvId u32 = spv_u32(b);
-  SpvId found = spv_local(b, u32);
+  SpvId found = spv_local(b, spv_u32(b));
   SpvId zero = const_u(k, 0);
+  SpvId one = const_u(k, 1);
   spv_set(b, found, zero);
   int width = s->n_id % 4 == 0 ? 4 : 1;
   int64_t units = s->n_id / width;
-  SpvId n = const_u(k, (uint32_t)(units + lanes - 1));
-  n = spv_bin(b, SpvOpISub, n, lane);
-  n = op_u(k, SpvOpUDiv, n, lanes);
-  Loop loop = kernel_loop(k, n, (units + lanes - 1) / lanes);
-  SpvId i = op_u(k, SpvOpIMul, loop.index, lanes);
-  i = spv_bin(b, SpvOpIAdd, i, lane);
-  const Ix *first = ix_mul(k->ix, ix_value(k->ix, i, units), width);
-  SpvId one = const_u(k, 1);
+  SpvId n = share(k, t, units);
+  Loop loop = kernel_loop(k, n, (units + t->size - 1) / t->size);
+  SpvId unit = turn(k, t, loop.index);
+  const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, units), width);
   SpvId count = spv_get(b, found);
   for (int c = 0; c < width; c++) {
     SpvId id = expr_at(k, s->ids, ix_add(k->ix, first, ix_const(k->ix, c)));
@@ -123,36 +169,33 @@ static SpvId any_named(Scatter *s, SpvId v, SpvId lane, uint32_t lanes) {
   spv_set(b, found, count);
   kernel_loop_end(k, loop);
   SpvId any = spv_get(b, found);
-  for (uint32_t i = 1; i < lanes; i *= 2) {
-    SpvId other = spv_shuffle_xor(b, any, i);
-    any = spv_bin(b, SpvOpBitwiseOr, any, other);
-  }
+  any = any_of(k, t, any);
   return spv_cmp(b, SpvOpINotEqual, any, zero);
 }
 
-static void emit_subgroup(Scatter *s) {
+static void emit_rows(Scatter *s, Team t) {
   Kernel *k = s->k;
   Spv *b = k->b;
-  uint32_t lanes = k->target->subgroup_size, local = lanes > LOCAL ? lanes : LOCAL, rows = local / lanes;
+  uint32_t rows = t.is_subgroup && t.size < LOCAL ? LOCAL / t.size : 1;
   int64_t units = s->columns / s->width;
-  k->out->subgroup_size = lanes;
-  kernel_groups(k, (s->rows + rows - 1) / rows, local);
-  SpvId u32 = spv_u32(b);
-  SpvId lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, u32);
-  SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, u32);
+  kernel_groups(k, (s->rows + rows - 1) / rows, rows * t.size);
   SpvId v = kernel_group(k);
-  v = op_u(k, SpvOpIMul, v, rows);
-  v = spv_bin(b, SpvOpIAdd, v, subgroup);
-  SpvId limit = const_u(k, (uint32_t)s->rows);
-  SpvId within = spv_cmp(b, SpvOpULessThan, v, limit);
-  spv_if(b, within);
-  SpvId any = any_named(s, v, lane, lanes);
-  SpvId n = const_u(k, (uint32_t)(units + lanes - 1));
-  n = spv_bin(b, SpvOpISub, n, lane);
-  n = op_u(k, SpvOpUDiv, n, lanes);
-  Loop loop = kernel_loop(k, n, (units + lanes - 1) / lanes);
-  SpvId unit = op_u(k, SpvOpIMul, loop.index, lanes);
-  unit = spv_bin(b, SpvOpIAdd, unit, lane);
+  if (t.is_subgroup) {
+    k->out->subgroup_size = t.size;
+    t.member = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
+    SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
+    v = op_u(k, SpvOpIMul, v, rows);
+    v = spv_bin(b, SpvOpIAdd, v, subgroup);
+  } else {
+    t.member = kernel_lane(k, 0);
+  }
+  SpvId last = const_u(k, (uint32_t)s->rows - 1);
+  SpvId past = spv_cmp(b, SpvOpUGreaterThan, v, last);
+  v = choose(k, past, last, v);
+  SpvId any = any_named(s, &t, v);
+  SpvId n = share(k, &t, units);
+  Loop loop = kernel_loop(k, n, (units + t.size - 1) / t.size);
+  SpvId unit = turn(k, &t, loop.index);
   spv_if(b, any);
   sum_columns(s, v, unit);
   spv_else(b);
@@ -163,7 +206,6 @@ static void emit_subgroup(Scatter *s) {
   kernel_store(k, place, s->width, zero);
   spv_end(b);
   kernel_loop_end(k, loop);
-  spv_end(b);
 }
 
 void emit_scatter_add(Kernel *k) {
@@ -176,6 +218,7 @@ void emit_scatter_add(Kernel *k) {
   k->wide = true;
   k->out->flops = (double)type_count(&s.x->type);
   bool subgroups = t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
-  if (subgroups && s.columns / s.width >= 2) emit_subgroup(&s);
-  else emit_portable(&s);
+  int64_t units = s.columns / s.width;
+  if (s.n_id < 16 || units < 4) emit_elements(&s);
+  else emit_rows(&s, subgroups ? (Team){true, t->subgroup_size, 0} : (Team){false, LOCAL, 0});
 }
