@@ -77,22 +77,25 @@ static bool read_stdin(Buf *text) {
   return !ferror(stdin);
 }
 
-Graph *args_graph(const char *file) {
+int args_graphs(Arena *arena, const char *file, Graph ***graphs) {
   Buf text = {0}, errors = {0};
   bool is_stdin = strcmp(file, "-") == 0;
-  Graph *g = NULL;
+  int n = -1;
   buf_str(&text, "");
-  if (!(is_stdin ? read_stdin(&text) : buf_read_file(&text, file))) {
-    failed("cannot read %s: %s", file, strerror(errno));
-  } else if (!(g = ir_parse(is_stdin ? "<stdin>" : file, text.data, text.len, &errors))) {
-    fputs(errors.data, stderr);
-  } else if (!ir_verify(g, &errors)) {
-    failed("the graph in %s is not well-formed:", file);
-    fputs(errors.data, stderr);
-    graph_free(g);
-    g = NULL;
+  if (!(is_stdin ? read_stdin(&text) : buf_read_file(&text, file))) failed("cannot read %s: %s", file, strerror(errno));
+  else n = ir_parse_all(arena, is_stdin ? "<stdin>" : file, text.data, text.len, graphs, &errors);
+  for (int i = 0; i < n; i++) {
+    size_t before = errors.len;
+    if (ir_verify((*graphs)[i], &errors)) continue;
+    failed("graph \"%s\" in %s is not well-formed:", (*graphs)[i]->name, file);
+    fputs(errors.data + before, stderr);
+  }
+  if (n < 0 && errors.len) fputs(errors.data, stderr);
+  if (errors.len) {
+    for (int i = 0; i < n; i++) graph_free((*graphs)[i]);
+    n = -1;
   }
   buf_free(&text);
   buf_free(&errors);
-  return g;
+  return n;
 }

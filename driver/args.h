@@ -23,7 +23,7 @@ typedef struct Command {
 /* −1: go on with the file in *file; else the exit status: help was printed, or what is wrong. Lists live in `arena`. */
 int args_parse(const Command *, Arena *arena, int argc, char **argv, const char **file);
 int args_usage_error(const Command *, const char *fmt, ...) PRINTF_LIKE(2, 3); /* prints it; EXIT_usage */
-/* The graph in a file ("-": standard input), parsed and verified; NULL: what is wrong was printed. */
-Graph *args_graph(const char *file);
+/* The graphs in a file ("-": standard input), parsed and verified: how many; −1: what is wrong was printed. */
+int args_graphs(Arena *, const char *file, Graph ***graphs);
 
 #endif

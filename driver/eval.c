@@ -212,6 +212,22 @@ static int evaluate(const Session *s, EvalMode mode, bool json) {
   return fflush(stdout) == 0 ? EXIT_ok : failed("cannot write the result: %s", strerror(errno));
 }
 
+/* The graph to evaluate: the only one, or the one that --graph names; NULL: what is wrong was printed. */
+static const Graph *choose(Graph *const *g, int n, const char *name) {
+  Buf names = {0};
+  for (int i = 0; i < n; i++) {
+    if (name ? strcmp(g[i]->name, name) == 0 : n == 1) {
+      buf_free(&names);
+      return g[i];
+    }
+    buf_printf(&names, "%s %s", i ? "," : "", g[i]->name);
+  }
+  if (name) failed("--graph %s: the file has%s", name, names.data);
+  else failed("the file has %d graphs; choose one with --graph:%s", n, names.data);
+  buf_free(&names);
+  return NULL;
+}
+
 static int run(Session *s, const TextList *input, const char *inputs, const char *seed, EvalMode mode, bool json) {
   find_leaves(s);
   int status = inputs ? take_file(s, inputs) : -1;
@@ -228,13 +244,14 @@ static int run(Session *s, const TextList *input, const char *inputs, const char
 }
 
 int eval_main(int argc, char **argv) {
-  const char *file, *inputs = NULL, *seed = NULL;
+  const char *file, *inputs = NULL, *seed = NULL, *name = NULL;
   TextList input = {0};
   bool f64 = false, json = false;
   const ArgSpec spec[] = {
     {"--input", "NAME=V,V,...", "values of a param, state or input, row by row; one value fills it", .list = &input},
     {"--inputs", "FILE", "a safetensors file with values by name", .text = &inputs},
     {"--seed", "S", "fills what is still missing with random numbers", .text = &seed},
+    {"--graph", "NAME", "which graph, where the file holds several", .text = &name},
     {"--f64", NULL, "computes in double, without rounding each result to its type", .flag = &f64},
     {"--json", NULL, "prints one JSON object instead of text", .flag = &json},
   };
@@ -246,10 +263,11 @@ int eval_main(int argc, char **argv) {
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
   if (status < 0) {
-    Graph *g = args_graph(file);
-    Session s = {.command = &command, .arena = arena, .g = g};
-    status = g ? run(&s, &input, inputs, seed, f64 ? EVAL_f64 : EVAL_f32, json) : EXIT_failed;
-    graph_free(g);
+    Graph **all;
+    int n = args_graphs(arena, file, &all);
+    Session s = {.command = &command, .arena = arena, .g = n > 0 ? choose(all, n, name) : NULL};
+    status = s.g ? run(&s, &input, inputs, seed, f64 ? EVAL_f64 : EVAL_f32, json) : EXIT_failed;
+    for (int i = 0; i < n; i++) graph_free(all[i]);
   }
   arena_free(arena);
   return status;

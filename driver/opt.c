@@ -4,16 +4,31 @@
 #include <errno.h>
 #include <string.h>
 
-static int write_graph(const Graph *g, const char *path) {
-  Buf text = {0}, why = {0};
+static int write_text(const Buf *text, const char *path) {
+  Buf why = {0};
   int status = EXIT_ok;
-  ir_print(&text, g);
   if (path) {
-    if (!output_write(path, &(Piece){text.data, text.len}, 1, false, &why)) status = failed("%s", why.data);
-  } else {
-    fwrite(text.data, 1, text.len, stdout);
-    if (fflush(stdout) != 0) status = failed("cannot write the graph: %s", strerror(errno));
+    if (!output_write(path, &(Piece){text->data, text->len}, 1, false, &why)) status = failed("%s", why.data);
+  } else if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0) {
+    status = failed("cannot write the graph: %s", strerror(errno));
   }
+  buf_free(&why);
+  return status;
+}
+
+/* The passes on every graph of the file, one after the other. */
+static int run(const Command *c, Arena *arena, const char *file, const char *list, const PassOptions *o, const char *path) {
+  Graph **g;
+  Buf text = {0}, why = {0};
+  int n = args_graphs(arena, file, &g), status = n < 0 ? EXIT_failed : -1;
+  for (int i = 0; i < n && status < 0; i++) {
+    Graph *to = pass_run(g[i], list, o, &why);
+    if (to) ir_print(&text, to);
+    else status = args_usage_error(c, "%s", why.data);
+    if (to != g[i]) graph_free(to);
+  }
+  if (status < 0) status = write_text(&text, path);
+  for (int i = 0; i < n; i++) graph_free(g[i]);
   buf_free(&text);
   buf_free(&why);
   return status;
@@ -29,25 +44,19 @@ int opt_main(int argc, char **argv) {
     {"--skip-pass", "PASS", "leaves this pass out", .text = &option.skip},
     {"--time-passes", NULL, "prints how long each pass took, and nodes before and after it", .flag = &option.time},
   };
-  Buf more = {0}, why = {0};
+  Buf more = {0};
   buf_str(&more, "Passes:\n");
   pass_list(&more);
-  buf_str(&more, "\nExample: alphac models/hlx.alpha --emit=ir --program loss -o hlx.ir\n"
+  buf_str(&more, "\nExample: alphac models/hlx.alpha --emit=ir -o hlx.ir\n"
                  "         alphac opt --passes=simplify hlx.ir\n");
   const Command command = {"opt", "alphac opt [--passes=LIST] FILE.ir [-o OUT]",
-                           "Reads a graph's text (docs/ir.md), checks it, runs passes on it and prints the result.\n"
-                           "Without passes it prints the graph in its normal form. FILE.ir may be - for standard input.",
+                           "Reads graphs as text (docs/ir.md), checks them, runs passes on each and prints the results.\n"
+                           "Without passes it prints them in their normal form. FILE.ir may be - for standard input.",
                            more.data, spec, COUNT_OF(spec)};
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
-  if (status < 0) {
-    Graph *g = args_graph(file), *to = g ? pass_run(g, list, &option, &why) : NULL;
-    status = to ? write_graph(to, output) : g ? args_usage_error(&command, "%s", why.data) : EXIT_failed;
-    if (to != g) graph_free(to);
-    graph_free(g);
-  }
+  if (status < 0) status = run(&command, arena, file, list, &option, output);
   buf_free(&more);
-  buf_free(&why);
   arena_free(arena);
   return status;
 }

@@ -171,6 +171,8 @@ void ir_print(Buf *, const Graph *);
 void ir_print_node(Buf *, const Node *); /* one line, as in ir_print, without the newline */
 /* Text to a graph; NULL with messages ("FILE:LINE:COL: error: …", the line, a caret) appended to `errors`. */
 Graph *ir_parse(const char *file, const char *text, size_t bytes, Buf *errors);
+/* The same for a text with one or more graphs: how many, the list in `arena`; −1 with messages. */
+int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs, Buf *errors);
 /* Every violation, one line each with the node, appended to `errors`; true where there is none. */
 bool ir_verify(const Graph *, Buf *errors);
 

@@ -18,7 +18,8 @@ typedef struct Parser {
   int n_error;
   Graph *g;
   Node **node;           /* by number in the text; */
-  uint8_t *seen;         /* 1: defined, 2: its line was wrong */
+  bool *seen;            /* defined in this graph, perhaps by a line that is wrong */
+  int64_t highest;       /* number seen in this graph; −1: none */
   int64_t cap;           /* numbers must stay below it, so that memory stays in proportion to the text */
 } Parser;
 
@@ -365,7 +366,8 @@ static void parse_node(Parser *q) {
     fail_at(q, at, "%%%lld is defined twice", (long long)id);
     return;
   }
-  q->seen[id] = 1;
+  q->seen[id] = true;
+  if (id > q->highest) q->highest = id;
   if (expect(q, "=")) parse_op(q, &q->node[id]);
 }
 
@@ -388,47 +390,64 @@ static void parse_output(Parser *q, OutKind kind) {
   if (node) ir_output(q->g, kind, name, node);
 }
 
-static void parse_graph(Parser *q) {
+/* graph "name" { lines }; false where what is wrong hides where the graph ends. */
+static bool parse_graph(Parser *q) {
   const char *name;
-  if (!skip_empty_lines(q)) {
-    fail(q, "expected graph \"name\" {");
-    return;
+  for (; q->highest >= 0; q->highest--) { /* of the graph before */
+    q->node[q->highest] = NULL;
+    q->seen[q->highest] = false;
   }
-  if (!expect(q, "graph") || !get_string(q, "the graph's name", &name) || !expect(q, "{")) return;
-  if (!at_end_of_line(q)) {
-    fail(q, "expected the end of the line");
-    return;
-  }
+  if (!expect(q, "graph") || !get_string(q, "the graph's name", &name) || !expect(q, "{")) return false;
+  if (!at_end_of_line(q)) return fail(q, "expected the end of the line");
   q->g = graph_new(name);
   next_line(q);
   for (;; next_line(q)) {
-    if (!skip_empty_lines(q)) {
-      fail(q, "expected } at the end of the graph");
-      return;
-    }
+    if (!skip_empty_lines(q)) return fail(q, "expected } at the end of the graph");
     if (take(q, "}")) break;
     if (take(q, "output")) parse_output(q, OUT_value);
     else if (take(q, "update")) parse_output(q, OUT_update);
     else if (peek(q, '%')) parse_node(q);
     else fail(q, "expected a node, as %%3 = …, or output, update or }");
   }
-  if (skip_empty_lines(q)) fail(q, "expected the end of the text: it holds one graph");
+  q->g->region = 0;
+  q->g->loc = (SrcLoc){0};
+  return at_end_of_line(q) || fail(q, "expected the end of the line");
 }
 
-Graph *ir_parse(const char *file, const char *text, size_t bytes, Buf *errors) {
+int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs, Buf *errors) {
   Parser q = {.file = file, .text = text, .end = text + bytes, .p = text, .line_start = text, .line = 1,
-              .errors = errors, .cap = (int64_t)bytes + 64};
+              .errors = errors, .highest = -1, .cap = (int64_t)bytes + 64};
   q.node = xcalloc((size_t)q.cap, sizeof *q.node);
-  q.seen = xcalloc((size_t)q.cap, 1);
-  parse_graph(&q);
+  q.seen = xcalloc((size_t)q.cap, sizeof *q.seen);
+  Graph **all = NULL;
+  int n = 0;
+  if (!skip_empty_lines(&q)) fail(&q, "expected graph \"name\" {");
+  for (bool more = q.n_error == 0; more; more = more && skip_empty_lines(&q)) {
+    q.g = NULL;
+    more = parse_graph(&q);
+    if (q.g) ARENA_PUSH(arena, all, n, q.g);
+  }
   free(q.node);
   free(q.seen);
   if (q.n_error > MAX_ERRORS) buf_printf(errors, "%s: %d more errors\n", file, q.n_error - MAX_ERRORS);
   if (q.n_error) {
-    graph_free(q.g);
-    return NULL;
+    for (int i = 0; i < n; i++) graph_free(all[i]);
+    return -1;
   }
-  q.g->region = 0;
-  q.g->loc = (SrcLoc){0};
-  return q.g;
+  *graphs = all;
+  return n;
+}
+
+Graph *ir_parse(const char *file, const char *text, size_t bytes, Buf *errors) {
+  Arena *arena = arena_new();
+  Graph **all;
+  int n = ir_parse_all(arena, file, text, bytes, &all, errors);
+  Graph *g = n == 1 ? all[0] : NULL;
+  if (n > 1) {
+    buf_printf(errors, "%s: error: expected one graph, found %d: %s, %s%s\n", file, n, all[0]->name, all[1]->name,
+               n > 2 ? " …" : "");
+    for (int i = 0; i < n; i++) graph_free(all[i]);
+  }
+  arena_free(arena);
+  return g;
 }

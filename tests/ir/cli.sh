@@ -1,8 +1,8 @@
 #!/bin/sh
 # alphac opt and alphac eval: what they print, and how they refuse.
-#   cli.sh ALPHAC
+#   cli.sh ALPHAC MODELS
 set -u
-alphac=$1
+alphac=$1 models=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
@@ -107,8 +107,35 @@ bad.ir:2:8: error: there is no operation tanhh; did you mean tanh?
 END
 printf 'graph "g" {\n  %%0 = input i32[4] "rng"\n  update "rng" %%0\n}\n' >broken.ir
 expect 1 "$alphac" opt broken.ir <<'END'
-alphac: error: the graph in broken.ir is not well-formed:
+alphac: error: graph "g" in broken.ir is not well-formed:
 %0 = input i32[4] "rng": update "rng": that is an input, which a program cannot change
+END
+
+# what alphac prints for a model reads back as the same text
+for model in gpt2 hlx cajal llama; do
+  "$alphac" "$models/$model.alpha" --emit=ir -o model.ir && "$alphac" opt model.ir -o back.ir && cmp model.ir back.ir ||
+    { echo "FAILED: $model"; failed=1; }
+done
+
+# several graphs in one file: opt takes each, eval the one that is named
+{ cat t.ir; printf 'graph "u" {\n  %%7 = input f32[] "x"\n  %%9 = exp f32[] %%7\n  output "y" %%7\n}\n'; } >two.ir
+{ cat live.ir; printf 'graph "u" {\n  %%0 = input f32[] "x"\n  output "y" %%0\n}\n'; } >two.want
+expect 0 "$alphac" opt --passes=dead two.ir <two.want
+cat two.ir broken.ir broken.ir >three.ir
+expect 1 "$alphac" opt three.ir <<'END'
+alphac: error: graph "g" in three.ir is not well-formed:
+%0 = input i32[4] "rng": update "rng": that is an input, which a program cannot change
+alphac: error: graph "g" in three.ir is not well-formed:
+%0 = input i32[4] "rng": update "rng": that is an input, which a program cannot change
+END
+expect 0 "$alphac" eval two.ir --graph u --input x=2.5 <<'END'
+output "y" f32[] 2.5
+END
+expect 1 "$alphac" eval two.ir --graph v --input x=2.5 <<'END'
+alphac: error: --graph v: the file has t, u
+END
+expect 1 "$alphac" eval two.ir --input x=2.5 <<'END'
+alphac: error: the file has 2 graphs; choose one with --graph: t, u
 END
 
 # ---- eval ----
