@@ -208,14 +208,13 @@ static void split_rows(Setup *s, const double *all, int64_t row, int half, const
   memcpy(value_of(s, &leaf), all + half * 2 * row, sizeof(double) * (size_t)(2 * row));
 }
 
-static void test_accumulate(void **state) {
-  (void)state;
-  static const Small base = {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=1", "heads=2", "mix=true",
-                                           "train.context=7", "train.clip=0.5"}, 11};
+static void check_accumulate(const Small *base) {
   Setup whole, parts;
-  load(&whole, &base, "train.batch=4");
-  Small halved = base;
-  halved.define[9] = "train.accumulate=2";
+  load(&whole, base, "train.batch=4");
+  Small halved = *base;
+  int n_define = 0;
+  while (halved.define[n_define]) n_define++;
+  halved.define[n_define] = "train.accumulate=2";
   load(&parts, &halved, "train.batch=2");
   const Graph *train = program(&whole, "train"), *micro = program(&parts, "micro"), *update = program(&parts, "update");
   fill(&whole, program(&whole, "init"), OP_input);
@@ -260,6 +259,16 @@ static void test_accumulate(void **state) {
   unload(&parts);
 }
 
+static void test_accumulate(void **state) {
+  (void)state;
+  /* a sum over the targets that count, of different number in each half; and a mean over all */
+  static const Small ignoring = {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=1", "heads=2", "mix=true",
+                                               "train.context=7", "train.clip=0.5"}, 11};
+  static const Small mean = {"gpt2.alpha", {"vocab=13", "context=7", "width=8", "layers=1", "heads=2", "train.context=7"}, 13};
+  check_accumulate(&ignoring);
+  check_accumulate(&mean);
+}
+
 /* A loss that is not finite changes nothing and does not count. */
 static void test_not_finite(void **state) {
   (void)state;
@@ -297,60 +306,62 @@ static void test_not_finite(void **state) {
   unload(&s);
 }
 
-/* ---- entries ---- */
-static const char toy[] =
-  "model toy {\n"
-  "  param w[3] = ones\n"
-  "  fn encode(x: [rows, t, 3]) = x * w\n"
-  "  fn both(x: [n, 3]) { return [x + w, x - w] }\n"
-  "  fn init(x: [n]) = x\n"
-  "}\n";
+/* ---- checkpoint ---- */
+static const char blocks[] =
+  "import nn\n"
+  "config { ck = false }\n"
+  "module block(d) {\n"
+  "  fc = nn.linear(d, d)\n"
+  "  fn forward(x) = x + dropout(tanh(fc(x)), 0.25)\n"
+  "}\n"
+  "model blocks {\n"
+  "  token = nn.embedding(11, 8)\n"
+  "  h = [block(8) for i in 0..3]\n"
+  "  fn loss(tokens: int[b, t], targets: int[b, t]) {\n"
+  "    x = token(tokens)\n"
+  "    for blk in h { x = ck ? checkpoint(blk, x) : blk(x) }\n"
+  "    return nn.cross_entropy(token.attend(x), targets)\n"
+  "  }\n"
+  "}\n"
+  "train { batch = 2; context = 5 }\n";
 
-/* Builds toy with one --entry; the errors, or "" and the program's graph printed. */
-static void expect_entry(const char *entry, const char *only, const char *expected) {
-  Buf errors = {0};
-  Model *m = fe_load_text("toy.alpha", toy, strlen(toy), NULL, 0, &errors);
-  if (!m) fail_msg("%s", errors.data);
-  ProgramSet set;
-  ProgramOptions o = {.entry = &entry, .n_entry = entry != NULL, .only = &only, .n_only = only != NULL, .pass = &no_options};
-  bool ok = programs_build(m, &o, &set, &errors);
-  if (ok) {
-    buf_clear(&errors);
-    for (int i = 0; i < set.n; i++) {
-      buf_printf(&errors, "%s:", set.graph[i]->name);
-      for (int k = 0; k < set.graph[i]->n_output; k++) {
-        buf_printf(&errors, " %s ", set.graph[i]->output[k].name);
-        type_print(&errors, &set.graph[i]->output[k].node->type);
-      }
-      buf_str(&errors, "\n");
-    }
-    programs_free(&set);
-  }
-  if (!strstr(errors.data, expected)) fail_msg("--entry %s: found %s", entry, errors.data);
-  buf_free(&errors);
-  fe_free(m);
-}
-
-static void test_entries(void **state) {
+/* The program "grad" with checkpoints has the same loss and gradients, and recomputes what lies in the regions. */
+static void test_checkpoint(void **state) {
   (void)state;
-  expect_entry("encode:t=4", NULL, "init: w f32[3]\nencode: result f32[1,4,3]\n");
-  expect_entry("encode:t=4,rows=2", "encode", "encode: result f32[2,4,3]\n");
-  expect_entry("both", "both", "both: result.0 f32[1,3] result.1 f32[1,3]\n");
-  expect_entry("encode", NULL, "the length of dimension t is not known; give it as --entry encode:t=16");
-  expect_entry("encode:t", NULL, "expected NAME or NAME:dim=number,dim=number; found \"t\"");
-  expect_entry("encode:t=", NULL, "found \"t=\"");
-  expect_entry("encode:t=0", NULL, "found \"t=0\"");
-  expect_entry("encode:t=4;b=2", NULL, "found \"t=4;b=2\"");
-  expect_entry("encode:row=4", NULL, "the function has no free dimension row; did you mean rows?");
-  expect_entry("init", NULL, "there is a program init already");
-  expect_entry("decode", NULL, "the model has no function decode");
-  expect_entry(NULL, "train", "the model toy has no such program");
+  Setup s[2];
+  for (int on = 0; on < 2; on++) {
+    Buf errors = {0};
+    Override o = {"ck=true"};
+    s[on] = (Setup){.arena = arena_new(), .vocab = 11};
+    s[on].model = fe_load_text("blocks.alpha", blocks, strlen(blocks), &o, on, &errors);
+    if (!s[on].model) fail_msg("%s", errors.data);
+    if (!programs_build(s[on].model, &(ProgramOptions){.pass = &no_options}, &s[on].set, &errors)) fail_msg("%s", errors.data);
+    Graph *g = program(&s[on], "grad");
+    fill(&s[on], g, OP_param);
+    fill(&s[on], g, OP_input);
+    int matmuls = 0, randoms = 0;
+    for (int i = 0; i < g->n_node; i++) {
+      matmuls += g->node[i]->region < 0 && g->node[i]->op == OP_matmul;
+      randoms += g->node[i]->region < 0 && g->node[i]->op == OP_random;
+    }
+    assert_int_equal(matmuls, on ? 3 : 0);
+    assert_int_equal(randoms, on ? 3 : 0);
+  }
+  const Graph *g = program(&s[0], "grad"), *with = program(&s[1], "grad");
+  assert_int_equal(g->n_output, with->n_output);
+  for (int i = 0; i < g->n_output; i++) {
+    const char *name = g->output[i].name;
+    double *a = evaluate(&s[0], g, EVAL_f32, name), *b = evaluate(&s[1], with, EVAL_f32, name);
+    assert_memory_equal(a, b, sizeof *a * (size_t)type_count(&g->output[i].node->type));
+  }
+  unload(&s[0]);
+  unload(&s[1]);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_gradients), cmocka_unit_test(test_eval), cmocka_unit_test(test_forward),
-    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_entries),
+    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_checkpoint),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
