@@ -135,8 +135,22 @@ static Node *rebuild(Graph *to, Node *n, bool is_root, const bool *stored, Node 
   return map[n->id] = ir_rebuild(to, n, src);
 }
 
-/* What one kernel should give for what it read, in f64 and in f32. */
-static void evaluate(Check *c, const KernelJob *job, Tensor want[2]) {
+/* A sum's terms without their signs: what its rounding errors are in proportion to. NULL for what is no sum. */
+static Node *sum_of_sizes(Graph *g, Node *root) {
+  switch (root->op) {
+  case OP_reduce_sum: case OP_cumsum: return ir_rebuild(g, root, (Node *[]){ir_abs(g, root->src[0])});
+  case OP_scatter_add: return ir_rebuild(g, root, (Node *[]){root->src[0], ir_abs(g, root->src[1])});
+  case OP_matmul: return ir_matmul(g, ir_abs(g, root->src[0]), ir_abs(g, root->src[1]));
+  default: return NULL;
+  }
+}
+
+/* What one kernel should give for what it read: in f64, in f32, and the size of the sums. */
+typedef struct Expected {
+  Tensor f64, f32, size;
+} Expected;
+
+static Expected evaluate(Check *c, const KernelJob *job) {
   Node *operand[CG_MAX_SLOTS];
   int n = cg_operands(job, operand, CG_MAX_SLOTS);
   Graph *g = graph_new("kernel");
@@ -144,38 +158,44 @@ static void evaluate(Check *c, const KernelJob *job, Tensor want[2]) {
   Feed feed[CG_MAX_SLOTS];
   Node *root = rebuild(g, job->root, true, job->stored, map);
   for (int i = 0; i < n; i++) feed[i] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
+  Node *size = sum_of_sizes(g, root), *want[] = {root, size ? size : root};
+  Tensor f64[2];
+  Expected e;
   Buf why = {0};
-  for (int mode = 0; mode < 2; mode++)
-    if (!ir_eval(c->arena, g, mode ? EVAL_f32 : EVAL_f64, feed, n, &root, 1, &want[mode], &why))
-      die("check: kernel of %%%d: %s", job->root->id, why.data);
+  if (!ir_eval(c->arena, g, EVAL_f64, feed, n, want, 2, f64, &why) ||
+      !ir_eval(c->arena, g, EVAL_f32, feed, n, &root, 1, &e.f32, &why))
+    die("check: kernel of %%%d: %s", job->root->id, why.data);
+  e.f64 = f64[0];
+  e.size = f64[1];
   free(map);
   graph_free(g);
+  return e;
 }
 
-/* Allowed: 1e-5 of the value and of the tensor's mean size, and some times what rounding each operation to f32 does to this
- * tensor, which is more where terms cancel. Returns the largest error in these units, infinity where only one is a number. */
-static double error_of(const Tensor want[2], const double *got, int64_t *at) {
-  int64_t n = type_count(&want[0].type);
+/* Allowed: 1e-5 of the value, of its sum's terms and of the tensor's mean size, and some times what rounding each operation
+ * to f32 does to this tensor. Returns the largest error in these units, infinity where only one is a number. */
+static double error_of(const Expected *e, const double *got, int64_t *at) {
+  int64_t n = type_count(&e->f64.type);
   double mean = 0, noise = 0, worst = 0;
   for (int64_t i = 0; i < n; i++) {
-    if (!isfinite(want[0].data[i])) continue;
-    mean += fabs(want[0].data[i]) / (double)n;
-    if (isfinite(want[1].data[i])) noise = fmax(noise, fabs(want[1].data[i] - want[0].data[i]));
+    if (!isfinite(e->f64.data[i])) continue;
+    mean += fabs(e->f64.data[i]) / (double)n;
+    if (isfinite(e->f32.data[i])) noise = fmax(noise, fabs(e->f32.data[i] - e->f64.data[i]));
   }
   for (int64_t i = 0; i < n; i++) {
-    double x = got[i], y = want[0].data[i];
-    if (x == y || x == want[1].data[i] || (isnan(x) && isnan(y))) continue;
-    double error = isfinite(x) && isfinite(y) ? fabs(x - y) / (1e-5 * fmax(fabs(y), mean) + 8 * noise + 1e-37) : INFINITY;
+    double x = got[i], y = e->f64.data[i];
+    if (x == y || x == e->f32.data[i] || (isnan(x) && isnan(y))) continue;
+    double allowed = 1e-5 * fmax(fabs(e->size.data[i]), mean) + 8 * noise + 1e-37;
+    double error = isfinite(x) && isfinite(y) ? fabs(x - y) / allowed : INFINITY;
     if (error > worst) worst = error, *at = i;
   }
   return worst;
 }
 
 static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
-  Tensor want[2];
-  evaluate(c, job, want);
+  Expected want = evaluate(c, job);
   int64_t at = 0;
-  double error = error_of(want, c->value[job->root->id], &at);
+  double error = error_of(&want, c->value[job->root->id], &at);
   c->kernels++;
   if (error > c->worst) c->worst = error;
   if (error <= 1) return;
@@ -183,7 +203,7 @@ static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
   Buf text = {0};
   ir_print_node(&text, job->root);
   printf("%s: wrong: %s\n  element %lld is %.9g, expected %.9g\n", g->name, text.data, (long long)at,
-         c->value[job->root->id][at], want[0].data[at]);
+         c->value[job->root->id][at], want.f64.data[at]);
   buf_free(&text);
 }
 

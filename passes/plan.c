@@ -54,7 +54,7 @@ static void find_kernels(Planner *p) {
   int n = p->g->n_node;
   bool *used = arena_alloc(p->arena, (size_t)n + 1);
   p->kernel_of = arena_alloc(p->arena, sizeof *p->kernel_of * ((size_t)n + 1));
-  for (int i = 0; i < p->g->n_output; i++) used[p->g->output[i].node->id] = true;
+  for (int i = 0; i < p->g->n_output; i++) used[plan_home(p->g->output[i].node)->id] = true;
   for (int i = n - 1; i >= 0; i--) {
     p->kernel_of[i] = -1;
     if (!used[i] || plan_given(p->g->node[i])) continue;

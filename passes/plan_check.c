@@ -91,7 +91,7 @@ static void check_ends(Checker *c) {
         for (int t = 0; t < list[l]->n; t++)
           if (list[l]->tensor[t].name == o->name) to = list[l]->tensor[t].place;
     }
-    if (!find(c, &to, o->node)) buf_printf(c->errors, "%s is not in its place at the end\n", o->name);
+    if (!find(c, &to, plan_home(o->node))) buf_printf(c->errors, "%s is not in its place at the end\n", o->name);
   }
 }
 

@@ -31,6 +31,11 @@ static inline bool plan_given(const Node *n) {
 static inline bool plan_free(const Node *n) {
   return n->op == OP_const || n->op == OP_iota || n->op == OP_position;
 }
+/* Whose bytes are this node's bytes: a reshape moves nothing. Outputs and updates are handed over as their home. */
+static inline Node *plan_home(Node *n) {
+  while (n->op == OP_reshape) n = n->src[0];
+  return n;
+}
 static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
 
 void plan_fuse(Planner *);     /* plan_fuse.c: fills stored */

@@ -146,7 +146,8 @@ static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPl
 /* Does this program give the leaf another value? */
 static bool is_replaced(const Graph *g, const Node *leaf) {
   for (int i = 0; i < g->n_output; i++)
-    if (g->output[i].kind == OUT_update && g->output[i].name == leaf->name) return g->output[i].node != leaf;
+    if (g->output[i].kind == OUT_update && g->output[i].name == leaf->name)
+      return plan_home(g->output[i].node) != leaf;
   return false;
 }
 
@@ -159,12 +160,12 @@ static bool may_replace(const Memory *m, const Node *n, const Node *leaf) {
 
 static bool place_update(Memory *m, const Output *o, Buf *why) {
   const Graph *g = m->p->g;
-  Node *n = o->node;
+  Node *n = plan_home(o->node);
   const Node *leaf = find_leaf(g, o->name);
   if (leaf == n) return true;
   PlanPlace *place = &m->plan->place[n->id], to;
   bool is_param = leaf ? leaf->op == OP_param : has_param(m->p->layout, o->name);
-  if (!layout_tensor(m->p->layout, is_param ? IMG_PARAM : IMG_STATE, o->name, &n->type, &to, why)) return false;
+  if (!layout_tensor(m->p->layout, is_param ? IMG_PARAM : IMG_STATE, o->name, &o->node->type, &to, why)) return false;
   if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
     *place = to;
   } else if ((n->op == OP_param || n->op == OP_state) && is_replaced(g, n)) {
@@ -180,11 +181,12 @@ static bool place_update(Memory *m, const Output *o, Buf *why) {
 static bool place_output(Memory *m, int index, Buf *why) {
   const Output *o = &m->p->g->output[index];
   if (!layout_fits(m->p->layout, &o->node->type, o->name, why)) return false;
-  PlanPlace *place = &m->plan->place[o->node->id], to = io_place(m, o->node);
+  Node *n = plan_home(o->node);
+  PlanPlace *place = &m->plan->place[n->id], to = io_place(m, n);
   m->plan->output[index] = to;
-  bool computed = m->turn[o->node->id] >= 0;
+  bool computed = m->turn[n->id] >= 0;
   if (computed && place->chunk < 0) *place = to;
-  else push_step(m, computed, o->node, &m->plan->output[index], place);
+  else push_step(m, computed, n, &m->plan->output[index], place);
   return true;
 }
 

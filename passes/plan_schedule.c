@@ -53,10 +53,11 @@ static void find_updates(Scheduler *s) {
   Planner *p = s->p;
   for (int i = 0; i < p->g->n_output; i++) {
     const Output *o = &p->g->output[i];
-    int k = p->kernel_of[o->node->id];
+    const Node *home = plan_home(o->node);
+    int k = p->kernel_of[home->id];
     if (o->kind != OUT_update || k < 0 || s->replaced[k]) continue;
     s->replaced[k] = find_leaf(p->g, o->name);
-    s->sink[k] = s->n_reader[o->node->id] == 0;
+    s->sink[k] = s->n_reader[home->id] == 0;
     if (s->sink[k] && s->replaced[k]) s->updater[s->replaced[k]->id] = k;
   }
 }
