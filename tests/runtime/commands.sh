@@ -67,6 +67,9 @@ expect 1 "there is no device 77; there" "$p" run init --device 77
 expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" run init
 expect 1 "no Vulkan driver was found; install" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" devices
 expect 0 "device      none: no Vulkan driver" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$p" info
+mkdir "$dir/lib" && echo no library >"$dir/lib/libvulkan.so.1"
+expect 1 "the Vulkan loader could not be opened" env LD_LIBRARY_PATH="$dir/lib" "$p" devices
+expect 0 "--temperature" env LD_LIBRARY_PATH="$dir/lib" "$p" generate --help
 "$make_runner" "$stub" "$dir/giant" target
 expect 1 "the model was compiled for giant" "$dir/giant" run init
 expect 1 "268435456 bytes of workgroup memory (it has" "$dir/giant" run init
