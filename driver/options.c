@@ -94,7 +94,7 @@ static int unknown_option(const char *arg) {
   for (int i = 0; i < COUNT_OF(table); i++) name[i] = table[i].name;
   char *word = xcalloc(strlen(arg) + 1, 1);
   memcpy(word, arg, strcspn(arg, "="));
-  const char *near = suggest(word, name, COUNT_OF(table));
+  const char *near = arg[1] == '-' ? suggest(word, name, COUNT_OF(table)) : NULL; /* one letter is like any other */
   int status = near ? usage_error("unknown option %s; did you mean %s?", word, near) : usage_error("unknown option %s", word);
   free(word);
   return status;

@@ -51,7 +51,7 @@ expect 1 'missing.alpha' "$alphac" missing.alpha
 expect 1 'No such file' "$alphac" missing.alpha
 expect 1 'folder' "$alphac" folder
 expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible
-expect 2 '--program trian: this model has the programs' "$alphac" tiny.alpha --program trian --emit ir
+expect 1 '--program trian: the model tiny has no such program' "$alphac" tiny.alpha --program trian --emit ir
 expect 1 'widht' "$alphac" tiny.alpha -D widht=3
 expect 1 'cannot write folder: it is a folder' "$alphac" tiny.alpha -o folder --target portable
 expect 1 'cannot write nowhere/x: No such file' "$alphac" tiny.alpha -o nowhere/x --target portable
