@@ -93,6 +93,26 @@ static void heads(Shapes *s, int64_t t, int64_t h, int64_t c) {
   end(s, ir_matmul(s->g, small, shared), "heads", CHECK_exact);
 }
 
+/* Rows that divide by four in batches that do not, and a first element that does not: no aligned loads there. */
+static void crooked(Shapes *s, int64_t from, int64_t pitch) {
+  begin(s);
+  Node *x[2];
+  for (int i = 0; i < 2; i++) {
+    x[i] = input(s, DT_f32, DIM(3, pitch), -3, 3, 1);
+    x[i] = ir_slice(s->g, x[i], (int64_t[]){0, from}, (int64_t[]){3, from + 640});
+  }
+  Node *a = ir_reshape(s->g, x[0], DIM(3, 40, 16)), *b = ir_reshape(s->g, x[1], DIM(3, 16, 40));
+  end(s, ir_matmul(s->g, a, b), "crooked", CHECK_exact);
+  begin(s);
+  for (int i = 0; i < 2; i++) {
+    x[i] = input(s, DT_f32, DIM(3, pitch), -3, 3, 1);
+    x[i] = ir_slice(s->g, x[i], (int64_t[]){0, from}, (int64_t[]){3, from + 640});
+  }
+  a = ir_permute(s->g, ir_reshape(s->g, x[0], DIM(3, 16, 40)), (int[]){0, 2, 1});
+  b = ir_permute(s->g, ir_reshape(s->g, x[1], DIM(3, 40, 16)), (int[]){0, 2, 1});
+  end(s, ir_matmul(s->g, a, b), "crooked, turned", CHECK_exact);
+}
+
 static void many_products(Shapes *s) {
   begin(s);
   Node *a = input(s, DT_f32, DIM(70000, 2, 3), -3, 3, 1);
@@ -204,6 +224,8 @@ int main(void) {
     products(&s);
     heads(&s, 20, 4, 8);
     heads(&s, 37, 3, 5);
+    crooked(&s, 0, 641);
+    crooked(&s, 1, 644);
     many_products(&s);
     reductions(&s);
     scans(&s);
