@@ -1,6 +1,6 @@
-/* Finds the sum and the count in a loss that is a mean: the mean over several batches is then Σ sums / Σ counts, whatever
- * the counts are. Looks through what a mean may be wrapped in: views of one element, negation, factors, and sums of means
- * over the same count. */
+/* Finds the sum and the count in a loss that is a mean: the mean over several batches is then Σ
+ * sums / Σ counts, whatever the counts are. Looks through what a mean may be wrapped in: views of
+ * one element, negation, factors, and sums of means over the same count. */
 #include "driver/programs_internal.h"
 
 #include <math.h>
@@ -74,7 +74,8 @@ bool loss_split(Graph *g, Node *loss, LossParts *out) {
   Split s = {g, xcalloc((size_t)g->n_node, sizeof(bool))};
   for (int i = 0; i < g->n_node; i++) {
     s.moved[i] = g->node[i]->op == OP_param;
-    for (int k = 0; k < g->node[i]->n_src; k++) s.moved[i] = s.moved[i] || s.moved[g->node[i]->src[k]->id];
+    for (int k = 0; k < g->node[i]->n_src; k++)
+      s.moved[i] = s.moved[i] || s.moved[g->node[i]->src[k]->id];
   }
   bool ok = loss->type.dtype == DT_f32 && split(&s, loss, out);
   free(s.moved);

@@ -1,7 +1,8 @@
-/* The programs of a model that only run its functions, and the order of all. Training: programs_train.c.
+/* The programs of a model that only run its functions, and the order of all. Training:
+ * programs_train.c.
  *
- * Every program here begins its sequences at position 0, so `position` is replaced by the iota that it is; what depends on
- * positions alone, as tables of sines, is then computed at compile time. */
+ * Every program here begins its sequences at position 0, so `position` is replaced by the iota that
+ * it is; what depends on positions alone, as tables of sines, is then computed at compile time. */
 #include "driver/programs_internal.h"
 
 #include <ctype.h>
@@ -19,7 +20,8 @@ static Graph *positions_from_zero(Graph *g) {
     for (int k = 0; k < n->n_src; k++) src[k] = map[n->src[k]->id];
     map[i] = n->op == OP_position ? ir_iota(to, 0, &n->type) : ir_rebuild(to, n, src);
   }
-  for (int i = 0; i < g->n_output; i++) ir_output(to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);
+  for (int i = 0; i < g->n_output; i++)
+    ir_output(to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);
   free(map);
   graph_free(g);
   return to;
@@ -49,7 +51,8 @@ bool add_program(Builder *b, const char *name, Graph *g) {
   return true;
 }
 
-Graph *function_graph(Builder *b, const char *name, bool training, const int64_t *value, int n_value) {
+Graph *function_graph(Builder *b, const char *name, bool training, const int64_t *value,
+                      int n_value) {
   const char *dim[MAX_DIMS];
   DimBinding binding[MAX_DIMS];
   int n = fe_entry_dims(b->model, name, dim, MAX_DIMS), n_bound = 0;
@@ -60,14 +63,16 @@ Graph *function_graph(Builder *b, const char *name, bool training, const int64_t
 }
 
 /* ---- forward.<t> ---- */
-/* Gives the graph the names of the protocol: input tokens i32[1, t], output logits f32[1, t, vocab]. */
+/* Gives the graph the names of the protocol: input tokens i32[1, t], output logits f32[1, t,
+ * vocab]. */
 static Graph *as_language_model(Graph *g) {
   Node *input = NULL, *out = g->output[0].node;
   int n_input = 0;
   for (int i = 0; i < g->n_node; i++)
     if (g->node[i]->op == OP_input) n_input++, input = g->node[i];
-  bool fits = n_input == 1 && input->type.dtype == DT_i32 && input->type.rank == 2 && input->type.dim[0] == 1 &&
-              g->n_output == 1 && out->type.dtype == DT_f32 && out->type.rank == 3 && out->type.dim[0] == 1 &&
+  bool fits = n_input == 1 && input->type.dtype == DT_i32 && input->type.rank == 2 &&
+              input->type.dim[0] == 1 && g->n_output == 1 && out->type.dtype == DT_f32 &&
+              out->type.rank == 3 && out->type.dim[0] == 1 &&
               out->type.dim[1] == input->type.dim[1];
   if (!fits) return NULL;
   Graph *to = graph_new(g->name);
@@ -103,12 +108,14 @@ static bool add_length(Builder *b, int64_t t, bool *fits) {
   return wants_program(b, name) ? add_forward(b, (int64_t[]){1, t}, 2, fits) : true;
 }
 
-/* Lengths 16, 64, 256 … below the context, and the context; or the one length that forward is written for. */
+/* Lengths 16, 64, 256 … below the context, and the context; or the one length that forward is
+ * written for. */
 static bool add_forwards(Builder *b) {
   const char *dim[MAX_DIMS];
   int64_t context = b->context;
   bool fits = true;
-  int n = fe_has_function(b->model, "forward") ? fe_entry_dims(b->model, "forward", dim, MAX_DIMS) : 0;
+  int n = fe_has_function(b->model, "forward") ? fe_entry_dims(b->model, "forward", dim, MAX_DIMS)
+                                               : 0;
   fe_config_int(b->model, "context", &context);
   if (n == 1) return add_forward(b, (int64_t[]){1}, 1, &fits);
   if (n != 2 || context < 1) return true;
@@ -119,12 +126,15 @@ static bool add_forwards(Builder *b) {
 
 /* ---- entries ---- */
 static bool bad_entry(Builder *b, const char *text, const char *at) {
-  buf_printf(b->errors, "error: --entry %s: expected NAME or NAME:dim=number,dim=number; found \"%s\"\n", text, at);
+  buf_printf(b->errors,
+             "error: --entry %s: expected NAME or NAME:dim=number,dim=number; found \"%s\"\n", text,
+             at);
   return false;
 }
 
 /* "b=4,t=16" → value[] in the order of the signature's free dimensions. */
-static bool parse_dims(Builder *b, const char *text, const char *at, const char *const *dim, int n, int64_t *value) {
+static bool parse_dims(Builder *b, const char *text, const char *at, const char *const *dim, int n,
+                       int64_t *value) {
   while (*at) {
     size_t len = strcspn(at, "=");
     char *end;
@@ -132,7 +142,8 @@ static bool parse_dims(Builder *b, const char *text, const char *at, const char 
     int i = 0;
     while (i < n && strcmp(dim[i], name) != 0) i++;
     long long v = at[len] ? strtoll(at + len + 1, &end, 10) : 0;
-    if (!at[len] || v < 1 || v > IR_MAX_ELEMENTS || (*end && *end != ',')) return bad_entry(b, text, at);
+    if (!at[len] || v < 1 || v > IR_MAX_ELEMENTS || (*end && *end != ','))
+      return bad_entry(b, text, at);
     if (i == n) {
       const char *near = suggest(name, dim, n);
       buf_printf(b->errors, "error: --entry %s: the function has no free dimension %s", text, name);
@@ -162,8 +173,10 @@ static bool add_entry(Builder *b, const char *text) {
   if (text[len] && !parse_dims(b, text, text + len + 1, dim, n, value)) return false;
   for (int i = 0; i < n; i++) {
     if (value[i] > 0) continue;
-    buf_printf(b->errors, "error: --entry %s: the length of dimension %s is not known; give it as --entry %s:%s=16\n", text,
-               dim[i], name, dim[i]);
+    buf_printf(
+        b->errors,
+        "error: --entry %s: the length of dimension %s is not known; give it as --entry %s:%s=16\n",
+        text, dim[i], name, dim[i]);
     return false;
   }
   if (!wants_program(b, name)) return true;
@@ -182,7 +195,8 @@ static bool check_only(Builder *b) {
   bool ok = true;
   for (int i = 0; i < b->option->n_only; i++) {
     if (b->only_met[i]) continue;
-    buf_printf(b->errors, "error: --program %s: the model %s has no such program\n", b->option->only[i], fe_name(b->model));
+    buf_printf(b->errors, "error: --program %s: the model %s has no such program\n",
+               b->option->only[i], fe_name(b->model));
     ok = false;
   }
   return ok;
@@ -196,7 +210,8 @@ bool programs_build(Model *m, const ProgramOptions *o, ProgramSet *out, Buf *err
   if (train->present && train->batch > 0) b.batch = train->batch;
   if (train->present && train->context > 0) b.context = train->context;
   if (b.context == 0 && !fe_config_int(m, "context", &b.context)) b.context = 0;
-  bool ok = add_init(&b) && add_loss_programs(&b) && add_forwards(&b) && add_entries(&b) && check_only(&b);
+  bool ok = add_init(&b) && add_loss_programs(&b) && add_forwards(&b) && add_entries(&b) &&
+            check_only(&b);
   free(b.only_met);
   if (!ok) programs_free(out);
   return ok;

@@ -1,10 +1,14 @@
 /* The programs around the loss: init, train or micro + update, eval, eval_row, grad.
  *
- *   train    g = d loss / d p;  norm = √Σ g²;  g · min(1, clip / (norm + 1e-6)) where clipping is on
- *            ok = loss and norm are finite;  every p and state ← where(ok, updated, old);  step counts only what was made
- *   micro    accum.p ← d sum / d p + (first micro-batch ? 0 : accum.p), and so for the sums of loss and count
+ *   train    g = d loss / d p;  norm = √Σ g²;  clipped: g · min(1, clip / (norm + 1e-6))
+ *            ok = loss and norm are finite;  every p and state ← where(ok, updated, old);
+ *            step counts only what was made
+ *   micro    accum.grad.p ← d sum / d p + (first micro-batch ? 0 : accum.grad.p), and so for the
+ *            sums of loss and count
  *   update   as train, with loss and g from accum / the count
- * With loss = sum / count (loss_split.c) that is the gradient of one large batch; otherwise each micro-batch counts as 1. */
+ *
+ * With loss = sum / count (loss_split.c) that is the gradient of one large batch; otherwise each
+ * micro-batch counts as 1. */
 #include "driver/programs_internal.h"
 
 #include <stdlib.h>
@@ -27,25 +31,35 @@ typedef struct Training {
 
 static const Type f32_scalar = {.dtype = DT_f32}, i32_scalar = {.dtype = DT_i32};
 
-static Node *rng_input(Graph *g) { return ir_leaf(g, OP_input, "rng", &(Type){.dtype = DT_i32, .rank = 1, .dim = {4}}); }
+static Node *rng_input(Graph *g) {
+  return ir_leaf(g, OP_input, "rng", &(Type){.dtype = DT_i32, .rank = 1, .dim = {4}});
+}
 static Node *step_state(Graph *g) { return ir_leaf(g, OP_state, "train.step", &i32_scalar); }
 static Node *number(Graph *g, double v) { return ir_const(g, v, &f32_scalar); }
-static Node *spread(Graph *g, Node *scalar, const Type *t) { return ir_broadcast(g, scalar, t->rank, t->dim); }
-static const char *joined(Graph *g, const char *a, const char *b) { return arena_printf(g->arena, "%s.%s", a, b); }
+static Node *spread(Graph *g, Node *scalar, const Type *t) {
+  return ir_broadcast(g, scalar, t->rank, t->dim);
+}
+static const char *joined(Graph *g, const char *a, const char *b) {
+  return arena_printf(g->arena, "%s.%s", a, b);
+}
 
 static Node *state_of(Graph *g, const StateInfo *s, const char *path) {
   return ir_leaf(g, OP_state, arena_printf(g->arena, "optim.%s.%s", s->name, path), &s->type);
 }
 
-static bool is_trained(const Builder *b) { return fe_train(b->model)->present && fe_train(b->model)->optimizer; }
+static bool is_trained(const Builder *b) {
+  return fe_train(b->model)->present && fe_train(b->model)->optimizer;
+}
 
 /* ---- init ---- */
 static bool init_states(Builder *b, Graph *g, int param, const ParamInfo *info, bool accumulates) {
   const StateInfo *state;
   int n = fe_states(b->model, param, &state, b->errors);
   for (int i = 0; i < n; i++)
-    ir_output(g, OUT_update, state_of(g, &state[i], info->path)->name, ir_const(g, state[i].init, &state[i].type));
-  if (accumulates) ir_output(g, OUT_update, joined(g, "accum.grad", info->path), ir_const(g, 0, &info->type));
+    ir_output(g, OUT_update, state_of(g, &state[i], info->path)->name,
+              ir_const(g, state[i].init, &state[i].type));
+  if (accumulates)
+    ir_output(g, OUT_update, joined(g, "accum.grad", info->path), ir_const(g, 0, &info->type));
   return n >= 0;
 }
 
@@ -55,7 +69,8 @@ bool add_init(Builder *b) {
   Node *rng = rng_input(g);
   const ParamInfo *param;
   int n = fe_params(b->model, &param);
-  bool trained = is_trained(b), accumulates = trained && fe_train(b->model)->accumulate > 1, ok = true;
+  bool trained = is_trained(b), accumulates = trained && fe_train(b->model)->accumulate > 1,
+       ok = true;
   for (int i = 0; i < n && ok; i++) {
     Node *value = fe_init(b->model, g, i, rng, b->errors);
     ok = value != NULL;
@@ -71,12 +86,15 @@ bool add_init(Builder *b) {
 }
 
 /* ---- the loss ---- */
-/* The frontend has checked that the loss is one number; its arguments must leave the training programs' own input alone. */
+/* The frontend has checked that the loss is one number; its arguments must leave the training
+ * programs' own input alone. */
 static bool check_arguments(Builder *b, const char *name, const Graph *g) {
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     if (n->op != OP_input || strcmp(n->name, "total") != 0) continue;
-    buf_printf(b->errors, "%s:%d:%d: error: %s has an argument `total`; training programs have an input of that name\n",
+    buf_printf(b->errors,
+               "%s:%d:%d: error: %s has an argument `total`; training programs have an input of "
+               "that name\n",
                n->loc.file, n->loc.line, n->loc.col, name);
     return false;
   }
@@ -103,11 +121,14 @@ static void list_trainees(Training *t) {
   t->p = xcalloc((size_t)n + 1, sizeof *t->p);
   t->n = 0;
   for (int i = 0; i < n; i++)
-    if (param[i].trainable) t->p[t->n++] = (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type), NULL};
+    if (param[i].trainable)
+      t->p[t->n++] = (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type),
+                               NULL};
 }
 
 static void differentiate(Training *t, Node *loss) {
-  Node **wrt = xcalloc((size_t)t->n + 1, sizeof *wrt), **grad = xcalloc((size_t)t->n + 1, sizeof *grad);
+  Node **wrt = xcalloc((size_t)t->n + 1, sizeof *wrt),
+       **grad = xcalloc((size_t)t->n + 1, sizeof *grad);
   for (int i = 0; i < t->n; i++) wrt[i] = t->p[i].node;
   autodiff(t->g, loss, wrt, t->n, grad);
   for (int i = 0; i < t->n; i++) t->p[i].grad = grad[i];
@@ -137,7 +158,8 @@ static bool add_grad(Builder *b) {
   list_trainees(&t);
   differentiate(&t, loss);
   ir_output(t.g, OUT_value, "loss", loss);
-  for (int i = 0; i < t.n; i++) ir_output(t.g, OUT_value, joined(t.g, "grad", t.p[i].info->path), t.p[i].grad);
+  for (int i = 0; i < t.n; i++)
+    ir_output(t.g, OUT_value, joined(t.g, "grad", t.p[i].info->path), t.p[i].grad);
   free(t.p);
   return add_program(b, "grad", t.g);
 }
@@ -160,8 +182,10 @@ static Node *gradient_norm(Training *t) {
 
 static void clip_gradients(Training *t, Node *norm, double clip) {
   Graph *g = t->g;
-  Node *factor = ir_min(g, number(g, 1), ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
-  for (int i = 0; i < t->n; i++) t->p[i].grad = ir_mul(g, t->p[i].grad, spread(g, factor, &t->p[i].info->type));
+  Node *factor = ir_min(g, number(g, 1),
+                        ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
+  for (int i = 0; i < t->n; i++)
+    t->p[i].grad = ir_mul(g, t->p[i].grad, spread(g, factor, &t->p[i].info->type));
 }
 
 static void keep_unless_ok(Graph *g, Node *ok, Node *old, Node *fresh) {
@@ -176,7 +200,8 @@ static bool update_parameter(Training *t, const Trainee *p, Node *lr, Node *step
   int n = fe_states(m, p->index, &info, t->b->errors);
   if (n < 0) return false;
   if (n > MAX_STATES) {
-    buf_printf(t->b->errors, "error: the optimizer has %d states for %s; at most %d are possible\n", n, p->info->path, MAX_STATES);
+    buf_printf(t->b->errors, "error: the optimizer has %d states for %s; at most %d are possible\n",
+               n, p->info->path, MAX_STATES);
     return false;
   }
   for (int i = 0; i < n; i++) old[i] = state[i] = state_of(g, &info[i], p->info->path);
@@ -227,7 +252,9 @@ static bool add_train(Builder *b) {
 }
 
 /* ---- several micro-batches a step ---- */
-static Node *loss_total(Graph *g, const char *name) { return ir_leaf(g, OP_state, name, &f32_scalar); }
+static Node *loss_total(Graph *g, const char *name) {
+  return ir_leaf(g, OP_state, name, &f32_scalar);
+}
 
 static Node *gradient_total(Graph *g, const ParamInfo *p) {
   return ir_leaf(g, OP_state, joined(g, "accum.grad", p->path), &p->type);
@@ -287,7 +314,8 @@ bool add_loss_programs(Builder *b) {
   if (!train->loss || !fe_has_function(b->model, train->loss)) return true;
   const char *dim[3];
   int n = fe_entry_dims(b->model, train->loss, dim, COUNT_OF(dim));
-  if (!train->present && (n > 2 || (n == 2 && b->context == 0))) return true; /* of unknown lengths: only as an entry */
+  if (!train->present && (n > 2 || (n == 2 && b->context == 0)))
+    return true; /* of unknown lengths: only as an entry */
   bool ok = !is_trained(b) || (train->accumulate > 1 ? add_accumulating(b) : add_train(b));
   return ok && add_eval(b, "eval", b->batch) && add_eval(b, "eval_row", 1) && add_grad(b);
 }

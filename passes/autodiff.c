@@ -1,10 +1,15 @@
-/* Reverse-mode differentiation, symbolic: walks the graph backwards once and adds, for each node that the loss depends on and that
- * depends on a variable, the cotangents of its sources as new nodes; vjp.def has one rule per operation.
+/* Reverse-mode differentiation, symbolic: walks the graph backwards once and adds, for each node
+ * that the loss depends on and that depends on a variable, the cotangents of its sources as new
+ * nodes; vjp.def has one rule per operation.
  *
- * needs: a verified graph.  gives: gradients with their variables' types.  breaks: nothing; existing nodes stay.
- * Order: nodes by falling id, sources from first to last; so a sum of cotangents has one order on every run.
- * Checkpoints: where a rule needs a value from inside region r to differentiate that region, it gets a copy with region −r, computed
- * from the region's inputs; a random operation's copy draws the same numbers, since its place is the same. */
+ * needs: a verified graph.  gives: gradients with their variables' types.
+ * breaks: nothing; existing nodes stay.
+ *
+ * Order: nodes by falling id, sources from first to last; so a sum of cotangents has one order on
+ * every run.
+ * Checkpoints: where a rule needs a value from inside region r to differentiate that region, it
+ * gets a copy with region −r, computed from the region's inputs; a random operation's copy draws
+ * the same numbers, since its place is the same. */
 #include "passes/passes.h"
 #include "passes/term.h"
 #include "passes/vjp.h"
@@ -80,9 +85,13 @@ typedef struct Autodiff {
 } Autodiff;
 
 /* ---- recomputation ---- */
-static bool is_recomputed(const Node *n, int region) { return region > 0 && n->region == region && n->op != OP_fold; }
+static bool is_recomputed(const Node *n, int region) {
+  return region > 0 && n->region == region && n->op != OP_fold;
+}
 
-static Node *copy_of(const Autodiff *ad, Node *n, int region) { return is_recomputed(n, region) ? ad->clone[n->id] : n; }
+static Node *copy_of(const Autodiff *ad, Node *n, int region) {
+  return is_recomputed(n, region) ? ad->clone[n->id] : n;
+}
 
 static Node *clone_node(Autodiff *ad, const Node *n) {
   Graph *g = ad->g;
@@ -115,7 +124,9 @@ static Node *recompute(Autodiff *ad, Node *n, int region) {
   return ad->clone[n->id];
 }
 
-Node *vjp_src(const VjpCall *c, int i) { return recompute(c->ad, c->node->src[i], c->node->region); }
+Node *vjp_src(const VjpCall *c, int i) {
+  return recompute(c->ad, c->node->src[i], c->node->region);
+}
 Node *vjp_out(const VjpCall *c) { return recompute(c->ad, c->node, c->node->region); }
 
 /* ---- the rules applied ---- */
@@ -158,11 +169,16 @@ static void mark_active(Autodiff *ad, Node *const *wrt, int n_wrt) {
 }
 
 void autodiff(Graph *g, Node *loss, Node *const *wrt, int n_wrt, Node **grad) {
-  if (loss->type.rank != 0 || !dtype_is_float(loss->type.dtype)) die("autodiff: the loss is no floating scalar");
+  if (loss->type.rank != 0 || !dtype_is_float(loss->type.dtype))
+    die("autodiff: the loss is no floating scalar");
   parse_rules();
   size_t n = (size_t)g->n_node;
-  Autodiff ad = {.g = g, .n = g->n_node, .active = xcalloc(n, sizeof(bool)), .grad = xcalloc(n, sizeof(Node *)),
-                 .clone = xcalloc(n, sizeof(Node *)), .stack = xcalloc(n, sizeof(Node *))};
+  Autodiff ad = {.g = g,
+                 .n = g->n_node,
+                 .active = xcalloc(n, sizeof(bool)),
+                 .grad = xcalloc(n, sizeof(Node *)),
+                 .clone = xcalloc(n, sizeof(Node *)),
+                 .stack = xcalloc(n, sizeof(Node *))};
   int region = g->region;
   SrcLoc loc = g->loc;
   g->region = 0;
@@ -195,11 +211,13 @@ Graph *pass_autodiff(Graph *g) {
   for (int i = 0; i < g->n_output; i++)
     if (strncmp(g->output[i].name, "grad.", 5) == 0) return g; /* it has run */
   Graph *to = graph_copy(g);
-  Node **wrt = xcalloc((size_t)to->n_node, sizeof *wrt), **grad = xcalloc((size_t)to->n_node, sizeof *grad);
+  Node **wrt = xcalloc((size_t)to->n_node, sizeof *wrt),
+       **grad = xcalloc((size_t)to->n_node, sizeof *grad);
   int n = float_leaves(to, OP_param, wrt);
   if (n == 0) n = float_leaves(to, OP_input, wrt);
   autodiff(to, ir_find_output(to, "loss")->node, wrt, n, grad);
-  for (int i = 0; i < n; i++) ir_output(to, OUT_value, arena_printf(to->arena, "grad.%s", wrt[i]->name), grad[i]);
+  for (int i = 0; i < n; i++)
+    ir_output(to, OUT_value, arena_printf(to->arena, "grad.%s", wrt[i]->name), grad[i]);
   free(wrt);
   free(grad);
   if (n > 0) return to;

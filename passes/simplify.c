@@ -1,11 +1,14 @@
-/* simplify: constants are folded, algebra applied (rules.def), views merged (simplify_shape.c), dead nodes dropped.
+/* simplify: constants are folded, algebra applied (rules.def), views merged (simplify_shape.c),
+ * dead nodes dropped.
  *
- * needs: a verified graph.  gives: an equal graph; the same pointer where nothing changed.  breaks: nothing.
- * Works upwards: the new graph is built node by node from simple sources, and what a rule makes is simplified as it is made.
- * A rule sees one region only, so nothing kept is mixed with what is recomputed.
+ * needs: a verified graph.  gives: an equal graph; the same pointer where nothing changed.
+ * breaks: nothing.
  *
- * Functions that a device may compute less exactly than wished (sin, pow …) over iotas and consts alone become fold nodes:
- * tables computed at compile time in f64. */
+ * Works upwards: the new graph is built node by node from simple sources, and what a rule makes is
+ * simplified as it is made. A rule sees one region only, so nothing kept is mixed with what is
+ * recomputed.
+ * Functions that a device may compute less exactly than wished (sin, pow …) over iotas and consts
+ * alone become fold nodes: tables computed at compile time in f64. */
 #include "passes/passes.h"
 #include "passes/simplify.h"
 #include "passes/term.h"
@@ -14,7 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TABLE = 1 << 22, MAX_ROUNDS = 32 }; /* elements of a table that simplify makes; runs until nothing changes */
+enum {
+  MAX_TABLE = 1 << 22, /* elements of a table that simplify makes */
+  MAX_ROUNDS = 32      /* over the graph, until nothing changes */
+};
 
 struct Simplify {
   Graph *to;
@@ -22,7 +28,10 @@ struct Simplify {
   int n_fact, cap_fact;
 };
 
-enum { IS_CONSTANT = 1, IS_MIXED = 2 }; /* depends on no leaf but const and iota; has a fold or a region in or below it */
+enum {
+  IS_CONSTANT = 1, /* depends on no leaf but const and iota */
+  IS_MIXED = 2     /* has a fold or a region in or below it */
+};
 
 /* ---- rules.def ---- */
 typedef struct Rule {
@@ -83,7 +92,8 @@ static bool all_const(const Node *n) {
   return n->n_src > 0;
 }
 
-/* An elementwise operation on consts has one value in every element: the evaluator computes it on scalars. */
+/* An elementwise operation on consts has one value in every element: the evaluator computes it on
+ * scalars. */
 static Node *fold_elementwise(Graph *g, const Node *n) {
   Graph *one = graph_new("fold");
   Node *src[3];
@@ -95,7 +105,8 @@ static Node *fold_elementwise(Graph *g, const Node *n) {
   Node *y = ir_make(one, n->op, ir_op[n->op].given ? &t : NULL, NULL, n->n_src, src);
   Tensor result;
   Buf why = {0};
-  if (!ir_eval(one->arena, one, EVAL_f32, NULL, 0, &y, 1, &result, &why)) die("simplify: %s: %s", ir_op[n->op].name, why.data);
+  if (!ir_eval(one->arena, one, EVAL_f32, NULL, 0, &y, 1, &result, &why))
+    die("simplify: %s: %s", ir_op[n->op].name, why.data);
   Node *folded = ir_const(g, result.data[0], &n->type);
   graph_free(one);
   return folded;
@@ -118,9 +129,10 @@ static Node *fold_consts(Graph *g, const Node *n) {
   if (!all_const(n)) return NULL;
   double value = n->src[0]->value;
   switch (n->op) {
-  case OP_reshape: case OP_expand: case OP_permute: case OP_slice: case OP_fold: case OP_reduce_max: case OP_reduce_min:
-    return ir_const(g, value, &n->type);
-  case OP_pad: return n->value == value && !signbit(n->value) == !signbit(value) ? ir_const(g, value, &n->type) : NULL;
+  case OP_reshape: case OP_expand: case OP_permute: case OP_slice: case OP_fold:
+  case OP_reduce_max: case OP_reduce_min: return ir_const(g, value, &n->type);
+  case OP_pad:
+    return memcmp(&n->value, &value, sizeof value) == 0 ? ir_const(g, value, &n->type) : NULL;
   case OP_concat: return same_value(n) ? ir_const(g, value, &n->type) : NULL;
   case OP_reduce_sum: return ir_const(g, value * (double)count_reduced(n), &n->type);
   case OP_argmax: return ir_const(g, 0, &n->type);
@@ -151,7 +163,8 @@ static uint8_t fact_of(Simplify *s, const Node *n) {
   return s->fact[n->id];
 }
 
-/* The same constant subgraph outside any region and without folds, so that a table is one fold over plain operations. */
+/* The same constant subgraph outside any region and without folds, so that a table is one fold over
+ * plain operations. */
 static Node *plain_constant(Simplify *s, Node *n) {
   if (!(fact_of(s, n) & IS_MIXED)) return n;
   Graph *g = s->to;
@@ -179,8 +192,8 @@ static Node *plain_constant(Simplify *s, Node *n) {
 
 static bool is_transcendental(Op op) {
   switch (op) {
-  case OP_exp: case OP_expm1: case OP_log: case OP_log1p: case OP_sin: case OP_cos: case OP_tanh: case OP_sigmoid:
-  case OP_erf: case OP_pow: return true;
+  case OP_exp: case OP_expm1: case OP_log: case OP_log1p: case OP_pow: case OP_sin: case OP_cos:
+  case OP_tanh: case OP_sigmoid: case OP_erf: return true;
   default: return false;
   }
 }
@@ -212,8 +225,9 @@ Node *simplify_node(Simplify *s, Node *n) {
 }
 
 static bool same_node(const Node *a, const Node *b) {
-  if (a->op != b->op || a->region != b->region || a->n_src != b->n_src || a->n_int != b->n_int || a->name != b->name ||
-      memcmp(&a->value, &b->value, sizeof a->value) != 0 || !type_eq(&a->type, &b->type))
+  if (a->op != b->op || a->region != b->region || a->n_src != b->n_src || a->n_int != b->n_int ||
+      a->name != b->name || memcmp(&a->value, &b->value, sizeof a->value) != 0 ||
+      !type_eq(&a->type, &b->type))
     return false;
   for (int i = 0; i < a->n_src; i++)
     if (a->src[i]->id != b->src[i]->id) return false;
@@ -239,7 +253,8 @@ static Graph *simplify_once(const Graph *g) {
     for (int k = 0; k < old->n_src; k++) src[k] = map[old->src[k]->id];
     s.to->loc = old->loc;
     map[i] = simplify_node(&s, ir_rebuild(s.to, old, src));
-    if (!map[i]->label && old->label && !(ir_op[map[i]->op].flags & IR_LEAF)) map[i]->label = old->label;
+    if (!map[i]->label && old->label && !(ir_op[map[i]->op].flags & IR_LEAF))
+      map[i]->label = old->label;
   }
   for (int i = 0; i < g->n_output; i++)
     ir_output(s.to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);

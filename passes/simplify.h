@@ -10,9 +10,9 @@ typedef struct Simplify Simplify;
 
 /* The simplest equal of a node of the new graph, whose sources are simple. */
 Node *simplify_node(Simplify *, Node *);
-/* One step for views, reductions, products and indexing: an equal node of `g`, which may not be simple yet, or NULL. All
- * new nodes get the region of `n`. Every rewrite in it is exact, but reduce_sum of an expand (rounding) and
- * a sum of pads (the sign of zeros). */
+/* One step for views, reductions, products and indexing: an equal node of `g`, which may not be
+ * simple yet, or NULL. All new nodes get the region of `n`. Every rewrite in it is exact, but
+ * reduce_sum of an expand (rounding) and a sum of pads (the sign of zeros). */
 Node *simplify_shape(Graph *g, Node *n);
 
 /* For rules.def: c and 1/c are powers of two, both normal numbers. */

@@ -1,11 +1,13 @@
-/* The part of simplify that looks at shapes: merging views, moving them out of the way, and reductions, products, sums and
- * lookups that are less than they look. */
+/* The part of simplify that looks at shapes: merging views, moving them out of the way, and
+ * reductions, products, sums and lookups that are less than they look. */
 #include "passes/simplify.h"
 
 #include <string.h>
 
 /* The first source, where it is a node `op` of the same region; else NULL. */
-static Node *inner(const Node *n, Op op) { return n->src[0]->op == op && n->src[0]->region == n->region ? n->src[0] : NULL; }
+static Node *inner(const Node *n, Op op) {
+  return n->src[0]->op == op && n->src[0]->region == n->region ? n->src[0] : NULL;
+}
 
 static Node *simplify_reshape(Graph *g, Node *n) {
   if (type_eq(&n->type, &n->src[0]->type)) return n->src[0];
@@ -79,7 +81,8 @@ static Node *simplify_pad(Graph *g, Node *n) {
   return ir_pad(g, x->src[0], lo, hi, n->value);
 }
 
-/* Casts merge where the first loses nothing: every value of the source type is one of the type between. */
+/* Casts merge where the first loses nothing: every value of the source type is one of the type
+ * between. */
 static Node *simplify_cast(Graph *g, Node *n) {
   if (type_eq(&n->type, &n->src[0]->type)) return n->src[0];
   Node *x = inner(n, OP_cast);
@@ -89,8 +92,8 @@ static Node *simplify_cast(Graph *g, Node *n) {
   return lossless ? ir_cast(g, x->src[0], (DType)n->type.dtype) : NULL;
 }
 
-/* Axes of length 1 need no reduction. Over an expand, only what the source really has is reduced, and a sum multiplied by
- * how often each element was repeated. */
+/* Axes of length 1 need no reduction. Over an expand, only what the source really has is reduced,
+ * and a sum multiplied by how often each element was repeated. */
 static Node *simplify_reduce(Graph *g, Node *n) {
   Node *x = inner(n, OP_expand);
   const Type *t = x ? &x->src[0]->type : &n->src[0]->type;
@@ -102,9 +105,12 @@ static Node *simplify_reduce(Graph *g, Node *n) {
     else repeated *= n->src[0]->type.dim[a];
   }
   if (!x) return n_axis < n->n_int ? ir_reduce(g, n->op, n->src[0], n_axis, axis) : NULL;
-  if (repeated > 1 && (n->op == OP_reduce_prod || dtype_round(t->dtype, (double)repeated) != (double)repeated)) return NULL;
+  if (repeated > 1 &&
+      (n->op == OP_reduce_prod || dtype_round(t->dtype, (double)repeated) != (double)repeated))
+    return NULL;
   Node *y = ir_reduce(g, n->op, x->src[0], n_axis, axis);
-  if (repeated > 1 && n->op == OP_reduce_sum) y = ir_mul(g, y, ir_const(g, (double)repeated, &y->type));
+  if (repeated > 1 && n->op == OP_reduce_sum)
+    y = ir_mul(g, y, ir_const(g, (double)repeated, &y->type));
   return ir_expand(g, y, n->type.rank, n->type.dim);
 }
 
@@ -131,7 +137,8 @@ static Node *simplify_matmul(Graph *g, Node *n) {
 /* Rows 0 … n−1 in order are a slice. */
 static Node *simplify_gather(Graph *g, Node *n) {
   Node *table = n->src[0], *ids = n->src[1];
-  if (ids->op != OP_iota || ids->type.rank != 1 || ids->type.dim[0] > table->type.dim[0]) return NULL;
+  if (ids->op != OP_iota || ids->type.rank != 1 || ids->type.dim[0] > table->type.dim[0])
+    return NULL;
   int64_t begin[IR_MAX_RANK] = {0}, end[IR_MAX_RANK];
   for (int i = 0; i < table->type.rank; i++) end[i] = table->type.dim[i];
   end[0] = ids->type.dim[0];
@@ -158,8 +165,8 @@ static bool is_zero_pad(const Node *x, const Node *n) {
   return x->op == OP_pad && x->region == n->region && x->value == 0;
 }
 
-/* x then y along the axis, each padded with zeros where the other is: a concat, which is how the gradient of a split looks.
- * A −0 becomes 0 in the sum and stays in the concat. */
+/* x then y along the axis, each padded with zeros where the other is: a concat, which is how the
+ * gradient of a split looks. A −0 becomes 0 in the sum and stays in the concat. */
 static Node *add_of_pads(Graph *g, Node *n, const Node *x, const Node *y) {
   int rank = n->type.rank, axis = -1;
   int64_t lo[IR_MAX_RANK], hi[IR_MAX_RANK];
@@ -220,7 +227,8 @@ Node *simplify_shape(Graph *g, Node *n) {
     return y ? y : simplify_elementwise(g, n);
   }
   case OP_concat: return simplify_concat(g, n);
-  case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min: return simplify_reduce(g, n);
+  case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min:
+    return simplify_reduce(g, n);
   case OP_cumsum: case OP_argmax: return simplify_scan(g, n);
   case OP_matmul: return simplify_matmul(g, n);
   case OP_gather: return simplify_gather(g, n);

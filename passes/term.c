@@ -59,7 +59,8 @@ static Term *read_term(Reader *r) {
     if (t->op == OP_COUNT) die("term '%s': no operation '%s'", r->text, name);
     t->n_commuting = (ir_op[t->op].flags & IR_COMM) != 0;
     read_sources(r, t);
-    if (t->n_src != ir_op[t->op].n_src) die("term '%s': %s has %d sources", r->text, name, ir_op[t->op].n_src);
+    if (t->n_src != ir_op[t->op].n_src)
+      die("term '%s': %s has %d sources", r->text, name, ir_op[t->op].n_src);
     return t;
   }
   if (strcmp(name, "true") == 0 || strcmp(name, "false") == 0) {
@@ -110,7 +111,7 @@ static bool match(Match *m, const Term *t, Node *n) {
   return true;
 }
 
-/* Orders of all commuting operations are tried together, which finds a match wherever there is one. */
+/* Orders of all commuting operations are tried together: a match is found wherever there is one. */
 bool term_match(const Term *pattern, Node *n, Node *var[TV_COUNT]) {
   for (unsigned swap = 0; swap < 1u << pattern->n_commuting; swap++) {
     memset(var, 0, sizeof *var * TV_COUNT);
@@ -121,7 +122,8 @@ bool term_match(const Term *pattern, Node *n, Node *var[TV_COUNT]) {
 }
 
 /* ---- building ---- */
-/* Whether source i of an operation has the operation's common source type; all but where's condition do. */
+/* Whether source i of an operation has the operation's common source type; all but where's
+ * condition do. */
 static bool is_common(Op op, int i) { return op != OP_where || i > 0; }
 
 Node *term_build(const Term *t, const TermMaker *m, Node *const var[TV_COUNT], const Type *want) {

@@ -1,9 +1,12 @@
-/* Gradients of operations whose rule depends on shapes or attributes: one function per line VJP_BY of vjp.def. */
+/* Gradients of operations whose rule depends on shapes or attributes: one function per line VJP_BY
+ * of vjp.def. */
 #include "passes/vjp.h"
 
 static const Type *src_type(const VjpCall *c) { return &c->node->src[c->which]->type; }
 
-static Node *expand_to(Graph *g, Node *x, const Type *t) { return ir_expand(g, x, t->rank, t->dim); }
+static Node *expand_to(Graph *g, Node *x, const Type *t) {
+  return ir_expand(g, x, t->rank, t->dim);
+}
 
 static int reduced_axes(const Node *n, int *axis) {
   for (int i = 0; i < n->n_int; i++) axis[i] = (int)n->ints[i];
@@ -14,8 +17,8 @@ Node *vjp_cast(const VjpCall *c) { return ir_cast(c->g, c->grad, src_type(c)->dt
 
 Node *vjp_reduce_sum(const VjpCall *c) { return expand_to(c->g, c->grad, src_type(c)); }
 
-/* dᵢ = g · ∏_{j≠i} xⱼ without dividing by zero: with p the product of what is not zero, no zero: g·p/xᵢ; one zero: g·p at
- * that place and 0 elsewhere; more: 0. */
+/* dᵢ = g · ∏_{j≠i} xⱼ without dividing by zero: with p the product of what is not zero, no zero:
+ * g·p/xᵢ; one zero: g·p at that place and 0 elsewhere; more: 0. */
 Node *vjp_reduce_prod(const VjpCall *c) {
   Graph *g = c->g;
   const Type *t = src_type(c);
@@ -23,13 +26,15 @@ Node *vjp_reduce_prod(const VjpCall *c) {
   Node *x = vjp_src(c, 0), *none = ir_const(g, 0, t);
   Node *is_zero = ir_eq(g, x, none);
   Node *n_zero = ir_reduce(g, OP_reduce_sum, ir_cast(g, is_zero, DT_i32), n_axis, axis);
-  Node *product = ir_reduce(g, OP_reduce_prod, ir_where(g, is_zero, ir_const(g, 1, t), x), n_axis, axis);
+  Node *product = ir_reduce(g, OP_reduce_prod, ir_where(g, is_zero, ir_const(g, 1, t), x), n_axis,
+                            axis);
   Node *scaled = expand_to(g, ir_mul(g, c->grad, product), t);
   Type shape = *t;
   shape.dtype = DT_i32;
   n_zero = expand_to(g, n_zero, &shape);
   Node *at_zero = ir_where(g, ir_eq(g, n_zero, ir_const(g, 1, &shape)), scaled, none);
-  Node *elsewhere = ir_where(g, ir_eq(g, n_zero, ir_const(g, 0, &shape)), ir_div(g, scaled, x), none);
+  Node *elsewhere = ir_where(g, ir_eq(g, n_zero, ir_const(g, 0, &shape)), ir_div(g, scaled, x),
+                             none);
   return ir_where(g, is_zero, at_zero, elsewhere);
 }
 
@@ -39,7 +44,8 @@ Node *vjp_reduce_extreme(const VjpCall *c) {
   const Type *t = src_type(c);
   int axis[IR_MAX_RANK], n_axis = reduced_axes(c->node, axis);
   Node *chosen = ir_eq(g, vjp_src(c, 0), expand_to(g, vjp_out(c), t));
-  Node *ties = ir_reduce(g, OP_reduce_sum, ir_cast(g, ir_cast(g, chosen, DT_i32), t->dtype), n_axis, axis);
+  Node *ties = ir_reduce(g, OP_reduce_sum, ir_cast(g, ir_cast(g, chosen, DT_i32), t->dtype), n_axis,
+                         axis);
   Node *share = expand_to(g, ir_div(g, c->grad, ties), t);
   return ir_where(g, chosen, share, ir_const(g, 0, t));
 }
@@ -65,8 +71,8 @@ static bool is_transposed(const Node *x) {
   return true;
 }
 
-/* y = a·b: da = dy·bᵀ, db = aᵀ·dy. For a transposed source that is written as the transpose of daᵀ = b·dyᵀ or dbᵀ = dyᵀ·a, so
- * that with the source's own gradient no transposed copy is left. */
+/* y = a·b: da = dy·bᵀ, db = aᵀ·dy. For a transposed source that is written as the transpose of daᵀ
+ * = b·dyᵀ or dbᵀ = dyᵀ·a, so that with the source's own gradient no transposed copy is left. */
 Node *vjp_matmul(const VjpCall *c) {
   Graph *g = c->g;
   bool transposed = is_transposed(c->node->src[c->which]);
@@ -79,7 +85,9 @@ Node *vjp_matmul(const VjpCall *c) {
   return ir_matmul(g, transpose(g, other), c->grad);
 }
 
-Node *vjp_reshape(const VjpCall *c) { return ir_reshape(c->g, c->grad, src_type(c)->rank, src_type(c)->dim); }
+Node *vjp_reshape(const VjpCall *c) {
+  return ir_reshape(c->g, c->grad, src_type(c)->rank, src_type(c)->dim);
+}
 
 Node *vjp_expand(const VjpCall *c) {
   int axis[IR_MAX_RANK], n = 0;

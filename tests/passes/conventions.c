@@ -1,5 +1,5 @@
-/* Gradients where central differences say nothing: kinks, ties, poles, zeros of products, ids outside of tables, types,
- * stop_gradient; and checkpoints. The expected values are PyTorch's. */
+/* Gradients where central differences say nothing: kinks, ties, poles, zeros of products, ids
+ * outside of tables, types, stop_gradient; and checkpoints. The expected values are PyTorch's. */
 #include "passes/passes.h"
 #include "passes/term.h"
 
@@ -24,13 +24,16 @@ static Node *total(Graph *g, Node *x) {
 
 static void expect(const char *what, const Tensor *t, const double *want) {
   for (int64_t i = 0; i < type_count(&t->type); i++) {
-    bool same = isnan(want[i]) ? isnan(t->data[i]) : t->data[i] == want[i] || fabs(t->data[i] - want[i]) <= 1e-6 * fabs(want[i]);
+    bool same = isnan(want[i])
+                    ? isnan(t->data[i])
+                    : t->data[i] == want[i] || fabs(t->data[i] - want[i]) <= 1e-6 * fabs(want[i]);
     if (!same) fail_msg("%s, element %d: %.9g, expected %.9g", what, (int)i, t->data[i], want[i]);
   }
 }
 
 /* Gradients of the sum of a term over points x and y. */
-static void term_gradient(const char *text, int n, const double *x, const double *y, const double *dx, const double *dy) {
+static void term_gradient(const char *text, int n, const double *x, const double *y,
+                          const double *dx, const double *dy) {
   Graph *g = graph_new("conventions");
   Type t = {.dtype = DT_f32, .rank = 1, .dim = {n}};
   Node *var[TV_COUNT] = {ir_leaf(g, OP_input, "x", &t), ir_leaf(g, OP_input, "y", &t)}, *grad[2];
@@ -68,12 +71,13 @@ static void test_poles(void **state) {
   term_gradient("rsqrt(x)", 2, LIST(4, 0), NULL, LIST(-0.0625, -INFINITY), NULL);
   term_gradient("log(x)", 2, LIST(0, 2), NULL, LIST(INFINITY, 0.5), NULL);
   term_gradient("div(x, y)", 2, LIST(1, 0), LIST(0, 2), LIST(INFINITY, 0.5), LIST(-INFINITY, 0));
-  term_gradient("pow(x, y)", 6, LIST(0, 0, 0, -2, 2, -3), LIST(0, 1, 2, 3, 3, 0), LIST(0, 1, 0, 12, 12, 0),
-                LIST(0, 0, 0, 0, 8 * log(2), 0));
+  term_gradient("pow(x, y)", 6, LIST(0, 0, 0, -2, 2, -3), LIST(0, 1, 2, 3, 3, 0),
+                LIST(0, 1, 0, 12, 12, 0), LIST(0, 0, 0, 0, 8 * log(2), 0));
   term_gradient("pow(x, 2)", 3, LIST(0, -3, 2), NULL, LIST(0, -6, 4), NULL);
 }
 
-/* The forms that stay right far out, in f32: derivatives of what has levelled off are small, not lost or NaN. */
+/* The forms that stay right far out, in f32: derivatives of what has levelled off are small, not
+ * lost or NaN. */
 static void test_far_out(void **state) {
   (void)state;
   term_gradient("expm1(x)", 3, LIST(-20, 1e-6, 30), NULL, LIST(exp(-20), 1.000001, exp(30)), NULL);
@@ -87,7 +91,8 @@ static void test_stop(void **state) {
   (void)state;
   term_gradient("mul(x, stop_gradient(x))", 2, LIST(3, -2), NULL, LIST(3, -2), NULL);
   term_gradient("stop_gradient(mul(x, y))", 2, LIST(3, -2), LIST(1, 1), LIST(0, 0), LIST(0, 0));
-  term_gradient("where(gt(x, y), x, y)", 3, LIST(1, 2, 3), LIST(2, 2, 2), LIST(0, 0, 1), LIST(1, 1, 0));
+  term_gradient("where(gt(x, y), x, y)", 3, LIST(1, 2, 3), LIST(2, 2, 2), LIST(0, 0, 1),
+                LIST(1, 1, 0));
 }
 
 /* Σ w · op(x over the axis) for x[rows, n] */
@@ -99,7 +104,8 @@ static void row_gradient(Op op, int n, const double *x, const double *want) {
   autodiff(g, total(g, ir_mul(g, y, ir_const(g, 3, &y->type))), &leaf, 1, &grad);
   Tensor result;
   Buf why = {0};
-  assert_true(ir_eval(g->arena, g, EVAL_f32, &(Feed){OP_input, "x", x}, 1, &grad, 1, &result, &why));
+  assert_true(
+      ir_eval(g->arena, g, EVAL_f32, &(Feed){OP_input, "x", x}, 1, &grad, 1, &result, &why));
   expect(ir_op[op].name, &result, want);
   graph_free(g);
 }
@@ -117,15 +123,19 @@ static void test_rows(void **state) {
 static void test_ids_outside(void **state) {
   (void)state;
   Graph *g = graph_new("ids");
-  Type many = {.dtype = DT_f32, .rank = 2, .dim = {4, 2}}, table = {.dtype = DT_f32, .rank = 2, .dim = {3, 2}};
+  Type many = {.dtype = DT_f32, .rank = 2, .dim = {4, 2}},
+       table = {.dtype = DT_f32, .rank = 2, .dim = {3, 2}};
   Type list = {.dtype = DT_i32, .rank = 1, .dim = {4}};
   Node *ids = ir_leaf(g, OP_input, "ids", &list);
   Node *wrt[] = {ir_leaf(g, OP_input, "x", &many), ir_leaf(g, OP_input, "table", &table)}, *grad[2];
   Node *scattered = ir_scatter_add(g, ids, wrt[0], 3), *weight = ir_leaf(g, OP_input, "w", &table);
-  Node *loss = ir_add(g, total(g, ir_mul(g, scattered, weight)), total(g, ir_gather(g, wrt[1], ids)));
+  Node *loss = ir_add(g, total(g, ir_mul(g, scattered, weight)),
+                      total(g, ir_gather(g, wrt[1], ids)));
   autodiff(g, loss, wrt, 2, grad);
-  Feed feed[] = {{OP_input, "ids", LIST(2, -1, 0, 3)}, {OP_input, "x", LIST(1, 2, 3, 4, 5, 6, 7, 8)},
-                 {OP_input, "table", LIST(1, 2, 3, 4, 5, 6)}, {OP_input, "w", LIST(10, 20, 30, 40, 50, 60)}};
+  Feed feed[] = {{OP_input, "ids", LIST(2, -1, 0, 3)},
+                 {OP_input, "x", LIST(1, 2, 3, 4, 5, 6, 7, 8)},
+                 {OP_input, "table", LIST(1, 2, 3, 4, 5, 6)},
+                 {OP_input, "w", LIST(10, 20, 30, 40, 50, 60)}};
   Tensor result[2];
   Buf why = {0};
   assert_true(ir_eval(g->arena, g, EVAL_f32, feed, COUNT_OF(feed), grad, 2, result, &why));
@@ -138,7 +148,8 @@ static void test_ids_outside(void **state) {
 static void test_casts(void **state) {
   (void)state;
   Graph *g = graph_new("casts");
-  Type t = {.dtype = DT_f32, .rank = 1, .dim = {2}}, half = {.dtype = DT_bf16, .rank = 1, .dim = {2}};
+  Type t = {.dtype = DT_f32, .rank = 1, .dim = {2}},
+       half = {.dtype = DT_bf16, .rank = 1, .dim = {2}};
   Node *wrt[] = {ir_leaf(g, OP_input, "x", &t), ir_leaf(g, OP_input, "h", &half)}, *grad[2];
   Node *product = ir_mul(g, ir_cast(g, wrt[0], DT_bf16), wrt[1]);
   Node *whole = ir_cast(g, ir_cast(g, wrt[0], DT_i32), DT_f32);
@@ -155,10 +166,12 @@ static void test_casts(void **state) {
 }
 
 /* ---- checkpoints ---- */
-/* Two blocks of y = x + tanh(dropout(x·w))·w₂ with random masks, each in a region of its own where asked. */
+/* Two blocks of y = x + tanh(dropout(x·w))·w₂ with random masks, each in a region of its own where
+ * asked. */
 static Graph *blocks(bool checkpointed, Node **loss, Node **wrt) {
   Graph *g = graph_new("blocks");
-  Type x = {.dtype = DT_f32, .rank = 2, .dim = {5, 4}}, w = {.dtype = DT_f32, .rank = 2, .dim = {4, 4}};
+  Type x = {.dtype = DT_f32, .rank = 2, .dim = {5, 4}},
+       w = {.dtype = DT_f32, .rank = 2, .dim = {4, 4}};
   Node *rng = ir_leaf(g, OP_input, "rng", &(Type){.dtype = DT_i32, .rank = 1, .dim = {4}});
   wrt[0] = ir_leaf(g, OP_input, "x", &x);
   wrt[1] = ir_leaf(g, OP_param, "w", &w);
@@ -217,7 +230,8 @@ static void test_checkpoint(void **state) {
     if (on) assert_int_equal(count_kept(g[on], before), 2);
   }
   for (int i = 0; i < 2; i++)
-    assert_memory_equal(result[0][i].data, result[1][i].data, sizeof(double) * (size_t)type_count(&result[0][i].type));
+    assert_memory_equal(result[0][i].data, result[1][i].data,
+                        sizeof(double) * (size_t)type_count(&result[0][i].type));
   for (int on = 0; on < 2; on++) graph_free(g[on]);
   free(x);
   free(w);
@@ -225,9 +239,10 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_kinks), cmocka_unit_test(test_poles), cmocka_unit_test(test_far_out), cmocka_unit_test(test_stop),
-    cmocka_unit_test(test_rows), cmocka_unit_test(test_ids_outside), cmocka_unit_test(test_casts),
-    cmocka_unit_test(test_checkpoint),
+      cmocka_unit_test(test_kinks),   cmocka_unit_test(test_poles),
+      cmocka_unit_test(test_far_out), cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_rows),    cmocka_unit_test(test_ids_outside),
+      cmocka_unit_test(test_casts),   cmocka_unit_test(test_checkpoint),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* Passes on text: each FILE.ir of the folder begins with a comment naming the passes, "// simplify" or "// autodiff,simplify",
- * and FILE.expect holds what they make of it; the outputs that both have are also evaluated on random inputs and must agree.
- * ALPHAC_BLESS=1 rewrites the expectations. */
+/* Passes on text: each FILE.ir of the folder begins with a comment naming the passes, "// simplify"
+ * or "// autodiff,simplify", and FILE.expect holds what they make of it; the outputs that both have
+ * are also evaluated on random inputs and must agree. ALPHAC_BLESS=1 rewrites the expectations. */
 #include "passes/passes.h"
 
 #include <stdarg.h>
@@ -49,7 +49,8 @@ static void check_values(const char *path, const Graph *g, const Graph *to) {
     assert_true(type_eq(&before.type, &after.type));
     for (int64_t k = 0; k < type_count(&before.type); k++)
       if (!(fabs(before.data[k] - after.data[k]) <= 2e-6 * fabs(before.data[k])))
-        fail_msg("%s: %s[%d] is %.9g, then %.9g", path, g->output[i].name, (int)k, before.data[k], after.data[k]);
+        fail_msg("%s: %s[%d] is %.9g, then %.9g", path, g->output[i].name, (int)k, before.data[k],
+                 after.data[k]);
   }
 }
 
@@ -59,7 +60,8 @@ static void check_file(const char *path) {
   Graph *g = ir_parse(path, text.data, text.len, &why);
   if (!g) fail_msg("%s", why.data);
   char *list = xcalloc(text.len + 1, 1);
-  if (sscanf(text.data, "// %[a-z,]", list) != 1) fail_msg("%s: the first line must be // and passes", path);
+  if (sscanf(text.data, "// %[a-z,]", list) != 1)
+    fail_msg("%s: the first line must be // and passes", path);
   PassOptions none = {0};
   Graph *to = pass_run(g, list, &none, &why);
   if (!to) fail_msg("%s: %s", path, why.data);

@@ -1,5 +1,5 @@
-/* Every differentiable operation over the generated cases, and generated programs: the gradient of Σ y · w with fixed random
- * weights w agrees with central differences. */
+/* Every differentiable operation over the generated cases, and generated programs: the gradient of
+ * Σ y · w with fixed random weights w agrees with central differences. */
 #include "passes/passes.h"
 #include "tests/gen/gen.h"
 #include "tests/passes/numeric.h"
@@ -34,19 +34,23 @@ static Node *weighted(Case *c, Node *y, int nth) {
   Graph *g = c->g;
   const char *name = arena_printf(g->arena, "weights.%d", nth);
   Node *w = ir_leaf(g, OP_input, name, &y->type), *sum = ir_mul(g, y, w);
-  c->feed[c->n_feed++] = (Feed){OP_input, w->name, random_weights(g, type_count(&y->type), (uint32_t)nth)};
+  c->feed[c->n_feed++] = (Feed){OP_input, w->name,
+                                random_weights(g, type_count(&y->type), (uint32_t)nth)};
   int axis[IR_MAX_RANK];
   for (int i = 0; i < y->type.rank; i++) axis[i] = i;
   return ir_reshape(g, ir_reduce(g, OP_reduce_sum, sum, y->type.rank, axis), 0, NULL);
 }
 
-/* Builds the loss over all float outputs and checks its gradient by every float leaf; the number of leaves. */
+/* Builds the loss over all float outputs and checks its gradient by every float leaf; the number of
+ * leaves. */
 static int check(Graph *g, const GenFeed *feed) {
   Case c = {.g = g, .n_feed = feed->n};
   memcpy(c.feed, feed->feed, sizeof *feed->feed * (size_t)feed->n);
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
-    if ((n->op == OP_param || n->op == OP_input || n->op == OP_state) && dtype_is_float(n->type.dtype)) c.wrt[c.n_wrt++] = n;
+    if ((n->op == OP_param || n->op == OP_input || n->op == OP_state) &&
+        dtype_is_float(n->type.dtype))
+      c.wrt[c.n_wrt++] = n;
   }
   Node *loss = NULL;
   for (int i = 0; i < g->n_output; i++) {
@@ -57,7 +61,8 @@ static int check(Graph *g, const GenFeed *feed) {
   if (!loss || !c.n_wrt) return 0;
   autodiff(g, loss, c.wrt, c.n_wrt, c.grad);
   Buf why = {0};
-  if (!ir_verify(g, &why) || !gradients_match(g, loss, c.wrt, c.grad, c.n_wrt, c.feed, c.n_feed, PLACES, &why))
+  if (!ir_verify(g, &why) ||
+      !gradients_match(g, loss, c.wrt, c.grad, c.n_wrt, c.feed, c.n_feed, PLACES, &why))
     fail_msg("%s: %s", feed->title, why.data);
   for (int i = 0; i < c.n_wrt; i++) assert_true(type_eq(&c.wrt[i]->type, &c.grad[i]->type));
   buf_free(&why);
@@ -97,6 +102,7 @@ static void test_programs(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_operations), cmocka_unit_test(test_programs)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_operations),
+                                     cmocka_unit_test(test_programs)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

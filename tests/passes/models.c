@@ -1,6 +1,7 @@
-/* The models of models/, at small and odd dimensions: the program "grad" as alphac compiles it against central differences of
- * its own loss, at coordinates of every parameter; and what the other programs compute, on the reference evaluator: a
- * step of train is one of micro and update, eval's loss is the sum over the count, rows alone give what the batch gives. */
+/* The models of models/, at small and odd dimensions: the program "grad" as alphac compiles it
+ * against central differences of its own loss, at coordinates of every parameter; and what the
+ * other programs compute, on the reference evaluator: a step of train is one of micro and update,
+ * eval's loss is the sum over the count, rows alone give what the batch gives. */
 #include "driver/programs.h"
 #include "tests/passes/numeric.h"
 
@@ -21,16 +22,34 @@ typedef struct Small {
 } Small;
 
 static const Small small[] = {
-  {"gpt2.alpha", {"vocab=13", "context=9", "width=8", "layers=2", "heads=2", "train.batch=2", "train.context=7"}, 13},
-  {"gpt2.alpha", {"vocab=13", "context=7", "width=12", "layers=1", "heads=3", "drop=0.2", "train.batch=3", "train.context=5"}, 13},
-  {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=2", "heads=2", "train.batch=2", "train.context=7"}, 11},
-  {"hlx.alpha", {"vocab=11", "context=7", "width=10", "hidden=9", "layers=1", "heads=5", "mix=true", "train.batch=2",
-                 "train.context=5"}, 11},
-  {"cajal.alpha", {"vocab=17", "context=6", "width=12", "hidden=15", "layers=2", "heads=3", "train.batch=2", "train.context=5"}, 17},
-  {"llama.alpha", {"vocab=11", "context=9", "width=8", "hidden=11", "layers=2", "heads=2", "kv_heads=1", "head_dim=4",
-                   "train.batch=2", "train.context=7"}, 11},
-  {"llama.alpha", {"vocab=11", "context=5", "width=12", "hidden=7", "layers=1", "heads=2", "kv_heads=2", "head_dim=6", "tied=true",
-                   "train.batch=1", "train.context=5"}, 11},
+    {"gpt2.alpha",
+     {"vocab=13", "context=9", "width=8", "layers=2", "heads=2", "train.batch=2",
+      "train.context=7"},
+     13},
+    {"gpt2.alpha",
+     {"vocab=13", "context=7", "width=12", "layers=1", "heads=3", "drop=0.2", "train.batch=3",
+      "train.context=5"},
+     13},
+    {"hlx.alpha",
+     {"vocab=11", "context=7", "width=8", "hidden=13", "layers=2", "heads=2", "train.batch=2",
+      "train.context=7"},
+     11},
+    {"hlx.alpha",
+     {"vocab=11", "context=7", "width=10", "hidden=9", "layers=1", "heads=5", "mix=true",
+      "train.batch=2", "train.context=5"},
+     11},
+    {"cajal.alpha",
+     {"vocab=17", "context=6", "width=12", "hidden=15", "layers=2", "heads=3", "train.batch=2",
+      "train.context=5"},
+     17},
+    {"llama.alpha",
+     {"vocab=11", "context=9", "width=8", "hidden=11", "layers=2", "heads=2", "kv_heads=1",
+      "head_dim=4", "train.batch=2", "train.context=7"},
+     11},
+    {"llama.alpha",
+     {"vocab=11", "context=5", "width=12", "hidden=7", "layers=1", "heads=2", "kv_heads=2",
+      "head_dim=6", "tied=true", "train.batch=1", "train.context=5"},
+     11},
 };
 
 typedef struct Setup {
@@ -54,7 +73,8 @@ static void load(Setup *s, const Small *m, const char *more) {
   *s = (Setup){.arena = arena_new(), .vocab = m->vocab};
   s->model = fe_load(path.data, override, n, &errors);
   if (!s->model) fail_msg("%s", errors.data);
-  if (!programs_build(s->model, &(ProgramOptions){.pass = &no_options}, &s->set, &errors)) fail_msg("%s", errors.data);
+  if (!programs_build(s->model, &(ProgramOptions){.pass = &no_options}, &s->set, &errors))
+    fail_msg("%s", errors.data);
   buf_free(&path);
   buf_free(&errors);
 }
@@ -74,7 +94,8 @@ static Graph *program(const Setup *s, const char *name) {
 
 static double *value_of(Setup *s, const Node *leaf) {
   for (int i = 0; i < s->n_feed; i++)
-    if (s->feed[i].op == leaf->op && strcmp(s->feed[i].name, leaf->name) == 0) return (double *)s->feed[i].data;
+    if (s->feed[i].op == leaf->op && strcmp(s->feed[i].name, leaf->name) == 0)
+      return (double *)s->feed[i].data;
   double *data = arena_alloc(s->arena, sizeof *data * (size_t)type_count(&leaf->type));
   Feed f = {leaf->op, leaf->name, data};
   ARENA_PUSH(s->arena, s->feed, s->n_feed, f);
@@ -87,7 +108,8 @@ static double draw(uint32_t stream, int64_t i) {
   return out[0] / 4294967296.0;
 }
 
-/* Inputs: tokens and targets over the vocabulary; 0, which some models ignore, is among them. Parameters: within ±0.6. */
+/* Inputs: tokens and targets over the vocabulary; 0, which some models ignore, is among them.
+ * Parameters: within ±0.6. */
 static void fill(Setup *s, const Graph *g, Op op) {
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
@@ -97,7 +119,10 @@ static void fill(Setup *s, const Graph *g, Op op) {
     for (int64_t k = 0; k < type_count(&n->type); k++) {
       double u = draw(stream, k);
       if (n->op == OP_param) data[k] = (float)(1.2 * u - 0.6);
-      else data[k] = strcmp(n->name, "total") == 0 ? 100 : strcmp(n->name, "rng") == 0 ? k : floor(u * s->vocab);
+      else
+        data[k] = strcmp(n->name, "total") == 0 ? 100
+                  : strcmp(n->name, "rng") == 0 ? k
+                                                : floor(u * s->vocab);
     }
   }
 }
@@ -108,7 +133,8 @@ static double *evaluate(Setup *s, const Graph *g, EvalMode mode, const char *nam
   if (!o) fail_msg("%s: program %s has no output %s", fe_name(s->model), g->name, name);
   Tensor t;
   Buf why = {0};
-  if (!ir_eval(s->arena, g, mode, s->feed, s->n_feed, &o->node, 1, &t, &why)) fail_msg("%s: %s", g->name, why.data);
+  if (!ir_eval(s->arena, g, mode, s->feed, s->n_feed, &o->node, 1, &t, &why))
+    fail_msg("%s: %s", g->name, why.data);
   return t.data;
 }
 
@@ -118,7 +144,8 @@ static void run(Setup *s, const Graph *g) {
   Tensor *t = arena_alloc(s->arena, sizeof *t * (size_t)g->n_output);
   Buf why = {0};
   for (int i = 0; i < g->n_output; i++) want[i] = g->output[i].node;
-  if (!ir_eval(s->arena, g, EVAL_f32, s->feed, s->n_feed, want, g->n_output, t, &why)) fail_msg("%s: %s", g->name, why.data);
+  if (!ir_eval(s->arena, g, EVAL_f32, s->feed, s->n_feed, want, g->n_output, t, &why))
+    fail_msg("%s: %s", g->name, why.data);
   for (int i = 0; i < g->n_output; i++) {
     if (g->output[i].kind != OUT_update) continue;
     Node leaf = {.op = OP_state, .type = want[i]->type, .name = g->output[i].name};
@@ -131,7 +158,8 @@ static void run(Setup *s, const Graph *g) {
 }
 
 static void assert_close(const char *what, double a, double b, double tolerance) {
-  if (!(fabs(a - b) <= tolerance * fmax(fabs(a), fabs(b)))) fail_msg("%s: %.10g and %.10g", what, a, b);
+  if (!(fabs(a - b) <= tolerance * fmax(fabs(a), fabs(b))))
+    fail_msg("%s: %.10g and %.10g", what, a, b);
 }
 
 /* ---- gradients ---- */
@@ -143,18 +171,21 @@ static void check_gradients(const Small *m) {
   fill(&s, g, OP_input);
   const ParamInfo *param;
   int n_param = fe_params(s.model, &param), n = 0;
-  Node **wrt = arena_alloc(s.arena, sizeof *wrt * (size_t)n_param), **grad = arena_alloc(s.arena, sizeof *grad * (size_t)n_param);
+  Node **wrt = arena_alloc(s.arena, sizeof *wrt * (size_t)n_param),
+       **grad = arena_alloc(s.arena, sizeof *grad * (size_t)n_param);
   for (int i = 0; i < n_param; i++) {
     Node *leaf = NULL;
     for (int k = 0; k < g->n_node; k++)
-      if (g->node[k]->op == OP_param && strcmp(g->node[k]->name, param[i].path) == 0) leaf = g->node[k];
+      if (g->node[k]->op == OP_param && strcmp(g->node[k]->name, param[i].path) == 0)
+        leaf = g->node[k];
     const Output *o = ir_find_output(g, arena_printf(s.arena, "grad.%s", param[i].path));
     if (!leaf || !o) fail_msg("%s: %s has no gradient", m->file, param[i].path);
     wrt[n] = leaf;
     grad[n++] = o->node;
   }
   Buf why = {0};
-  if (!gradients_match(g, ir_find_output(g, "loss")->node, wrt, grad, n, s.feed, s.n_feed, PLACES, &why))
+  if (!gradients_match(g, ir_find_output(g, "loss")->node, wrt, grad, n, s.feed, s.n_feed, PLACES,
+                       &why))
     fail_msg("%s (width %s): %s", m->file, m->define[2], why.data);
   print_message("%s: %d parameters, loss %.6f\n", m->file, n, evaluate(&s, g, EVAL_f64, "loss")[0]);
   unload(&s);
@@ -176,19 +207,27 @@ static void test_eval(void **state) {
     fill(&s, g, OP_input);
     double loss = evaluate(&s, g, EVAL_f64, "loss")[0];
     assert_true(isfinite(loss));
-    bool ignores = strcmp(small[i].file, "hlx.alpha") == 0 || strcmp(small[i].file, "cajal.alpha") == 0;
+    bool ignores = strcmp(small[i].file, "hlx.alpha") == 0 ||
+                   strcmp(small[i].file, "cajal.alpha") == 0;
     assert_int_equal(ignores, ir_find_output(g, "loss_sum") != NULL);
     if (ignores)
-      assert_close("sum / count", loss, evaluate(&s, g, EVAL_f64, "loss_sum")[0] / evaluate(&s, g, EVAL_f64, "loss_count")[0], 1e-12);
+      assert_close("sum / count", loss,
+                   evaluate(&s, g, EVAL_f64, "loss_sum")[0] /
+                       evaluate(&s, g, EVAL_f64, "loss_count")[0],
+                   1e-12);
     unload(&s);
   }
 }
 
-/* The last row of logits of a longer program agrees with a shorter one: forward.<t> are one function, and causal. */
+/* The last row of logits of a longer program agrees with a shorter one: forward.<t> are one
+ * function, and causal. */
 static void test_forward(void **state) {
   (void)state;
-  static const Small longer = {"llama.alpha", {"vocab=11", "context=40", "width=8", "hidden=11", "layers=1", "heads=2", "kv_heads=1",
-                                               "head_dim=4", "train.batch=1", "train.context=8"}, 11};
+  static const Small longer = {"llama.alpha",
+                               {"vocab=11", "context=40", "width=8", "hidden=11", "layers=1",
+                                "heads=2", "kv_heads=1", "head_dim=4", "train.batch=1",
+                                "train.context=8"},
+                               11};
   Setup s;
   load(&s, &longer, NULL);
   const Graph *a = program(&s, "forward.16"), *b = program(&s, "forward.40");
@@ -198,11 +237,13 @@ static void test_forward(void **state) {
   Node tokens = {.op = OP_input, .name = "tokens"};
   assert_non_null(value_of(&s, &tokens)); /* its first 16 tokens are the shorter one's */
   double *first = evaluate(&s, a, EVAL_f64, "logits");
-  for (int i = 0; i < 16 * 11; i++) assert_true(fabs(all[i] - first[i]) <= 1e-9 * fmax(1, fabs(all[i])));
+  for (int i = 0; i < 16 * 11; i++)
+    assert_true(fabs(all[i] - first[i]) <= 1e-9 * fmax(1, fabs(all[i])));
   unload(&s);
 }
 
-/* Two steps of training with a batch of 4 and with 2 micro-batches of 2: the same parameters up to rounding. */
+/* Two steps of training with a batch of 4 and with 2 micro-batches of 2: the same parameters up to
+ * rounding. */
 static void split_rows(Setup *s, const double *all, int64_t row, int half, const char *name) {
   Node leaf = {.op = OP_input, .name = name};
   memcpy(value_of(s, &leaf), all + half * 2 * row, sizeof(double) * (size_t)(2 * row));
@@ -216,7 +257,8 @@ static void check_accumulate(const Small *base) {
   while (halved.define[n_define]) n_define++;
   halved.define[n_define] = "train.accumulate=2";
   load(&parts, &halved, "train.batch=2");
-  const Graph *train = program(&whole, "train"), *micro = program(&parts, "micro"), *update = program(&parts, "update");
+  const Graph *train = program(&whole, "train"), *micro = program(&parts, "micro"),
+              *update = program(&parts, "update");
   fill(&whole, program(&whole, "init"), OP_input);
   run(&whole, program(&whole, "init"));
   fill(&parts, program(&parts, "init"), OP_input);
@@ -229,12 +271,14 @@ static void check_accumulate(const Small *base) {
   int n = fe_params(whole.model, &param);
   for (int i = 0; i < n; i++) {
     Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
-    memcpy(value_of(&parts, &leaf), value_of(&whole, &leaf), sizeof(double) * (size_t)type_count(&param[i].type));
+    memcpy(value_of(&parts, &leaf), value_of(&whole, &leaf),
+           sizeof(double) * (size_t)type_count(&param[i].type));
   }
   for (int step = 1; step <= 2; step++) {
     Node tokens = {.op = OP_input, .name = "tokens"}, targets = {.op = OP_input, .name = "targets"};
     Node rng = {.op = OP_input, .name = "rng"}, made = {.op = OP_state, .name = "train.step"};
-    double loss = evaluate(&whole, train, EVAL_f32, "loss")[0], norm = evaluate(&whole, train, EVAL_f32, "grad_norm")[0];
+    double loss = evaluate(&whole, train, EVAL_f32, "loss")[0],
+           norm = evaluate(&whole, train, EVAL_f32, "grad_norm")[0];
     assert_close("ok", evaluate(&whole, train, EVAL_f32, "ok")[0], 1, 0);
     run(&whole, train);
     for (int half = 0; half < 2; half++) {
@@ -253,7 +297,8 @@ static void check_accumulate(const Small *base) {
     Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
     const double *a = value_of(&whole, &leaf), *b = value_of(&parts, &leaf);
     for (int64_t k = 0; k < type_count(&leaf.type); k++)
-      if (fabs(a[k] - b[k]) > 2e-5) fail_msg("%s[%d]: %.9g and %.9g", leaf.name, (int)k, a[k], b[k]);
+      if (fabs(a[k] - b[k]) > 2e-5)
+        fail_msg("%s[%d]: %.9g and %.9g", leaf.name, (int)k, a[k], b[k]);
   }
   unload(&whole);
   unload(&parts);
@@ -262,9 +307,14 @@ static void check_accumulate(const Small *base) {
 static void test_accumulate(void **state) {
   (void)state;
   /* a sum over the targets that count, of different number in each half; and a mean over all */
-  static const Small ignoring = {"hlx.alpha", {"vocab=11", "context=7", "width=8", "hidden=13", "layers=1", "heads=2", "mix=true",
-                                               "train.context=7", "train.clip=0.5"}, 11};
-  static const Small mean = {"gpt2.alpha", {"vocab=13", "context=7", "width=8", "layers=1", "heads=2", "train.context=7"}, 13};
+  static const Small ignoring = {"hlx.alpha",
+                                 {"vocab=11", "context=7", "width=8", "hidden=13", "layers=1",
+                                  "heads=2", "mix=true", "train.context=7", "train.clip=0.5"},
+                                 11};
+  static const Small mean = {
+      "gpt2.alpha",
+      {"vocab=13", "context=7", "width=8", "layers=1", "heads=2", "train.context=7"},
+      13};
   check_accumulate(&ignoring);
   check_accumulate(&mean);
 }
@@ -287,7 +337,9 @@ static void test_not_finite(void **state) {
     Buf *b = round ? &after : &before;
     for (int i = 0; i < n; i++) {
       Node leaf = {.op = OP_param, .type = param[i].type, .name = param[i].path};
-      Node moment = {.op = OP_state, .type = param[i].type, .name = arena_printf(s.arena, "optim.m.%s", param[i].path)};
+      Node moment = {.op = OP_state,
+                     .type = param[i].type,
+                     .name = arena_printf(s.arena, "optim.m.%s", param[i].path)};
       buf_put(b, value_of(&s, &leaf), sizeof(double) * (size_t)type_count(&leaf.type));
       buf_put(b, value_of(&s, &moment), sizeof(double) * (size_t)type_count(&leaf.type));
     }
@@ -325,7 +377,8 @@ static const char blocks[] =
   "}\n"
   "train { batch = 2; context = 5 }\n";
 
-/* The program "grad" with checkpoints has the same loss and gradients, and recomputes what lies in the regions. */
+/* The program "grad" with checkpoints has the same loss and gradients, and recomputes what lies in
+ * the regions. */
 static void test_checkpoint(void **state) {
   (void)state;
   Setup s[2];
@@ -335,7 +388,8 @@ static void test_checkpoint(void **state) {
     s[on] = (Setup){.arena = arena_new(), .vocab = 11};
     s[on].model = fe_load_text("blocks.alpha", blocks, strlen(blocks), &o, on, &errors);
     if (!s[on].model) fail_msg("%s", errors.data);
-    if (!programs_build(s[on].model, &(ProgramOptions){.pass = &no_options}, &s[on].set, &errors)) fail_msg("%s", errors.data);
+    if (!programs_build(s[on].model, &(ProgramOptions){.pass = &no_options}, &s[on].set, &errors))
+      fail_msg("%s", errors.data);
     Graph *g = program(&s[on], "grad");
     fill(&s[on], g, OP_param);
     fill(&s[on], g, OP_input);
@@ -360,8 +414,9 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_gradients), cmocka_unit_test(test_eval), cmocka_unit_test(test_forward),
-    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_checkpoint),
+      cmocka_unit_test(test_gradients),  cmocka_unit_test(test_eval),
+      cmocka_unit_test(test_forward),    cmocka_unit_test(test_accumulate),
+      cmocka_unit_test(test_not_finite), cmocka_unit_test(test_checkpoint),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

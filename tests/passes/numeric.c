@@ -3,7 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#define RESOLVED 1e-5 /* the rounding of the differences is about 1e-12, so norms far below this cannot be compared to 1e-6 */
+/* The rounding of the differences is about 1e-12: smaller norms cannot be compared to 1e-6. */
+#define RESOLVED 1e-5
 
 typedef struct Probe {
   const Graph *g;
@@ -16,7 +17,8 @@ typedef struct Probe {
 static double evaluate(const Probe *p) {
   Arena *arena = arena_new();
   Tensor t;
-  double y = ir_eval(arena, p->g, EVAL_f64, p->feed, p->n_feed, &p->loss, 1, &t, p->why) ? t.data[0] : NAN;
+  double y = ir_eval(arena, p->g, EVAL_f64, p->feed, p->n_feed, &p->loss, 1, &t, p->why) ? t.data[0]
+                                                                                         : NAN;
   arena_free(arena);
   return y;
 }
@@ -37,7 +39,8 @@ static double difference(const Probe *p, double *x) {
 
 static double *feed_data(const Probe *p, const Node *leaf) {
   for (int i = 0; i < p->n_feed; i++)
-    if (p->feed[i].op == leaf->op && strcmp(p->feed[i].name, leaf->name) == 0) return (double *)p->feed[i].data;
+    if (p->feed[i].op == leaf->op && strcmp(p->feed[i].name, leaf->name) == 0)
+      return (double *)p->feed[i].data;
   die("numeric: %s has no feed", leaf->name);
 }
 
@@ -61,8 +64,8 @@ static Norms compare(const Probe *p, const Node *leaf, const double *grad, int p
   return s;
 }
 
-bool gradients_match(const Graph *g, Node *loss, Node *const *wrt, Node *const *grad, int n_wrt, const Feed *feed,
-                     int n_feed, int places, Buf *why) {
+bool gradients_match(const Graph *g, Node *loss, Node *const *wrt, Node *const *grad, int n_wrt,
+                     const Feed *feed, int n_feed, int places, Buf *why) {
   Arena *arena = arena_new();
   Probe p = {g, loss, feed, n_feed, why};
   Tensor *value = arena_alloc(arena, sizeof *value * (size_t)n_wrt);
@@ -77,9 +80,11 @@ bool gradients_match(const Graph *g, Node *loss, Node *const *wrt, Node *const *
     double limit = 1e-6 * fmax(fmax(sqrt(norms[i].grad), 1e-3 * sqrt(total)), RESOLVED);
     ok = sqrt(norms[i].error) <= limit;
     if (!ok)
-      buf_printf(why, "d loss / d %s: error %.3g, norm %.3g, of all %.3g; element %lld is %.12g, by differences %.12g",
-                 wrt[i]->name, sqrt(norms[i].error), sqrt(norms[i].grad), sqrt(total), (long long)norms[i].worst,
-                 norms[i].found, norms[i].expected);
+      buf_printf(why,
+                 "d loss / d %s: error %.3g, norm %.3g, of all %.3g; element %lld is %.12g, by "
+                 "differences %.12g",
+                 wrt[i]->name, sqrt(norms[i].error), sqrt(norms[i].grad), sqrt(total),
+                 (long long)norms[i].worst, norms[i].found, norms[i].expected);
   }
   arena_free(arena);
   return ok;

@@ -1,5 +1,6 @@
-/* Every rule of rules.def: both sides are evaluated at boundary values, all combinations of them, in every type that the pattern
- * takes, and must agree as the rule's kind says; and simplify must use the rule. */
+/* Every rule of rules.def: both sides are evaluated at boundary values, all combinations of them,
+ * in every type that the pattern takes, and must agree as the rule's kind says; and simplify must
+ * use the rule. */
 #include "passes/passes.h"
 #include "passes/simplify.h"
 #include "passes/term.h"
@@ -31,9 +32,10 @@ static bool guard(int line, double c, bool is_int) {
   }
 }
 
-static const double floats[] = {0, -0.0, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 0.999, 1.0000001, 1e-3, -1e-3, 0x1p-126, -0x1p-130,
-                                0x1p-149, 1e-10, 10, -88.5, 100, 65504, 1e19, -1e30, 0x1.fffffep127, -0x1.fffffep127,
-                                INFINITY, -INFINITY, NAN};
+static const double floats[] = {
+  0, -0.0, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 0.999, 1.0000001, 1e-3, -1e-3, 0x1p-126, -0x1p-130, 0x1p-149,
+  1e-10, 10, -88.5, 100, 65504, 1e19, -1e30, 0x1.fffffep127, -0x1.fffffep127, INFINITY, -INFINITY, NAN
+};
 static const double ints[] = {0, 1, -1, 2, -2, 3, 7, 46341, -65536, 2147483647, -2147483648.0};
 static const double bools[] = {0, 1};
 static const double consts[] = {0.5, 2, -4, 3, 0.1, 0.999, 1e-3, -1, 7e4, 0x1p-120, 0x1p120, 1e30};
@@ -58,7 +60,9 @@ static Node *make(void *context, Op op, const Type *given, int n_src, Node *cons
 static void find_bools(const Term *t, bool is_bool, bool *var) {
   if (t->kind == TERM_var && is_bool) var[t->var] = true;
   for (int i = 0; t->kind == TERM_op && i < t->n_src; i++)
-    find_bools(t->src[i], t->op == OP_not || t->op == OP_and || t->op == OP_or || (t->op == OP_where && i == 0), var);
+    find_bools(
+        t->src[i],
+        t->op == OP_not || t->op == OP_and || t->op == OP_or || (t->op == OP_where && i == 0), var);
 }
 
 static bool gives_bool(const Term *t) {
@@ -106,10 +110,12 @@ static void make_points(Check *k) {
 static bool build(Check *k, const Term *t, Side *s) {
   *s = (Side){graph_new("side"), true};
   static const char *const name[] = {"x", "y", "z"};
-  Type type = {.dtype = k->dtype, .rank = 1, .dim = {k->n}}, logic = {.dtype = DT_bool, .rank = 1, .dim = {k->n}};
+  Type type = {.dtype = k->dtype, .rank = 1, .dim = {k->n}},
+       logic = {.dtype = DT_bool, .rank = 1, .dim = {k->n}};
   Node *var[TV_COUNT] = {0};
   for (int v = 0; v < 3; v++)
-    if (k->from->vars >> v & 1) var[v] = ir_leaf(s->g, OP_input, name[v], k->is_bool[v] ? &logic : &type);
+    if (k->from->vars >> v & 1)
+      var[v] = ir_leaf(s->g, OP_input, name[v], k->is_bool[v] ? &logic : &type);
   if (k->from->vars >> TV_c & 1) var[TV_c] = ir_const(s->g, k->c, &type);
   Node *y = term_build(t, &(TermMaker){s->g, make, s}, var, gives_bool(k->from) ? &logic : &type);
   ir_output(s->g, OUT_value, "y", y);
@@ -117,7 +123,9 @@ static bool build(Check *k, const Term *t, Side *s) {
 }
 
 static double unit_of(DType d) { return d == DT_f16 ? 0x1p-10 : d == DT_bf16 ? 0x1p-7 : 0x1p-23; }
-static double least_of(DType d) { return d == DT_f16 ? 0x1p-24 : d == DT_bf16 ? 0x1p-133 : 0x1p-149; }
+static double least_of(DType d) {
+  return d == DT_f16 ? 0x1p-24 : d == DT_bf16 ? 0x1p-133 : 0x1p-149;
+}
 
 static bool agree(const Check *k, int64_t i, double a, double b) {
   int kind = k->rule->kind;
@@ -127,8 +135,10 @@ static bool agree(const Check *k, int64_t i, double a, double b) {
     if ((kind & ZERO) && k->value[v][i] == 0 && signbit(k->value[v][i])) return true;
   }
   if (isnan(a) || isnan(b)) return isnan(a) && isnan(b);
-  if (kind & BETTER) return a == b || fabs(a - b) <= 1e-13 * fmax(1, fmax(fabs(a), fabs(k->value[TV_x][i])));
-  if (kind & NEAR) return a == b || fabs(a - b) <= 4 * (unit_of(k->dtype) * fabs(a) + least_of(k->dtype));
+  if (kind & BETTER)
+    return a == b || fabs(a - b) <= 1e-13 * fmax(1, fmax(fabs(a), fabs(k->value[TV_x][i])));
+  if (kind & NEAR)
+    return a == b || fabs(a - b) <= 4 * (unit_of(k->dtype) * fabs(a) + least_of(k->dtype));
   return (kind & ZERO) ? a == b : a == b && !signbit(a) == !signbit(b);
 }
 
@@ -151,8 +161,8 @@ static void check_used(const Check *k, Side *from, Side *to) {
   print_graph(from->g, &a);
   print_graph(to->g, &b);
   if (strcmp(a.data, b.data) != 0)
-    fail_msg("rule %s → %s, %s: simplify makes\n%sfrom one side and\n%sfrom the other", k->rule->pattern, k->rule->result,
-             dtype_name(k->dtype), a.data, b.data);
+    fail_msg("rule %s → %s, %s: simplify makes\n%sfrom one side and\n%sfrom the other",
+             k->rule->pattern, k->rule->result, dtype_name(k->dtype), a.data, b.data);
   buf_free(&a);
   buf_free(&b);
 }
@@ -171,8 +181,9 @@ static bool check_values(Check *k) {
     assert_true(ir_eval(k->arena, to.g, mode, k->feed, 3, &to.g->output[0].node, 1, &b, &why));
     for (int64_t i = 0; i < k->n; i++)
       if (!agree(k, i, a.data[i], b.data[i]))
-        fail_msg("rule %s → %s, %s, x = %.9g, y = %.9g, c = %.9g: %.9g and %.9g", k->rule->pattern, k->rule->result,
-                 dtype_name(k->dtype), k->value[0][i], k->value[1] ? k->value[1][i] : 0, k->c, a.data[i], b.data[i]);
+        fail_msg("rule %s → %s, %s, x = %.9g, y = %.9g, c = %.9g: %.9g and %.9g", k->rule->pattern,
+                 k->rule->result, dtype_name(k->dtype), k->value[0][i],
+                 k->value[1] ? k->value[1][i] : 0, k->c, a.data[i], b.data[i]);
     check_used(k, &from, &to);
   }
   graph_free(from.g);
@@ -183,7 +194,10 @@ static bool check_values(Check *k) {
 static int check_rule(const struct Rule *rule, DType dtype) {
   int checked = 0;
   Arena *arena = arena_new();
-  Check k = {.rule = rule, .from = term_parse(arena, rule->pattern), .to = term_parse(arena, rule->result), .dtype = dtype,
+  Check k = {.rule = rule,
+             .from = term_parse(arena, rule->pattern),
+             .to = term_parse(arena, rule->result),
+             .dtype = dtype,
              .arena = arena};
   find_bools(k.from, false, k.is_bool);
   bool has_c = k.from->vars >> TV_c & 1;

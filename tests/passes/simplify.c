@@ -1,5 +1,5 @@
-/* simplify keeps what graphs compute: every generated case and program is evaluated before and after. A second run finds
- * nothing to do. */
+/* simplify keeps what graphs compute: every generated case and program is evaluated before and
+ * after. A second run finds nothing to do. */
 #include "passes/passes.h"
 #include "tests/gen/gen.h"
 
@@ -33,10 +33,13 @@ static bool check(Graph *g, const GenFeed *feed) {
   assert_int_equal(to->n_output, g->n_output);
   for (int i = 0; i < g->n_output; i++) {
     Tensor before, after;
-    assert_true(ir_eval(arena, g, EVAL_f32, feed->feed, feed->n, &g->output[i].node, 1, &before, &why));
-    assert_true(ir_eval(arena, to, EVAL_f32, feed->feed, feed->n, &to->output[i].node, 1, &after, &why));
+    assert_true(
+        ir_eval(arena, g, EVAL_f32, feed->feed, feed->n, &g->output[i].node, 1, &before, &why));
+    assert_true(
+        ir_eval(arena, to, EVAL_f32, feed->feed, feed->n, &to->output[i].node, 1, &after, &why));
     assert_true(type_eq(&before.type, &after.type));
-    if (!equal(&before, &after, feed->flags & GEN_exact)) fail_msg("%s: output %s differs", feed->title, g->output[i].name);
+    if (!equal(&before, &after, feed->flags & GEN_exact))
+      fail_msg("%s: output %s differs", feed->title, g->output[i].name);
   }
   if (changed) graph_free(to);
   arena_free(arena);
@@ -76,7 +79,8 @@ static void test_gradients(void **state) {
       int axis[IR_MAX_RANK];
       for (int d = 0; d < y->type.rank; d++) axis[d] = d;
       Node *square = ir_mul(g, y, y);
-      ir_output(g, OUT_value, "loss", ir_reshape(g, ir_reduce(g, OP_reduce_sum, square, y->type.rank, axis), 0, NULL));
+      ir_output(g, OUT_value, "loss",
+                ir_reshape(g, ir_reduce(g, OP_reduce_sum, square, y->type.rank, axis), 0, NULL));
       Graph *with = pass_autodiff(g);
       changed += check(with, &feed);
       if (with != g) graph_free(with);
@@ -87,6 +91,7 @@ static void test_gradients(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gradients)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases),
+                                     cmocka_unit_test(test_gradients)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
