@@ -23,11 +23,14 @@ static const Usage usage = {
 
 static void show(void *arg, int64_t rows, int64_t of) { progress_show(arg, rows, of, "rows", false); }
 
-static void print_result(const Runner *r, const EvalResult *e, int64_t unused) {
+static void print_result(const Runner *r, const EvalResult *e, const Data *data) {
+  int64_t unused = data_unused(data) + (data_row_count(data) - e->rows) * data_row_tokens(data);
   if (!r->json) {
     printf("loss %.6f  perplexity %.4f  tokens %lld\n", e->loss, exp(e->loss), (long long)e->tokens);
     if (e->counted != (double)e->tokens) printf("the loss counts %.0f of them\n", e->counted);
-    if (unused) printf("%lld tokens at the end fill no window and were not used\n", (long long)unused);
+    if (e->rows < data_row_count(data))
+      printf("%lld of %lld rows were read\n", (long long)e->rows, (long long)data_row_count(data));
+    if (data_unused(data)) printf("%lld tokens at the end fill no window and were not used\n", (long long)data_unused(data));
     return;
   }
   Buf b = {0};
@@ -77,7 +80,7 @@ int cmd_eval(Runner *r, int argc, char **argv) {
   progress_begin(&p, 0, r->json);
   ok = ok && evaluate(r->exec, r->image, data, o.batches, show, &p, &result, &why);
   progress_clear(&p);
-  if (ok) print_result(r, &result, data_unused(data));
+  if (ok) print_result(r, &result, data);
   if (why.len) cli_error(r, "%s", why.data);
   data_close(data);
   st_close(st);

@@ -33,10 +33,11 @@ typedef struct Trainer {
   Step step[STEPS_UNDER];
   int n_step;
   int64_t submitted;     /* number of the last step submitted */
+  int64_t first_step;    /* of this process */
   int64_t saved;         /* step of the last checkpoint */
   double finished_at;    /* seconds */
   double val_loss;
-  bool has_val, printed_val;
+  bool has_val;
   Metrics *metrics;
   Progress progress;
   Buf path, why;
@@ -154,9 +155,12 @@ static void show_step(Trainer *t, const Metric *m) {
   print_rate(&text, m->tokens_per_second);
   buf_str(&text, " tok/s");
   if (m->n_skipped) buf_printf(&text, "  %lld skipped", (long long)m->n_skipped);
-  bool always = m->step == t->plan->run.total || m->has_val || m->step == t->progress.first + 1;
+  bool always = m->step == t->plan->run.total || m->has_val || m->step == t->first_step;
   progress_show(&t->progress, m->step, t->plan->run.total, text.data, always);
   buf_free(&text);
+  if (m->step != t->first_step) return;
+  t->progress.first = m->step; /* the first step compiled kernels: its time says nothing about the others' */
+  t->progress.began = clock_seconds();
 }
 
 static bool report_step(Trainer *t, Metric *m) {
@@ -251,6 +255,7 @@ static bool open_metrics(Trainer *t) {
 static bool begin(Trainer *t) {
   RunState *run = &t->plan->run;
   t->submitted = t->saved = run->step;
+  t->first_step = run->step + 1;
   if (run->step == 0 && !checkpoint_save(t->path.data, t->exec, t->image, run, t->plan->tok, &t->why)) return false;
   return open_metrics(t);
 }
@@ -281,12 +286,10 @@ int train(TrainPlan *plan) {
   t.first = buffers(r->arena, first);
   t.last = last == first ? t.first : buffers(r->arena, last);
   buf_printf(&t.path, "%s/checkpoint.safetensors", plan->dir);
-  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then an error of write(), which is reported */
   catch_signals();
   progress_begin(&t.progress, plan->run.step, r->json);
   bool ok = begin(&t);
   t.finished_at = clock_seconds();
-  t.progress.began = t.finished_at;
   ok = ok && run_steps(&t);
   say_end(&t, ok);
   progress_clear(&t.progress);

@@ -1,0 +1,109 @@
+#!/bin/sh
+# commands.sh ALPHAC SOURCE: what train, eval and generate do when all goes well, and how they end when stopped.
+ALPHAC=$1 SOURCE=$2
+. "$(dirname "$0")/lib.sh"
+model m
+m=$dir/m
+field() { sed "s/.*\"$1\": *\([^,}]*\).*/\1/"; }
+
+# ---- metrics, validation, JSON ----
+head -c 3000 "$text" >"$dir/val"
+expect 0 "step 10" "$m" train --data "$text" --val "$dir/val" --val-every 4 --steps 10 --out "$dir/run"
+metrics=$dir/run/metrics.jsonl
+[ "$(steps "$metrics")" = 10 ] || fail "metrics have $(steps "$metrics") lines"
+[ "$(grep -c val_loss "$metrics")" = 3 ] || fail "val_loss is not in lines 4, 8 and 10"
+for key in step loss lr grad_norm tokens tokens_per_second ms; do
+  [ "$(grep -c "\"$key\": [0-9]" "$metrics")" = 10 ] || fail "key $key is not in every line"
+done
+[ "$(tail -1 "$metrics" | field tokens)" = 320 ] || fail "tokens of 10 steps"
+"$m" train --json --data "$text" --val "$dir/val" --val-every 4 --steps 10 --out "$dir/json" >"$dir/lines" 2>"$dir/err"
+same "$dir/lines" "$dir/json/metrics.jsonl"
+[ -s "$dir/err" ] && fail "--json also prints to standard error: $(cat "$dir/err")"
+# measuring changes nothing
+expect 0 "step 10" "$m" train --data "$text" --steps 10 --out "$dir/unmeasured"
+sed 's/, "val_loss": [^,}]*//' "$metrics" >"$dir/stripped"
+without_times "$dir/stripped" >"$dir/a"
+without_times "$dir/unmeasured/metrics.jsonl" >"$dir/b"
+same "$dir/a" "$dir/b"
+# the last val_loss is what eval finds
+"$m" eval --json --weights "$dir/run" --data "$dir/val" >"$dir/eval" || fail "eval"
+[ "$(field loss <"$dir/eval")" = "$(tail -1 "$metrics" | field val_loss)" ] || fail "eval and val_loss differ: $(cat "$dir/eval")"
+awk -v l="$(field loss <"$dir/eval")" -v p="$(field perplexity <"$dir/eval")" 'BEGIN { exit !(p / exp(l) - 1 < 1e-6 && 1 - p / exp(l) < 1e-6) }' ||
+  fail "perplexity is not exp(loss)"
+
+# ---- eval reads every row once, whatever the batch; the tail is told ----
+[ "$(field tokens <"$dir/eval")" = 2992 ] || fail "tokens: $(cat "$dir/eval")"
+[ "$(field unused <"$dir/eval")" = 7 ] || fail "unused: $(cat "$dir/eval")"
+for batch in 1 5; do
+  model batch$batch "adamw(weight_decay = 0.1)" -D train.batch=$batch
+  "$dir/batch$batch" eval --json --weights "$dir/run" --data "$dir/val" >"$dir/eval$batch" || fail "eval with batch $batch"
+  awk -v a="$(field loss <"$dir/eval")" -v b="$(field loss <"$dir/eval$batch")" 'BEGIN { d = a / b - 1; exit !(d < 1e-6 && d > -1e-6) }' ||
+    fail "the loss depends on the batch: $(cat "$dir/eval" "$dir/eval$batch")"
+done
+expect 0 "7 tokens at the end fill no window" "$m" eval --weights "$dir/run" --data "$dir/val"
+
+# ---- learning, weights of another run ----
+model fast "adam()" -D drop=0 -D train.schedule.peak=0.01
+expect 0 "step 150" "$dir/fast" train --data "$text" --steps 150 --out "$dir/fastrun"
+awk -v a="$(head -1 "$dir/fastrun/metrics.jsonl" | field loss)" -v b="$(tail -1 "$dir/fastrun/metrics.jsonl" | field loss)" \
+  'BEGIN { exit !(a > 5 && b < 3.5) }' || fail "the loss did not fall: $(tail -1 "$dir/fastrun/metrics.jsonl")"
+expect 0 "step 1" "$dir/fast" train --data "$text" --steps 1 --out "$dir/more" --weights "$dir/fastrun"
+awk -v b="$(head -1 "$dir/more/metrics.jsonl" | field loss)" 'BEGIN { exit !(b < 3.8) }' || fail "--weights were not taken"
+
+# ---- accumulation: tokens of all micro-batches count (that gradients agree is tests/torch's and tests/passes' to show) ----
+model half "adamw(weight_decay = 0.1)" -D drop=0 -D train.batch=1 -D train.accumulate=2
+model full "adamw(weight_decay = 0.1)" -D drop=0
+expect 0 "step 5" "$dir/half" train --data "$text" --steps 5 --out "$dir/halfrun"
+expect 0 "step 5" "$dir/full" train --data "$text" --steps 5 --out "$dir/fullrun"
+[ "$(tail -1 "$dir/halfrun/metrics.jsonl" | field tokens)" = "$(tail -1 "$dir/fullrun/metrics.jsonl" | field tokens)" ] ||
+  fail "tokens of accumulated steps"
+
+# ---- generate ----
+gen() { "$dir/fast" generate --weights "$dir/fastrun" --prompt "  fn " "$@"; }
+gen --tokens 40 >"$dir/g1" 2>"$dir/note" || fail "generate"
+gen --tokens 40 >"$dir/g2" 2>/dev/null
+same "$dir/g1" "$dir/g2"
+gen --tokens 40 --seed 2 2>/dev/null | cmp -s - "$dir/g1" && fail "another seed, the same text"
+[ "$(grep -c "the window slides" "$dir/note")" = 1 ] || fail "the window's sliding is said once: $(cat "$dir/note")"
+gen --tokens 20 --temperature 0 >"$dir/g1" 2>/dev/null
+gen --tokens 20 --top-k 1 >"$dir/g2" 2>/dev/null
+same "$dir/g1" "$dir/g2"
+gen --tokens 20 --top-p 0.000001 >"$dir/g2" 2>/dev/null
+same "$dir/g1" "$dir/g2"
+gen --tokens 20 --min-p 1 >"$dir/g2" 2>/dev/null
+same "$dir/g1" "$dir/g2"
+gen --tokens 5 --count 3 --json >"$dir/g1" 2>/dev/null
+[ "$(grep -o '"tokens":\[' "$dir/g1" | wc -l)" = 3 ] || fail "three samples: $(cat "$dir/g1")"
+expect 0 '"prompt":""' "$dir/fast" generate --weights "$dir/fastrun" --tokens 2 --json
+
+# ---- a forward that looks ahead cannot be continued ----
+sed 's/causal = true/causal = false/' "$SOURCE/models/gpt2.alpha" >"$dir/ahead.alpha"
+"$ALPHAC" "$dir/ahead.alpha" -o "$dir/ahead" -D vocab=256 -D context=16 -D width=16 -D layers=1 -D heads=2 \
+  -D train.batch=2 -D train.context=16 -D train.precision=f32 || exit 1
+expect 0 "step 1" "$dir/ahead" train --data "$text" --steps 1 --out "$dir/aheadrun"
+expect 1 "forward is not causal" "$dir/ahead" generate --weights "$dir/aheadrun" --prompt "abc"
+expect 1 "forward is not causal" "$dir/ahead" generate --weights "$dir/aheadrun" --prompt "abcdefghijklmnopqrstuv"
+
+# ---- not finite ----
+model wild "sgd()" -D train.clip=0 -D train.schedule.warmup=0 -D train.schedule.peak=1e30
+expect 0 "steps were skipped" "$dir/wild" train --data "$text" --steps 8 --out "$dir/wildrun"
+[ "$(tail -1 "$dir/wildrun/metrics.jsonl" | field skipped)" -ge 6 ] || fail "skipped: $(tail -1 "$dir/wildrun/metrics.jsonl")"
+expect 1 "is not finite" "$dir/wild" train --data "$text" --steps 8 --out "$dir/wildstop" --on-nan stop
+expect 1 "stopped as --on-nan=stop asks. The last checkpoint, of step" "$dir/wild" train --data "$text" --steps 8 --out "$dir/wildstop" \
+  --on-nan stop --overwrite
+
+# ---- stopped by a signal, and a second process in the same directory ----
+for signal in INT TERM; do
+  run=$dir/stopped$signal
+  # a shell ignores SIGINT for what it starts in the background; env gives it back
+  env --default-signal=INT "$m" train --data "$text" --steps 300000 --out "$run" 2>"$dir/log" &
+  pid=$!
+  wait_steps "$run" 5 $pid
+  expect 1 "another process is training in this directory" "$m" train --data "$text" --out "$run" --resume
+  kill -$signal $pid
+  wait $pid || fail "SIG$signal: status $?: $(cat "$dir/log")"
+  grep -q "stopped at step .* of 300000; --resume goes on" "$dir/log" || fail "SIG$signal: $(cat "$dir/log")"
+  last=$(steps "$run/metrics.jsonl")
+  grep -q "\"step\":\"$last\"" "$run/checkpoint.safetensors" || fail "SIG$signal: the checkpoint is not of step $last"
+done
+exit $failed

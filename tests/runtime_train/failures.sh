@@ -1,0 +1,125 @@
+#!/bin/sh
+# failures.sh ALPHAC SOURCE: what can go wrong around training: a message that says it, a status other than 0, and the
+# earlier checkpoint as it was.
+ALPHAC=$1 SOURCE=$2
+. "$(dirname "$0")/lib.sh"
+model m
+m=$dir/m
+run=$dir/run
+checkpoint=$run/checkpoint.safetensors
+
+# ---- usage ----
+expect 2 "--data is missing" "$m" train --steps 3 --out "$run"
+expect 2 "--out is missing" "$m" train --steps 3 --data "$text"
+expect 2 "--steps is missing" "$m" train --data "$text" --out "$run"
+expect 2 "--on-nan never: there are skip and stop" "$m" train --steps 3 --data "$text" --out "$run" --on-nan never
+expect 2 "--resume and --overwrite exclude each other" "$m" train --data "$text" --out "$run" --resume --overwrite
+expect 2 "leave --weights out" "$m" train --data "$text" --out "$run" --resume --weights x
+expect 2 "--val-every needs --val" "$m" train --steps 3 --data "$text" --out "$run" --val-every 2
+expect 2 "--weights is missing" "$m" eval --data "$text"
+expect 2 "--data is missing" "$m" eval --weights "$run"
+expect 2 "--weights is missing" "$m" generate --prompt x
+
+# ---- data and tokenizers ----
+expect 1 "no/such/file: cannot be read: No such file or directory" "$m" train --steps 3 --data no/such/file --out "$run"
+printf abc >"$dir/short"
+expect 1 "short: 3 tokens are too few: one window needs 17" "$m" train --steps 3 --data "$dir/short" --out "$run"
+expect 1 "tok.json: cannot be read" "$m" train --steps 3 --data "$text" --tokenizer "$dir/tok.json" --out "$run"
+awk 'BEGIN { for (i = 0; i < 300; i++) printf "word%d ", i }' >"$dir/words"
+"$m" tokenizer train --data "$dir/words" --kind word --out "$dir/tok.json" >/dev/null || fail "tokenizer train"
+expect 1 "the word tokenizer has 302 ids and the model's vocabulary 256: compile the model with -D vocab=302" \
+  "$m" train --steps 3 --data "$text" --tokenizer "$dir/tok.json" --out "$run"
+printf 'a\377b' >"$dir/bytes"
+expect 1 "bytes: not UTF-8: byte 0xff at offset 1" "$m" train --steps 3 --data "$dir/bytes" --tokenizer char --out "$run"
+printf 'not tensors at all' >"$dir/bad.safetensors"
+expect 1 "bad.safetensors: not a sound safetensors file" "$m" train --steps 3 --data "$dir/bad.safetensors" --out "$run"
+[ -e "$checkpoint" ] && fail "a refused run has a checkpoint"
+
+# ---- an existing run ----
+expect 0 "step 6" "$m" train --steps 6 --data "$text" --out "$run"
+cp "$checkpoint" "$dir/good"
+expect 1 "holds a run (checkpoint.safetensors): --resume goes on with it, --overwrite begins anew" \
+  "$m" train --steps 3 --data "$text" --out "$run"
+same "$checkpoint" "$dir/good"
+expect 1 "there is no checkpoint in this directory" "$m" train --data "$text" --out "$dir" --resume
+expect 1 "nowhere: the directory cannot be opened" "$m" train --data "$text" --out "$dir/nowhere" --resume
+expect 1 "has the seed 1; leave --seed out" "$m" train --data "$text" --out "$run" --resume --seed 3
+expect 1 "is at step 6 already, past --steps 3" "$m" train --data "$text" --out "$run" --resume --steps 3
+expect 0 "the data are not those that the run was trained on" "$m" train --data "$dir/words" --out "$run" --resume
+same "$checkpoint" "$dir/good"
+
+# ---- another configuration ----
+model wide adamw -D width=32 -D train.clip=2
+expect 1 "config.width is 16 in the checkpoint and 32 in this program" "$dir/wide" train --data "$text" --out "$run" --resume
+expect 1 "train.clip is 1.0 in the checkpoint and 2.0 in this program" "$dir/wide" train --data "$text" --out "$run" --resume
+expect 1 "wte.weight has the shape [256, 16] where the model's is [256, 32]" "$dir/wide" eval --weights "$run" --data "$text"
+model deep adamw -D layers=2
+expect 1 "h.1.ln_1.weight is missing" "$dir/deep" eval --weights "$run" --data "$text"
+expect 0 "tensors that the model does not have:" "$dir/m" train --steps 1 --data "$text" --out "$dir/deepless" --weights "$(
+  "$dir/deep" train --steps 1 --data "$text" --out "$dir/deeprun" 2>/dev/null && echo "$dir/deeprun")"
+same "$checkpoint" "$dir/good"
+
+# ---- a damaged checkpoint ----
+size=$(wc -c <"$checkpoint")
+truncated() { head -c "$1" "$dir/good" >"$checkpoint"; }
+edited() { cp "$dir/good" "$checkpoint" && printf '\125' | dd of="$checkpoint" bs=1 seek="$1" conv=notrunc 2>/dev/null; }
+for command in "train --data $text --out $run --resume" "eval --data $text --weights $run" "generate --weights $run" \
+  "train --steps 2 --data $text --out $dir/fresh --weights $run"; do
+  truncated $((size - 1)); expect 1 "the file was cut short" "$m" $command
+  truncated 100; expect 1 "the file was cut short" "$m" $command
+  truncated 0; expect 1 "not a sound safetensors file" "$m" $command
+  edited $((size - 5)); expect 1 "its contents were changed or damaged after it was written" "$m" $command
+  edited $((size / 2)); expect 1 "its contents were changed or damaged after it was written" "$m" $command
+done
+sed 's/"seed":"1"/"seed":"2"/' "$dir/good" >"$checkpoint"
+expect 1 "its contents were changed or damaged after it was written" "$m" train --data "$text" --out "$run" --resume
+cp "$dir/good" "$checkpoint"
+
+# ---- a damaged image, a device that is not there ----
+size=$(wc -c <"$m")
+head -c $((size - 100)) "$m" >"$dir/cut"
+cp "$m" "$dir/edit" && printf '\125\252' | dd of="$dir/edit" bs=1 seek=$((size - 200)) conv=notrunc 2>/dev/null
+chmod +x "$dir/cut" "$dir/edit"
+expect 1 "this runner holds no model" "$dir/cut" train --steps 3 --data "$text" --out "$dir/fresh"
+expect 1 "damaged" "$dir/edit" train --steps 3 --data "$text" --out "$dir/fresh"
+expect 1 "error: " "$m" train --data "$text" --out "$run" --resume --device 77
+expect 1 "error: " env VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent "$m" train --data "$text" --out "$run" --resume
+same "$checkpoint" "$dir/good"
+
+# ---- no space, no permission ----
+# a full disk: what is written first goes to a device that is always full
+mkdir -p "$dir/fresh" && rm -f "$dir"/fresh/*
+ln -s /dev/full "$dir/fresh/checkpoint.safetensors.partial"
+expect 1 "fresh/checkpoint.safetensors: writing failed: No space left on device" \
+  "$m" train --steps 9 --data "$text" --out "$dir/fresh"
+[ -e "$dir/fresh/checkpoint.safetensors" ] && fail "a checkpoint that could not be written is there"
+ln -s /dev/full "$checkpoint.partial"
+expect 1 "run/checkpoint.safetensors: writing failed: No space left on device" \
+  "$m" train --steps 9 --data "$text" --out "$run" --resume
+same "$checkpoint" "$dir/good"
+[ -e "$checkpoint.partial" ] && fail "what was written of a checkpoint was left"
+expect 0 "step 9" "$m" train --steps 9 --data "$text" --out "$run" --resume
+expect 1 "/proc/run: the directory cannot be made" "$m" train --steps 9 --data "$text" --out /proc/run
+: >"$dir/file"
+expect 1 "file: the directory cannot be made: it is a file" "$m" train --steps 9 --data "$text" --out "$dir/file"
+expect 1 "tok: cannot be written: No such file or directory" "$m" tokenizer train --data "$text" --out "$dir/none/tok"
+# A file system of its own needs a user namespace or root.
+if unshare -rm true 2>/dev/null; then
+  cp "$dir/good" "$checkpoint"
+  mkdir "$dir/mount"
+  cat >"$dir/mounted" <<END
+mount -t tmpfs -o size=300k none "$dir/mount" && mkdir "$dir/mount/run" && cp "$checkpoint" "$dir/mount/run/" || exit 9
+dd if=/dev/zero of="$dir/mount/filler" bs=1k 2>/dev/null
+"$m" train --steps 9 --data "$text" --out "$dir/mount/run" --resume && exit 8
+cmp "$checkpoint" "$dir/mount/run/checkpoint.safetensors" || exit 7
+rm "$dir/mount/filler" && mount -o remount,ro "$dir/mount" || exit 6
+"$m" train --steps 9 --data "$text" --out "$dir/mount/run" --resume && exit 5
+cmp "$checkpoint" "$dir/mount/run/checkpoint.safetensors" || exit 4
+exit 0
+END
+  expect 0 "No space left on device" unshare -rm sh "$dir/mounted"
+  grep -q "Read-only file system" "$dir/out" || fail "a read-only file system: $(cat "$dir/out")"
+else
+  echo "note: no file systems can be mounted here: full disks and read-only directories only as above"
+fi
+exit $failed
