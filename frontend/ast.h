@@ -127,6 +127,7 @@ typedef struct Decl {
   const char *name; /* D_import: the name it is used by */
   Place at;
   const char *path; /* D_import: the file's path, or the name of one of stdlib */
+  Place path_at;
   bool beside;      /* D_import: it is a path, relative to the importing file */
   FnDecl *fn;
   Formal *formal;

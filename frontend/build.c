@@ -47,13 +47,14 @@ static Decl *new_decl(Parse *p, DeclKind kind, const char *name, Span at) {
   return d;
 }
 
-Decl *build_import(Parse *p, const char *name, Span name_at, const char *target, bool path) {
+Decl *build_import(Parse *p, const char *name, Span name_at, const char *target, Span target_at, bool path) {
   if (path && !name) {
     diag_error(p->diag, parse_place(p, name_at), "an import of a file needs a name: import \"%.80s\" as name", target);
     return NULL;
   }
   Decl *d = new_decl(p, D_import, name, name_at);
   d->path = path ? target : intern_n(target, strlen(target));
+  d->path_at = parse_place(p, target_at);
   d->beside = path;
   return d;
 }
@@ -255,7 +256,7 @@ Expr *build_call(Parse *p, ExprKind kind, Span at, Span mark, Expr *callee, Args
     deepen(p, e, args.at[i].value);
     if (args.at[i].name && kind == E_list)
       diag_error(p->diag, args.at[i].name_at, "expected an expression, found `name =` in a list");
-    else if (!args.at[i].name && named)
+    else if (!args.at[i].name && named && kind != E_list)
       diag_error(p->diag, args.at[i].name_at, "an argument by position after one by name");
     named = args.at[i].name != NULL;
   }

@@ -27,7 +27,7 @@ void add_member(Parse *, Members *, Member *); /* NULL: broken */
 void add_stmt(Parse *, Block *, Stmt *);       /* NULL: broken */
 
 File *build_file(Parse *, Decls);
-Decl *build_import(Parse *, const char *name, Span name_at, const char *target, bool path);
+Decl *build_import(Parse *, const char *name, Span name_at, const char *target, Span target_at, bool path);
 const char *build_as(Parse *, const char *word, Span word_at, const char *name);
 Decl *build_entries(Parse *, DeclKind, Span, Entries);
 Decl *build_fn_decl(Parse *, FnDecl *);

@@ -22,11 +22,8 @@ static Value no_such_argument(Elab *e, const Given *g, Place at, const char *wha
   return v_error;
 }
 
-static bool wrong_count(Elab *e, Place at, Place declared, const char *fmt, const char *what, int expected, int found,
-                        const char *missing) {
-  char text[300];
-  snprintf(text, sizeof text, fmt, what, expected, found, missing);
-  if (report(e, at, "%s", text)) {
+static bool wrong_count(Elab *e, Place at, Place declared, const char *what, int expected, int found, const char *missing) {
+  if (report(e, at, "`%.60s` takes %d argument%s, found %d%s", what, expected, expected == 1 ? "" : "s", found, missing)) {
     diag_note(&e->diag, declared, "declared here");
     note_calls(e);
   }
@@ -45,7 +42,7 @@ bool match_arguments(Elab *e, const Expr *call, const char *what, Place declared
       no_such_argument(e, &given[i], at, what, declared, formal, n_formal);
       ok = false;
     } else if (f >= n_formal) {
-      return wrong_count(e, at, declared, "`%.60s` takes %d arguments, found %d", what, n_formal, n, "");
+      return wrong_count(e, at, declared, what, n_formal, n, "");
     } else if (from[f] >= 0) {
       fail(e, at, "the argument `%.60s` is given twice", formal[f].name);
       ok = false;
@@ -55,8 +52,8 @@ bool match_arguments(Elab *e, const Expr *call, const char *what, Place declared
   }
   for (int i = 0; i < n_formal && ok; i++)
     if (from[i] < 0 && !formal[i].init)
-      return wrong_count(e, call->at, declared, "`%.60s` takes %d arguments, found %d: `%.60s` is missing", what, n_formal, n,
-                         formal[i].name);
+      return wrong_count(e, call->at, declared, what, n_formal, n,
+                         arena_printf(e->arena, ": `%.60s` is missing", formal[i].name));
   return ok;
 }
 

@@ -47,9 +47,11 @@ bool elab_room(Elab *e, Place at) {
 
 void note_calls(Elab *e) {
   int shown = 0;
-  for (Frame *f = e->frame; f && shown < 6; f = f->caller) {
-    if (!f->call.src || !f->what) continue;
+  Place last = {0};
+  for (Frame *f = e->frame; f && f->caller && shown < 6; f = f->caller) { /* the outermost is the entry or the model itself */
+    if (!f->call.src || !f->what || (f->call.src == last.src && f->call.begin == last.begin)) continue;
     diag_note(&e->diag, f->call, "in `%.60s`, called here", f->what);
+    last = f->call;
     shown++;
   }
 }

@@ -205,7 +205,7 @@ struct Elab {
   const char *why_not;
   int64_t place; /* of the next call of random */
   int regions;
-  const char *in_const; /* name of the const under evaluation */
+  const Member *in_const; /* the const under evaluation */
   Node **table_node;   /* by Table.index, in this graph; NULL: not made yet */
   int n_table_node;
   struct { Node *power; double base; } power[16]; /* the latest c ^ x with a number c, see subtract_power */

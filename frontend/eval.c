@@ -7,11 +7,12 @@
 
 static Value eval_list(Elab *e, const Expr *x) {
   Value *at = arena_alloc(e->arena, sizeof *at * (size_t)(x->n_arg + 1));
+  bool ok = true;
   for (int i = 0; i < x->n_arg; i++) {
     at[i] = eval(e, x->arg[i].value);
-    if (at[i].kind == V_error) return v_error;
+    ok = ok && at[i].kind != V_error;
   }
-  return v_list_of(e, x->at, x->n_arg, at);
+  return ok ? v_list_of(e, x->at, x->n_arg, at) : v_error;
 }
 
 /* What a `for` goes over: the numbers from..to, or the elements of a list. */

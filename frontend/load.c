@@ -47,7 +47,7 @@ static Unit *import_library(Elab *e, const Decl *d) {
     return u ? u : add_unit(e, path, path, true, f->text, strlen(f->text));
   }
   const char *near = suggest(d->path, names, n);
-  fail(e, d->at, near ? "the library has no file `%.60s`; did you mean `%s`?" :
+  fail(e, d->path_at, near ? "the library has no file `%.60s`; did you mean `%s`?" :
        "the library has no file `%.60s`; a file of your own is imported as \"path/name.alpha\" as name", d->path, near);
   return NULL;
 }
@@ -61,7 +61,7 @@ static Unit *import_path(Elab *e, const Unit *from, const Decl *d) {
   if (u) return u;
   Buf text = {0};
   const char *why = read_error(path, &text);
-  if (why) fail(e, d->at, "cannot read %.200s: %s", path, why);
+  if (why) fail(e, d->path_at, "cannot read %.200s: %s", path, why);
   else u = add_unit(e, path, real, false, text.data ? text.data : "", text.len);
   buf_free(&text);
   return u;

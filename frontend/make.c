@@ -20,7 +20,7 @@ Value do_position(Elab *e, Call *c) {
   if (!count_of(e, c, 0, &n)) return v_error;
   if (e->in_const)
     return fail(e, c->whole->at, "positions are not known at compile time, when the const `%.60s` is computed; use iota",
-                e->in_const);
+                e->in_const->name);
   Type t = type_of(DT_i32, 1, &n);
   return v_node(ir_make(e->g, OP_position, &t, NULL, 0, NULL));
 }

@@ -16,7 +16,8 @@ static void check_member(Elab *e, const Class *c, const Member *m, const Guard *
   static const char *const word[] = {"param", "const", "state"};
   DeclKind kind = c->decl->kind;
   if (!fits_class(m->kind, kind))
-    fail(e, m->at, "a `%s` cannot have a `%s`", decl_word(kind), m->kind == M_param && m->frozen ? "frozen" : word[m->kind]);
+    fail(e, m->at, "a `%s` does not belong in the %s `%.60s`", m->kind == M_param && m->frozen ? "frozen" : word[m->kind],
+         decl_word(kind), c->decl->name);
   for (int i = name_find(&c->names, m->name); i >= 0 && !guard; i = c->slot[i].same_name) {
     if (c->slot[i].guard) continue;
     if (report(e, m->at, "the member `%.60s` is declared twice", m->name))
@@ -272,12 +273,12 @@ Node *table_node(Elab *e, Table *t) {
     fail(e, t->decl->at, "the const `%.60s` depends on too many others", t->decl->name);
     return NULL;
   }
-  const char *outer = e->in_const;
+  const Member *outer = e->in_const;
   int region = e->g->region;
   SrcLoc loc = e->g->loc;
   Frame f;
   e->n_call++;
-  e->in_const = t->decl->name;
+  e->in_const = t->decl;
   e->g->region = 0;
   frame_open(e, &f, t->owner->class->unit, t->owner, t->owner->class->decl->name, t->owner->at);
   for (int i = 0; i < t->owner->class->n_slot; i++)

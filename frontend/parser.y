@@ -121,8 +121,8 @@ decl_list: decl                { $$ = (Decls){0}; add_decl(p, &$$, $1); }
          | decl_list sep decl  { $$ = $1; add_decl(p, &$$, $3); }
          ;
 
-decl: IMPORT NAME import_name             { $$ = build_import(p, $3 ? $3 : $2, $3 ? @3 : @2, $2, false); }
-    | IMPORT STRING import_name           { $$ = build_import(p, $3, $3 ? @3 : @2, $2, true); }
+decl: IMPORT NAME import_name             { $$ = build_import(p, $3 ? $3 : $2, $3 ? @3 : @2, $2, @2, false); }
+    | IMPORT STRING import_name           { $$ = build_import(p, $3, $3 ? @3 : @2, $2, @2, true); }
     | CONFIG LBRACE entries RBRACE        { $$ = build_entries(p, D_config, @1, $3); }
     | TRAIN LBRACE entries RBRACE         { $$ = build_entries(p, D_train, @1, $3); }
     | fn                                  { $$ = build_fn_decl(p, $1); }
@@ -371,18 +371,23 @@ static void found_text(Buf *out, Parse *p, yysymbol_kind_t kind, Span at) {
     buf_str(out, yysymbol_name(kind));
 }
 
-/* A word that starts a declaration, misspelt: `modul name` and `parm w[...]` are names to the lexer. */
-static const char *meant(Parse *p, Span at) {
-  static const char *const words[] = {"import", "module", "model", "optimizer", "schedule", "param", "frozen", "const",
-                                      "state", "config", "train", "fn", "if", "else", "for", "return"};
-  uint32_t begin = at.begin;
-  while (begin > 0 && (p->src->text[begin - 1] == ' ' || p->src->text[begin - 1] == '\t')) begin--;
-  uint32_t end = begin;
-  while (begin > 0 && (p->src->text[begin - 1] == '_' || (p->src->text[begin - 1] | 32) - 'a' + 0u < 26u)) begin--;
-  if (end - begin == 0 || end - begin > 20) return NULL;
-  const char *word = intern_n(p->src->text + begin, end - begin);
-  const char *found = suggest(word, words, COUNT_OF(words));
-  return found && found != intern(word) && strcmp(found, word) != 0 ? found : NULL;
+/* A misspelt keyword: the name found instead of one, or, where two names stand side by side, the first (`parm bias[d]`). */
+static const char *meant(const yysymbol_kind_t *set, int n, Parse *p, Span at) {
+  static const char *const words[] = {"import", "module", "model", "optimizer", "schedule", "param", "frozen", "const", "state"};
+  const char *text = p->src->text, *keyword[YYNTOKENS];
+  int n_keyword = 0;
+  for (int i = 0; i < n; i++)
+    if (set[i] >= YYSYMBOL_IF && set[i] <= YYSYMBOL_TRAIN) { /* `if` without its quotes */
+      const char *name = yysymbol_name(set[i]);
+      keyword[n_keyword++] = intern_n(name + 1, strlen(name) - 2);
+    }
+  const char *found = suggest(intern_n(text + at.begin, at.end - at.begin), keyword, n_keyword);
+  if (found) return found;
+  uint32_t end = at.begin;
+  while (end > 0 && text[end - 1] == ' ') end--;
+  uint32_t begin = end;
+  while (begin > 0 && (text[begin - 1] | 32) >= 'a' && (text[begin - 1] | 32) <= 'z') begin--;
+  return end == at.begin || begin == end ? NULL : suggest(intern_n(text + begin, end - begin), words, COUNT_OF(words));
 }
 
 static int yyreport_syntax_error(const yypcontext_t *ctx, Parse *p) {
@@ -396,10 +401,12 @@ static int yyreport_syntax_error(const yypcontext_t *ctx, Parse *p) {
   static const yysymbol_kind_t members[] = {YYSYMBOL_PARAM, YYSYMBOL_FROZEN, YYSYMBOL_CONST, YYSYMBOL_STATE, YYSYMBOL_NAME,
     YYSYMBOL_FN, YYSYMBOL_IF};
   static const yysymbol_kind_t statements[] = {YYSYMBOL_RETURN, YYSYMBOL_FOR, YYSYMBOL_IF};
+  if (p->stop) return 0; /* told by tokens.c */
   yysymbol_kind_t set[YYNTOKENS];
   int n = yypcontext_expected_tokens(ctx, set, YYNTOKENS);
   Span at = *yypcontext_location(ctx);
   yysymbol_kind_t found = yypcontext_token(ctx);
+  const char *word = found == YYSYMBOL_NAME ? meant(set, n, p, at) : NULL;
   const char *expected[8];
   int n_expected = 0;
 
@@ -433,7 +440,6 @@ static int yyreport_syntax_error(const yypcontext_t *ctx, Parse *p) {
     buf_printf(&text, "%s%s", i == 0 ? "expected " : i + 1 == n_expected ? " or " : ", ", expected[i]);
   buf_str(&text, n_expected ? ", found " : "unexpected ");
   found_text(&text, p, found, at);
-  const char *word = found == YYSYMBOL_NAME || found == YYSYMBOL_LBRACE ? meant(p, at) : NULL;
   if (word) buf_printf(&text, "; did you mean `%s`?", word);
   if (at.end == at.begin && at.begin < p->src->bytes) at.end++;
   diag_error(p->diag, parse_place(p, at), "%s", text.data);

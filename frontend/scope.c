@@ -127,7 +127,10 @@ Value lookup(Elab *e, const char *name, Place at) {
   if (b) return (Value){.kind = V_builtin, .builtin = b};
   const char *near = near_name(e, name);
   if (e->frame->self && name_find(&e->frame->self->class->names, name) >= 0)
-    return fail(e, at, "the member `%.60s` is not there: the `if` around it does not hold", name);
+    return fail(e, at, e->frame->hide_guard ? "the condition does not see the member `%.60s` that depends on it" :
+                e->frame->hide_slot >= 0 && e->frame->self->class->slot[e->frame->hide_slot].decl->name == name ?
+                "the member `%.60s` does not see itself" :
+                "the member `%.60s` is not there: the `if` around it does not hold", name);
   return fail(e, at, near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`", name, near);
 }
 

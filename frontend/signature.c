@@ -24,7 +24,8 @@ static void mismatch(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Plac
   if (!report(e, at, "%s must be %s, found %s%s", what, type_expr_text(e, t), describe(e, v), why)) return;
   diag_note(&e->diag, t->at, "the signature");
   if (bound.src) diag_note(&e->diag, bound, "bound here");
-  if (expr && expr->at.src && expr->kind != E_name) diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
+  bool elsewhere = expr && expr->at.src && (expr->at.src != at.src || expr->at.begin != at.begin);
+  if (elsewhere && expr->kind != E_name) diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
   if (expr && expr->kind == E_name && e->frame->caller) {
     Local *local = find_local(e->frame->caller, expr->name);
     if (local && local->at.src) diag_note(&e->diag, local->at, "`%.60s` was bound here", expr->name);

@@ -11,8 +11,12 @@ Node *to_node(Elab *e, Value v) {
   if (v.kind == V_node) return v.node;
   if (v.kind == V_const) return table_node(e, v.table);
   if (e->in_const) {
-    fail(e, v.param->at, "the const `%.60s` is computed at compile time; it cannot depend on the parameter `%.60s`",
-         e->in_const, v.param->name);
+    const Member *m = e->in_const;
+    if (report(e, m->value->at, "the const `%.60s` is computed at compile time; it cannot depend on the parameter `%.60s`",
+               m->name, v.param->name)) {
+      diag_note(&e->diag, v.param->at, "declared here");
+      note_calls(e);
+    }
     return NULL;
   }
   if (!v.param->path) {
@@ -104,6 +108,7 @@ bool align(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Val
   int64_t dim[IR_MAX_RANK];
   if (!broadcast_shape(e, whole, n, expr, v, &rank, dim)) return false;
   DType d = least;
+  at(e, whole);
   for (int i = 0; i < n; i++)
     if (is_tensor(v[i])) d = promote(d, (DType)tensor_type(v[i]).dtype);
   for (int i = 0; i < n; i++)
@@ -112,12 +117,10 @@ bool align(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Val
     if (!is_tensor(v[i])) {
       out[i] = number_node(e, expr[i], v[i], d, rank, dim);
     } else if ((out[i] = to_node(e, v[i]))) {
-      at(e, whole);
       out[i] = ir_broadcast(e->g, ir_cast(e->g, out[i], d), rank, dim);
     }
     if (!out[i]) return false;
   }
-  at(e, whole);
   return elab_room(e, whole->at);
 }
 

@@ -70,7 +70,7 @@ static int64_t whole_setting(Train *t, const char *name, int64_t least, int64_t 
   int64_t n = absent;
   const TrainVar *v = &t->var[key_of(name)];
   Value value = value_of(t, name);
-  if (value.kind == V_none || !want_int(t->e, v->value, value, name, &n)) return absent;
+  if (value.kind == V_none || !want_int(t->e, v->value, value, arena_printf(t->e->arena, "`%s`", name), &n)) return absent;
   if (n < least || n > INT32_MAX) {
     fail(t->e, v->value->at, "`%s` must be at least %lld, found %s", name, (long long)least, number_text(t->e, value));
     return absent;
@@ -166,6 +166,18 @@ static int64_t default_context(Model *m) {
   return fe_config_int(m, "context", &n) && n > 0 ? n : 0;
 }
 
+static bool has_setting(const Train *t, const char *key) {
+  for (int i = 0; i < t->n_setting; i++)
+    if (t->setting[i].key && strcmp(t->setting[i].key, key) == 0) return true;
+  return false;
+}
+
+/* -D context=64 makes a smaller model, and it is trained on no longer sequences than it knows places for. */
+static void cap_context(const Train *t, TrainInfo *info) {
+  int64_t most = default_context(t->e->m);
+  if (most > 0 && info->context > most && has_setting(t, "context") && !has_setting(t, "train.context")) info->context = most;
+}
+
 static void check_words(Train *t, const TrainInfo *info) {
   static const char *const precisions[] = {"f32", "bf16", "f16"};
   Elab *e = t->e;
@@ -191,6 +203,7 @@ void load_train(Elab *e, Setting *setting, int n_setting) {
   read_settings(t);
   info->batch = whole_setting(t, "batch", 1, 1);
   info->context = whole_setting(t, "context", 1, default_context(m));
+  cap_context(t, info);
   info->accumulate = whole_setting(t, "accumulate", 1, 1);
   info->precision = text_setting(t, "precision", intern("f32"));
   info->loss = text_setting(t, "loss", intern("loss"));

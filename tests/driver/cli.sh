@@ -59,6 +59,8 @@ expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha 
 expect 1 'cannot write small: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
 nothing_left
+# a smaller context makes a smaller training program too
+expect 0 'input i32\[8,16\] "tokens"' "$alphac" "$models/cajal.alpha" -D context=16 --emit=ir --program eval
 
 # a file that was there stays as it was when the new one cannot be written whole
 echo before >keep

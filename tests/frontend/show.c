@@ -1,6 +1,7 @@
 /* show: loads a program and prints what the frontend makes of it; the goldens of this directory are its output.
- *   show FILE [-D key=value]… [--ast | --params | --config | --train | --entry NAME [--training] | --init | --update N | --lr]
- *        [-d dim=value]… */
+ *   show FILE [-D key=value]… [--ast | --params | --count | --config | --train | --entry NAME [--training] | --init | --update | --lr | --values]
+ *        [-d dim=value]…
+ * --values evaluates `forward`, which takes nothing, with the reference evaluator. */
 #include "frontend/frontend.h"
 
 #include <stdlib.h>
@@ -37,14 +38,15 @@ static bool read_options(Options *o, int argc, char **argv) {
   return o->file != NULL;
 }
 
-static void show_params(Buf *out, const Model *m) {
+static void show_params(Buf *out, const Model *m, bool all) {
   const ParamInfo *p;
   int64_t sum = 0;
   int n = fe_params(m, &p);
   for (int i = 0; i < n; i++) {
+    sum += type_count(&p[i].type);
+    if (!all) continue;
     type_print(out, &p[i].type);
     buf_printf(out, " %s = %s%s%s\n", p[i].path, p[i].init, p[i].trainable ? "" : " frozen", p[i].decay ? " decay" : "");
-    sum += type_count(&p[i].type);
   }
   buf_printf(out, "%lld parameters\n", (long long)sum);
 }
@@ -126,6 +128,22 @@ static void show_graph(Buf *out, const Options *o, Model *m, Buf *errors) {
   graph_free(g);
 }
 
+static void show_values(Buf *out, Model *m, Buf *errors) {
+  Graph *g = fe_entry(m, "forward", false, NULL, 0, errors);
+  if (!g) return;
+  Arena *arena = arena_new();
+  for (int i = 0; i < g->n_output; i++) {
+    Tensor t;
+    if (!ir_eval(arena, g, EVAL_f32, NULL, 0, &g->output[i].node, 1, &t, errors)) break;
+    buf_printf(out, "%s ", g->output[i].name);
+    type_print(out, &t.type);
+    for (int64_t k = 0; k < type_count(&t.type); k++) buf_printf(out, " %.7g", t.data[k]);
+    buf_str(out, "\n");
+  }
+  arena_free(arena);
+  graph_free(g);
+}
+
 static void show(Buf *out, const Options *o, Buf *errors) {
   if (o->what && strcmp(o->what, "--ast") == 0) {
     fe_print_ast(o->file, out, errors);
@@ -134,7 +152,9 @@ static void show(Buf *out, const Options *o, Buf *errors) {
   Model *m = fe_load(o->file, o->override, o->n_override, errors);
   if (!m) return;
   if (!o->what) buf_printf(out, "%s: no errors\n", fe_name(m));
-  else if (strcmp(o->what, "--params") == 0) show_params(out, m);
+  else if (strcmp(o->what, "--params") == 0) show_params(out, m, true);
+  else if (strcmp(o->what, "--count") == 0) show_params(out, m, false);
+  else if (strcmp(o->what, "--values") == 0) show_values(out, m, errors);
   else if (strcmp(o->what, "--config") == 0) buf_printf(out, "%s\n", fe_config_json(m));
   else if (strcmp(o->what, "--train") == 0) show_train(out, m, errors);
   else show_graph(out, o, m, errors);

@@ -1,7 +1,11 @@
 # What the scripts here share: a folder that goes away, a small model of the given settings, a text, expectations.
 # Reads ALPHAC and SOURCE (the repository's root).
 dir=$(mktemp -d)
-cleanup() { rm -rf "$dir"; }
+# What the validation layer said into files is shown too, so that the test fails by it.
+cleanup() {
+  grep -hIE 'Validation (Error|Warning)|SYNC-HAZARD|VUID-' "$dir"/* 2>/dev/null
+  rm -rf "$dir"
+}
 trap cleanup EXIT
 export XDG_CACHE_HOME="$dir/cache"
 failed=0
