@@ -51,11 +51,11 @@ expect 0 "step 1" "$dir/fast" train --data "$text" --steps 1 --out "$dir/more" -
 awk -v b="$(head -1 "$dir/more/metrics.jsonl" | field loss)" 'BEGIN { exit !(b < 3.8) }' || fail "--weights were not taken"
 
 # ---- accumulation: two micro-batches of one row give what one batch of two rows gives, also where rows count differently ----
-# 6 rows of 16 bytes of the text as ids: a header of 124 bytes, then the data
+# 6 rows of 16 bytes of the text as ids: a header of 127 bytes, then the data
 tensors=$dir/rows.safetensors
 header='{"tokens":{"dtype":"U8","shape":[6,16],"data_offsets":[0,96]},"targets":{"dtype":"U8","shape":[6,16],"data_offsets":[96,192]}} '
-[ ${#header} = 124 ] || fail "the header has ${#header} bytes"
-{ printf '\174\0\0\0\0\0\0\0%s' "$header"; head -c 96 "$text"; head -c 97 "$text" | tail -c 96; } >"$tensors"
+[ ${#header} = 127 ] || fail "the header has ${#header} bytes"
+{ printf '\177\0\0\0\0\0\0\0%s' "$header"; head -c 96 "$text"; head -c 97 "$text" | tail -c 96; } >"$tensors"
 sed 's/cross_entropy(forward(tokens), targets)/cross_entropy(forward(tokens), targets, ignore = 101)/' \
   "$SOURCE/models/gpt2.alpha" >"$dir/ignore.alpha"
 small="-D vocab=256 -D context=16 -D width=16 -D layers=1 -D heads=2 -D train.context=16 -D train.precision=f32 -D train.clip=0.5"
