@@ -24,6 +24,15 @@ struct Ix {
   Term term[];
 };
 
+/* What ix_split was asked: the algebra does not find every way back, and the way back is what matters most. */
+enum { MAX_RANK = 8 }; /* as IR_MAX_RANK */
+typedef struct Split {
+  const Ix *linear;
+  int rank; /* without dimensions of 1 */
+  int64_t dim[MAX_RANK];
+  const Ix *index[MAX_RANK];
+} Split;
+
 struct IxTable {
   Arena *arena;
   Spv *b;
@@ -31,6 +40,8 @@ struct IxTable {
   int n_ix, cap;
   Atom **atom;
   int n_atom;
+  Split **split;
+  int n_split;
 };
 
 IxTable *ix_table(Arena *a, Spv *b) {
@@ -275,20 +286,47 @@ SpvId ix_emit(IxTable *t, const Ix *x) {
   return spv_bin(b, SpvOpIAdd, sum, c);
 }
 
+static Split without_ones(int rank, const int64_t *dim, const Ix *const *index) {
+  Split s = {0};
+  for (int i = 0; i < rank; i++) {
+    if (dim[i] == 1) continue;
+    s.dim[s.rank] = dim[i];
+    s.index[s.rank++] = index[i];
+  }
+  return s;
+}
+
+static const Split *find_split(const IxTable *t, const Split *s) {
+  for (int i = t->n_split; i-- > 0;) {
+    const Split *x = t->split[i];
+    if (x->rank == s->rank && memcmp(x->dim, s->dim, sizeof s->dim) == 0 && memcmp(x->index, s->index, sizeof s->index) == 0)
+      return x;
+  }
+  return NULL;
+}
+
 void ix_split(IxTable *t, const Ix *linear, int rank, const int64_t *dim, const Ix **index) {
   int64_t stride = 1;
   for (int i = rank - 1; i >= 0; i--) {
     index[i] = ix_mod(t, ix_div(t, linear, stride), dim[i]);
     stride *= dim[i];
   }
+  Split s = without_ones(rank, dim, index);
+  s.linear = linear;
+  if (s.rank < 2 || find_split(t, &s)) return;
+  Split *kept = arena_copy(t->arena, &s, sizeof s);
+  ARENA_PUSH(t->arena, t->split, t->n_split, kept);
 }
 
 const Ix *ix_join(IxTable *t, int rank, const int64_t *dim, const Ix *const *index) {
+  Split s = without_ones(rank, dim, index);
+  const Split *made = s.rank < 2 ? NULL : find_split(t, &s);
+  if (made) return made->linear;
   const Ix *sum = ix_const(t, 0);
   int64_t stride = 1;
-  for (int i = rank - 1; i >= 0; i--) {
-    if (dim[i] > 1) sum = ix_add(t, sum, ix_mul(t, index[i], stride));
-    stride *= dim[i];
+  for (int i = s.rank - 1; i >= 0; i--) {
+    sum = ix_add(t, sum, ix_mul(t, s.index[i], stride));
+    stride *= s.dim[i];
   }
   return sum;
 }

@@ -22,7 +22,8 @@ void cg_disassemble(const uint32_t *word, int n_word, Buf *out) {
   spv_context context = spvContextCreate(SPV_ENV_VULKAN_1_2);
   spv_diagnostic d = NULL;
   spv_text text = NULL;
-  unsigned options = SPV_BINARY_TO_TEXT_OPTION_INDENT | SPV_BINARY_TO_TEXT_OPTION_NO_HEADER;
+  unsigned options = SPV_BINARY_TO_TEXT_OPTION_INDENT | SPV_BINARY_TO_TEXT_OPTION_NO_HEADER |
+                     SPV_BINARY_TO_TEXT_OPTION_FRIENDLY_NAMES;
   if (spvBinaryToText(context, word, (size_t)n_word, options, &text, &d) == SPV_SUCCESS)
     buf_put(out, text->str, text->length);
   spvTextDestroy(text);

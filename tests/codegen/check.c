@@ -164,6 +164,13 @@ static void fail(Check *c, const Node *root, const KernelCode *code, const char 
   buf_free(&text);
 }
 
+/* For a target that is not this device: only the module is checked, and the evaluator's values go on. */
+static void skip(Check *c, Node *root) {
+  Want w = {0};
+  evaluate(c, root, &w);
+  c->value[root->id] = w.rounded.data;
+}
+
 static void compare(Check *c, const Node *root, const KernelCode *code, const double *got) {
   Want w = {0};
   evaluate(c, (Node *)root, &w);
@@ -188,8 +195,12 @@ static void run_kernel(Check *c, Node *root) {
   uint32_t *bits = arena_alloc(c->arena, 4 * (size_t)n);
   c->value[root->id] = arena_alloc(c->arena, sizeof(double) * (size_t)n);
   cg_emit(c->arena, &job, c->target, &code);
+  bool here = c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
   if (!cg_validate(code.word, code.n_word, &why)) fail(c, root, &code, "invalid: %s", why.data);
-  else if (!bench_run(c->bench, c->arena, &job, &code, value_of, c, bits, &why)) fail(c, root, &code, "%s", why.data);
+  else if (!here) {
+    skip(c, root);
+    return;
+  } else if (!bench_run(c->bench, c->arena, &job, &code, value_of, c, bits, &why)) fail(c, root, &code, "%s", why.data);
   bench_unpack(&root->type, bits, c->value[root->id]);
   if (!why.len) compare(c, root, &code, c->value[root->id]);
   buf_free(&why);

@@ -23,7 +23,9 @@ int main(int argc, char **argv) {
     printf("skipped: no Vulkan device: %s\n", why.data);
     return 0;
   }
-  const Target *target[] = {&target_portable, &b.native};
+  static const Target gpu = {.name = "a GPU", .subgroup_size = 32, .subgroup_shuffle = true, .subgroup_arithmetic = true,
+                             .shared_bytes = 48 << 10, .max_invocations = 1024, .chunk_bytes = (uint64_t)1 << 31};
+  const Target *target[] = {&target_portable, &b.native, &gpu};
   for (int t = 0; t < COUNT_OF(target); t++) {
     for (int op = 0; op < OP_COUNT; op++)
       for (int i = 0; wanted(ir_op[op].name, argc, argv) && i < gen_count((Op)op); i++) {
