@@ -15,8 +15,8 @@ typedef struct Call Call;
 /* What keeps any program from running away; the errors name them. */
 enum {
   MAX_CALLS = 200,              /* calls inside each other */
-  MAX_STEPS = 4 << 20,          /* expressions and statements elaborated */
-  MAX_NODES = 1 << 20,          /* of one graph */
+  MAX_STEPS = 2000000,           /* expressions and statements elaborated */
+  MAX_NODES = 200000,           /* of one graph */
   MAX_STACK = 3 << 20,          /* bytes of C stack */
   MAX_MEMORY = 256 << 20,       /* bytes of values */
   MAX_LISTS = 64,               /* lists inside each other */

@@ -180,8 +180,6 @@ static Value index_tensor(Elab *e, const Expr *x, Value v) {
 Value eval_index(Elab *e, const Expr *x) {
   Value v = eval(e, x->a);
   if (v.kind == V_error) return v_error;
-  for (int i = 0; i < x->n_arg; i++)
-    if (x->arg[i].name) return fail(e, x->arg[i].name_at, "an index has no name");
   if (v.kind == V_list) return index_list(e, x, v.list);
   if (is_tensor(v)) return index_tensor(e, x, v);
   return fail(e, x->at, "%s cannot be indexed", describe(e, v));

@@ -133,7 +133,6 @@ static Value make_member(Elab *e, Instance *in, const Member *m) {
   switch (m->kind) {
   case M_param: return make_param(e, m);
   case M_const: return make_table(e, in, m);
-  case M_state: return fail(e, m->at, "the state `%.60s` is seen in `update` only", m->name);
   case M_fn: {
     Function *fn = arena_alloc(e->arena, sizeof *fn);
     *fn = (Function){m->fn, in->class->unit, in};

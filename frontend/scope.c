@@ -116,6 +116,18 @@ bool lookup_bound(Elab *e, const char *name, Place at, Value *out) {
   return unit_value(e, f->unit, name, out);
 }
 
+/* Why a member that the class declares was not found. */
+static Value absent_member(Elab *e, const char *name, Place at) {
+  const Frame *f = e->frame;
+  const Class *c = f->self->class;
+  if (f->hide_guard) return fail(e, at, "the condition does not see the member `%.60s` that depends on it", name);
+  if (f->hide_slot >= 0 && c->slot[f->hide_slot].decl->name == name)
+    return fail(e, at, "the member `%.60s` does not see itself", name);
+  if (c->slot[name_find(&c->names, name)].decl->kind == M_state)
+    return fail(e, at, "the state `%.60s` is seen in `update` only", name);
+  return fail(e, at, "the member `%.60s` is not there: the `if` around it does not hold", name);
+}
+
 Value lookup(Elab *e, const char *name, Place at) {
   Value v;
   if (lookup_bound(e, name, at, &v)) return v;
@@ -126,11 +138,7 @@ Value lookup(Elab *e, const char *name, Place at) {
   const Builtin *b = builtin_find(name);
   if (b) return (Value){.kind = V_builtin, .builtin = b};
   const char *near = near_name(e, name);
-  if (e->frame->self && name_find(&e->frame->self->class->names, name) >= 0)
-    return fail(e, at, e->frame->hide_guard ? "the condition does not see the member `%.60s` that depends on it" :
-                e->frame->hide_slot >= 0 && e->frame->self->class->slot[e->frame->hide_slot].decl->name == name ?
-                "the member `%.60s` does not see itself" :
-                "the member `%.60s` is not there: the `if` around it does not hold", name);
+  if (e->frame->self && name_find(&e->frame->self->class->names, name) >= 0) return absent_member(e, name, at);
   return fail(e, at, near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`", name, near);
 }
 
