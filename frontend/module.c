@@ -298,23 +298,29 @@ Node *table_node(Elab *e, Table *t) {
 
 /* ---- names of parameters ---- */
 
-static void name_value(Elab *e, Value, const char *path);
+typedef struct Naming {
+  Elab *e;
+  Instance **named; /* in the order in which they were named */
+  int n;
+} Naming;
+
+static void name_value(Naming *, Value, const char *path);
 
 static const char *join(Elab *e, const char *path, const char *name) {
   return intern(*path ? arena_printf(e->arena, "%s.%s", path, name) : name);
 }
 
-static void name_instance(Elab *e, Instance *in, const char *path) {
+static void name_instance(Naming *t, Instance *in, const char *path) {
   if (in->path) return;
   in->path = path;
+  ARENA_PUSH(t->e->arena, t->named, t->n, in);
   for (int i = 0; i < in->class->n_slot; i++)
-    if (in->state[i] == 2) name_value(e, in->value[i], join(e, path, in->class->slot[i].decl->name));
-  for (int i = 0; i < in->n_arg; i++) name_value(e, in->arg[i].value, join(e, path, in->arg[i].name));
+    if (in->state[i] == 2) name_value(t, in->value[i], join(t->e, path, in->class->slot[i].decl->name));
 }
 
 /* The first way to a parameter, in the order of declaration, names it. */
-static void name_value(Elab *e, Value v, const char *path) {
-  Model *m = e->m;
+static void name_value(Naming *t, Value v, const char *path) {
+  Model *m = t->e->m;
   switch (v.kind) {
   case V_param:
     if (v.param->path) return;
@@ -322,23 +328,28 @@ static void name_value(Elab *e, Value v, const char *path) {
     v.param->index = m->n_param;
     ARENA_PUSH(m->arena, m->param, m->n_param, v.param);
     return;
-  case V_instance: name_instance(e, v.instance, path); return;
+  case V_instance: name_instance(t, v.instance, path); return;
   case V_fn:
-    if (v.fn->self) name_instance(e, v.fn->self, path);
+    if (v.fn->self) name_instance(t, v.fn->self, path);
     return;
   case V_list:
     for (int i = 0; i < v.list->n; i++) {
       char number[16];
       snprintf(number, sizeof number, "%d", i);
-      name_value(e, v.list->at[i], join(e, path, number));
+      name_value(t, v.list->at[i], join(t->e, path, number));
     }
     return;
   default: return;
   }
 }
 
+/* Members first; what is nobody's member is named after the argument that it was given as. */
 void number_params(Elab *e, Instance *root) {
-  name_instance(e, root, "");
+  Naming t = {.e = e};
+  name_instance(&t, root, "");
+  for (int i = 0; i < t.n; i++)
+    for (int k = 0; k < t.named[i]->n_arg; k++)
+      name_value(&t, t.named[i]->arg[k].value, join(e, t.named[i]->path, t.named[i]->arg[k].name));
   Model *m = e->m;
   m->info = arena_alloc(m->arena, sizeof *m->info * (size_t)(m->n_param + 1));
   for (int i = 0; i < m->n_param; i++) {
