@@ -3,7 +3,7 @@
 #   bench/hlx.sh ALPHAC DATA [EPOCHS [-D SETTING ...]]
 # DATA is hlx.safetensors: 16 rows of tokens and targets, 4 rows a step in file order; target 0 is padding. 100 epochs unless
 # told otherwise. PyTorch reaches 0.51 to 0.52 in them, and no model without attention can pass 0.4711. With "-D mix=true"
-# 40 epochs bring PyTorch below 0.05; the floor is 0.0311.
+# 30 epochs bring it below 0.05; the floor is 0.0311.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 alphac=$1 data=$2 epochs=${3:-100}
