@@ -274,7 +274,7 @@ int check_main(int argc, char **argv) {
     Buf errors = {0};
     Check c = {.option = &o, .model = load_model(&o, &errors)};
     status = c.model ? check_model(&c, &errors) : EXIT_failed;
-    if (errors.len) fputs(errors.data, stderr);
+    print_errors(&errors);
     fe_free(c.model);
     buf_free(&errors);
   }

@@ -64,26 +64,27 @@ static const char *label_of(Compiler *c, const char *kernel, const Node *n) {
   return text;
 }
 
-static void write_file(const char *path, const void *data, size_t bytes) {
+static bool write_file(const char *path, const void *data, size_t bytes, Buf *why) {
   FILE *f = fopen(path, "wb");
   bool ok = f && fwrite(data, 1, bytes, f) == bytes;
-  if ((f && fclose(f) != 0) || !ok) {
-    fprintf(stderr, "alphac: cannot write %s: %s\n", path, strerror(errno));
-    exit(1);
-  }
+  if (f && fclose(f) != 0) ok = false;
+  if (!ok) buf_printf(why, "cannot write %s: %s", path, strerror(errno));
+  return ok;
 }
 
-static void write_module(const Compiler *c, int index, const ImgModule *m) {
-  Buf path = {0}, text = {0}, name = {0};
-  for (const char *s = m->name; *s; s++) buf_printf(&name, "%c", strchr("/ ", *s) ? '_' : *s);
-  buf_printf(&path, "%s/%03d.%s.spv", c->option.spirv_dir, index, name.data);
-  write_file(path.data, m->word, 4 * (size_t)m->n_word);
+static bool write_module(const Compiler *c, int index, const ImgModule *m, Buf *why) {
+  Buf path = {0}, text = {0};
+  buf_printf(&path, "%s/%03d.%s", c->option.spirv_dir, index, m->name);
+  for (char *s = path.data + strlen(c->option.spirv_dir) + 1; *s; s++)
+    if (strchr("/ ", *s)) *s = '_';
+  buf_str(&path, ".spv");
+  bool ok = write_file(path.data, m->word, 4 * (size_t)m->n_word, why);
   buf_str(&path, "asm");
   cg_disassemble(m->word, (int)m->n_word, &text);
-  write_file(path.data, text.data, text.len);
+  ok = ok && write_file(path.data, text.data, text.len, why);
   buf_free(&path);
   buf_free(&text);
-  buf_free(&name);
+  return ok;
 }
 
 static bool same_module(const ImgModule *m, const KernelCode *code) {
@@ -92,22 +93,22 @@ static bool same_module(const ImgModule *m, const KernelCode *code) {
          memcmp(m->word, code->word, 4 * (size_t)code->n_word) == 0;
 }
 
-/* Index of the module with this code, made and validated at its first use. */
-static uint32_t module_of(Compiler *c, const KernelCode *code, const Node *root) {
+/* Index of the module with this code, made and validated at its first use; −1 with `why` where it cannot be written. */
+static int module_of(Compiler *c, const KernelCode *code, const Node *root, Buf *why) {
   uint64_t hash = hash_bytes(code->word, 4 * (size_t)code->n_word, code->subgroup_size);
   for (int i = 0; i < c->n_module; i++)
-    if (c->module_hash[i] == hash && same_module(&c->image.module[i], code)) return (uint32_t)i;
-  Buf why = {0};
-  if (!cg_validate(code->word, code->n_word, &why))
-    die("kernel %s of %%%d = %s is not valid SPIR-V: %s", code->name, root->id, ir_op[root->op].name, why.data);
+    if (c->module_hash[i] == hash && same_module(&c->image.module[i], code)) return i;
+  Buf wrong = {0};
+  if (!cg_validate(code->word, code->n_word, &wrong))
+    die("kernel %s of %%%d = %s is not valid SPIR-V: %s", code->name, root->id, ir_op[root->op].name, wrong.data);
   ImgModule m = {.name = arena_str(c->arena, code->name, strlen(code->name)), .n_word = (uint32_t)code->n_word,
                  .word = arena_copy(c->arena, code->word, 4 * (size_t)code->n_word), .subgroup_size = code->subgroup_size};
   memcpy(m.local, code->local, sizeof m.local);
-  if (c->option.spirv_dir) write_module(c, c->n_module, &m);
+  if (c->option.spirv_dir && !write_module(c, c->n_module, &m, why)) return -1;
   int n_hash = c->n_module;
   ARENA_PUSH(c->arena, c->module_hash, n_hash, hash);
   ARENA_PUSH(c->arena, c->image.module, c->n_module, m);
-  return (uint32_t)c->n_module - 1;
+  return c->n_module - 1;
 }
 
 static ImgSlot address(const PlanPlace *p) {
@@ -125,16 +126,17 @@ static ImgSlot slot_of(const Plan *plan, const PlanStep *s, const KernelSlot *sl
   }
 }
 
-static ImgDispatch dispatch_of(Compiler *c, const Plan *plan, const PlanStep *s) {
+static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDispatch *d, Buf *why) {
   Arena *arena = arena_new();
   KernelCode code = {0};
   cg_emit(arena, &s->job, c->option.target, &code);
-  ImgDispatch d = {.module = module_of(c, &code, s->job.root), .barrier = s->barrier, .n_slot = (uint32_t)code.n_slot,
-                   .label = label_of(c, code.name, s->job.root), .flops = code.flops, .bytes = code.bytes};
-  memcpy(d.groups, code.groups, sizeof d.groups);
-  for (int i = 0; i < code.n_slot; i++) d.slot[i] = slot_of(plan, s, &code.slot[i]);
+  int module = module_of(c, &code, s->job.root, why);
+  *d = (ImgDispatch){.module = (uint32_t)module, .barrier = s->barrier, .n_slot = (uint32_t)code.n_slot,
+                     .label = label_of(c, code.name, s->job.root), .flops = code.flops, .bytes = code.bytes};
+  memcpy(d->groups, code.groups, sizeof d->groups);
+  for (int i = 0; i < code.n_slot; i++) d->slot[i] = slot_of(plan, s, &code.slot[i]);
   arena_free(arena);
-  return d;
+  return module >= 0;
 }
 
 /* Multiplications and additions of the matrix products that the definition asks for: recomputed ones do not count. */
@@ -172,13 +174,16 @@ bool compile_program(Compiler *c, const Graph *g, Buf *why) {
                     .n_dispatch = (uint32_t)plan->n_step};
   list_io(c, plan, &out);
   out.dispatch = arena_alloc(c->arena, sizeof *out.dispatch * ((size_t)plan->n_step + 1));
-  for (int i = 0; i < plan->n_step; i++) {
+  bool ok = true;
+  for (int i = 0; ok && i < plan->n_step; i++) {
     if (c->option.progress) c->option.progress(c->option.progress_arg, g->name, i, plan->n_step);
-    out.dispatch[i] = dispatch_of(c, plan, &plan->step[i]);
+    ok = add_dispatch(c, plan, &plan->step[i], &out.dispatch[i], why);
   }
-  ARENA_PUSH(c->arena, c->image.program, c->n_program, out);
+  if (ok) {
+    ARENA_PUSH(c->arena, c->image.program, c->n_program, out);
+  }
   graph_free(plan->graph);
-  return true;
+  return ok;
 }
 
 static const ParamFlags *flags_of(const Compiler *c, const char *name) {

@@ -39,6 +39,7 @@ int failed(const char *fmt, ...) PRINTF_LIKE(1, 2);      /* prints it; EXIT_fail
 
 /* ---- main.c ---- */
 struct ProgramSet;
+void print_errors(const Buf *);
 Model *load_model(const Options *, Buf *errors);
 bool build_programs(const Options *, Model *, struct ProgramSet *, Buf *errors);
 

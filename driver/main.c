@@ -68,6 +68,12 @@ static void progress_end(Progress *p) {
 }
 
 /* ---- the steps ---- */
+void print_errors(const Buf *errors) {
+  if (errors->len == 0) return;
+  if (errors->data[errors->len - 1] == '\n') fputs(errors->data, stderr); /* with their places */
+  else failed("%s", errors->data);
+}
+
 Model *load_model(const Options *o, Buf *errors) {
   Override *list = arena_alloc(o->arena, sizeof *list * ((size_t)o->define.n + 1));
   for (int i = 0; i < o->define.n; i++) list[i].text = o->define.item[i];
@@ -157,7 +163,7 @@ static int compile_model(const Options *o) {
     if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
     else status = make_image(o, m, &programs);
   }
-  if (errors.len) fputs(errors.data, stderr);
+  print_errors(&errors);
   programs_free(&programs);
   fe_free(m);
   buf_free(&errors);
@@ -165,12 +171,22 @@ static int compile_model(const Options *o) {
   return status;
 }
 
+/* A first word that is no file may be a command misspelt. */
+static int check_command(const char *word) {
+  const char *name[COUNT_OF(command)];
+  for (int i = 0; i < COUNT_OF(command); i++) name[i] = command[i].name;
+  if (word[0] == '-' || strpbrk(word, "./") || access(word, F_OK) == 0) return -1;
+  const char *near = suggest(word, name, COUNT_OF(command));
+  return near ? usage_error("there is no file and no command %s; did you mean alphac %s?", word, near) : -1;
+}
+
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
   for (int i = 0; i < COUNT_OF(command); i++)
     if (argc > 1 && strcmp(argv[1], command[i].name) == 0) return command[i].run(argc - 1, argv + 1);
   Options o = {.arena = arena_new()};
-  int status = options_parse(&o, argc, argv);
+  int status = argc > 1 ? check_command(argv[1]) : -1;
+  if (status < 0) status = options_parse(&o, argc, argv);
   if (status < 0) status = compile_model(&o);
   arena_free(o.arena);
   return status;

@@ -79,7 +79,7 @@ static void print_help(void) {
   puts("\nExamples:\n"
        "  alphac models/gpt2.alpha -D layers=4 -D width=128 -D heads=4 -D context=64 -o small\n"
        "  ./small train --data text.txt --steps 1000 --out run\n"
-       "  ./small generate --weights run/latest.safetensors --prompt \"Once\"\n"
+       "  ./small generate --weights run --prompt \"Once\"\n"
        "  alphac models/gpt2.alpha --emit=ir --program train");
 }
 

@@ -50,6 +50,9 @@ expect 2 'two models: tiny.alpha and b.alpha' "$alphac" tiny.alpha b.alpha
 expect 1 'missing.alpha' "$alphac" missing.alpha
 expect 1 'No such file' "$alphac" missing.alpha
 expect 1 'folder' "$alphac" folder
+expect 2 'there is no file and no command chekc; did you mean alphac check?' "$alphac" chekc tiny.alpha
+expect 1 'alphac: error: there is no pass "simplfy"' "$alphac" tiny.alpha --skip-pass=simplfy --emit=ir
+expect 1 'cannot make the folder nowhere/x: No such file' "$alphac" tiny.alpha --emit=spirv -o nowhere/x --target portable
 expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible
 expect 1 '--program trian: the model tiny has no such program' "$alphac" tiny.alpha --program trian --emit ir
 expect 1 'widht' "$alphac" tiny.alpha -D widht=3
@@ -59,6 +62,13 @@ expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha 
 expect 1 'cannot write small: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
 nothing_left
+for emit in ast ir dot plan; do expect 0 "init\|tiny" "$alphac" tiny.alpha --emit=$emit --target portable; done
+"$alphac" tiny.alpha --emit=spirv -o kernels --target portable
+ls kernels/*.spv >/dev/null && grep -q OpEntryPoint kernels/000.*.spvasm || { echo "FAILED: --emit=spirv"; failed=1; }
+rm -rf kernels
+"$alphac" tiny.alpha --emit=image --target portable
+[ -s tiny.img ] || { echo "FAILED: --emit=image"; failed=1; }
+rm -f tiny.img
 # a smaller context makes a smaller training program too
 expect 0 'input i32\[8,16\] "tokens"' "$alphac" "$models/cajal.alpha" -D context=16 --emit=ir --program eval
 
