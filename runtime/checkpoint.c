@@ -21,7 +21,8 @@ static json_t *config_of(const char *text) {
 int64_t image_vocab(const Image *image) {
   for (uint32_t i = 0; i < image->n_program; i++) {
     const ImgTensor *logits = image_output(&image->program[i], "logits");
-    if (logits && logits->rank && strncmp(image->program[i].name, "forward.", 8) == 0) return logits->dim[logits->rank - 1];
+    if (logits && logits->rank && strncmp(image->program[i].name, "forward.", 8) == 0)
+      return logits->dim[logits->rank - 1];
   }
   json_t *top = config_of(image->config);
   int64_t vocab = json_integer_value(json_object_get(json_object_get(top, "config"), "vocab"));
@@ -37,7 +38,8 @@ int64_t image_accumulate(const Image *image) {
   return n > 1 ? n : 1;
 }
 
-/* Tells a recompiled program from the one that a run was begun with: other kernels may round otherwise. */
+/* Tells a recompiled program from the one that a run was begun with: other kernels may round
+ * otherwise. */
 static uint64_t kernels_hash(const Image *image) {
   uint64_t h = 0;
   for (uint32_t i = 0; i < image->n_module; i++)
@@ -54,15 +56,18 @@ static uint64_t kernels_hash(const Image *image) {
 
 /* ---- writing ---- */
 
-static void set_number(StWriter *w, const char *key, const char *fmt, uint64_t value) PRINTF_LIKE(3, 0);
+static void set_number(StWriter *w, const char *key, const char *fmt, uint64_t value)
+    PRINTF_LIKE(3, 0);
 static void set_number(StWriter *w, const char *key, const char *fmt, uint64_t value) {
   char text[32];
   snprintf(text, sizeof text, fmt, value);
   st_set_meta(w, key, text);
 }
 
-static void set_metadata(StWriter *w, const Image *image, const RunState *run, const Tokenizer *tok) {
-  st_set_meta(w, "format", "pt"); /* what other readers of safetensors expect: row-major tensors by name */
+static void set_metadata(StWriter *w, const Image *image, const RunState *run,
+                         const Tokenizer *tok) {
+  /* what other readers of safetensors expect: row-major tensors by name */
+  st_set_meta(w, "format", "pt");
   st_set_meta(w, "alphac.checkpoint", VERSION);
   st_set_meta(w, "model", image->model);
   st_set_meta(w, "config", image->config);
@@ -89,7 +94,8 @@ static int64_t elements(const ImgTensor *t) {
 
 static bool save_tensor(StWriter *w, Exec *exec, const ImgTensor *t, Buf *why) {
   void *values = xmalloc((size_t)elements(t) * 4);
-  bool ok = exec_read(exec, t, values, why) && st_write_device(w, (ImgType)t->dtype, values, elements(t), why);
+  bool ok = exec_read(exec, t, values, why) &&
+            st_write_device(w, (ImgType)t->dtype, values, elements(t), why);
   free(values);
   return ok;
 }
@@ -98,8 +104,8 @@ static void declare(StWriter *w, const ImgTensor *t) {
   st_declare(w, t->name, st_type_for((ImgType)t->dtype), (int)t->rank, t->dim);
 }
 
-bool checkpoint_save(const char *path, Exec *exec, const Image *image, const RunState *run, const Tokenizer *tok,
-                     Buf *why) {
+bool checkpoint_save(const char *path, Exec *exec, const Image *image, const RunState *run,
+                     const Tokenizer *tok, Buf *why) {
   StWriter *w = st_create(path, why);
   if (!w) return false;
   set_metadata(w, image, run, tok);
@@ -107,7 +113,8 @@ bool checkpoint_save(const char *path, Exec *exec, const Image *image, const Run
   for (uint32_t i = 0; i < image->n_state; i++)
     if (!image->state[i].transient) declare(w, &image->state[i].t);
   bool ok = true;
-  for (uint32_t i = 0; i < image->n_param && ok; i++) ok = save_tensor(w, exec, &image->param[i].t, why);
+  for (uint32_t i = 0; i < image->n_param && ok; i++)
+    ok = save_tensor(w, exec, &image->param[i].t, why);
   for (uint32_t i = 0; i < image->n_state && ok; i++)
     if (!image->state[i].transient) ok = save_tensor(w, exec, &image->state[i].t, why);
   if (ok) return st_commit(w, why);
@@ -185,7 +192,8 @@ static void check_tensor(const Safetensors *st, const ImgTensor *want, Faults *f
 static bool load_tensor(const Safetensors *st, Exec *exec, const ImgTensor *want, Buf *why) {
   const StTensor *t = st_find(st, want->name);
   void *values = xmalloc((size_t)t->count * 4);
-  bool ok = st_read_device(st, t, (ImgType)want->dtype, values, why) && exec_write(exec, want, values, why);
+  bool ok = st_read_device(st, t, (ImgType)want->dtype, values, why) &&
+            exec_write(exec, want, values, why);
   free(values);
   return ok;
 }
@@ -197,7 +205,8 @@ static bool known(const Image *image, const char *name) {
   return false;
 }
 
-bool checkpoint_load_params(const Safetensors *st, Exec *exec, const Image *image, Buf *notes, Buf *why) {
+bool checkpoint_load_params(const Safetensors *st, Exec *exec, const Image *image, Buf *notes,
+                            Buf *why) {
   Faults wrong = {0}, extra = {0};
   for (uint32_t i = 0; i < image->n_param; i++) check_tensor(st, &image->param[i].t, &wrong);
   for (int i = 0; i < st_count(st); i++)
@@ -205,7 +214,8 @@ bool checkpoint_load_params(const Safetensors *st, Exec *exec, const Image *imag
   bool ok = faults_end(&wrong, st_path(st), "these are not the model's weights", why);
   if (!ok && extra.n) buf_str(why, "\n");
   faults_end(&extra, st_path(st), "tensors that the model does not have", ok ? notes : why);
-  for (uint32_t i = 0; i < image->n_param && ok; i++) ok = load_tensor(st, exec, &image->param[i].t, why);
+  for (uint32_t i = 0; i < image->n_param && ok; i++)
+    ok = load_tensor(st, exec, &image->param[i].t, why);
   return ok;
 }
 
@@ -268,7 +278,8 @@ static bool number(const Safetensors *st, const char *key, int base, uint64_t *v
   errno = 0;
   if (text && *text) *value = strtoull(text, &end, base);
   if (end && !*end && !errno && *text != '-') return true;
-  buf_printf(why, "%s: the metadata '%s' is %s where a number is expected", st_path(st), key, text ? text : "missing");
+  buf_printf(why, "%s: the metadata '%s' is %s where a number is expected", st_path(st), key,
+             text ? text : "missing");
   return false;
 }
 
@@ -284,14 +295,17 @@ static bool read_counters(const Safetensors *st, RunState *run, uint64_t *kernel
   return true;
 }
 
-bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, RunState *run, Buf *notes, Buf *why) {
+bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, RunState *run,
+                         Buf *notes, Buf *why) {
   const char *version = st_meta(st, "alphac.checkpoint"), *config = st_meta(st, "config");
   if (!version || !config) {
-    buf_printf(why, "%s: holds weights and no training state; begin a new run with --weights", st_path(st));
+    buf_printf(why, "%s: holds weights and no training state; begin a new run with --weights",
+               st_path(st));
     return false;
   }
   if (strcmp(version, VERSION) != 0) {
-    buf_printf(why, "%s: a checkpoint of version %s; this program reads version %s", st_path(st), version, VERSION);
+    buf_printf(why, "%s: a checkpoint of version %s; this program reads version %s", st_path(st),
+               version, VERSION);
     return false;
   }
   uint64_t kernels;
@@ -304,7 +318,9 @@ bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, 
   for (uint32_t i = 0; i < image->n_state && ok; i++)
     if (!image->state[i].transient) ok = load_tensor(st, exec, &image->state[i].t, why);
   if (ok && kernels != kernels_hash(image))
-    buf_printf(notes, "%s%s: was written by a program with other kernels: the last bits may differ from a run that never stopped",
+    buf_printf(notes,
+               "%s%s: was written by a program with other kernels: the last bits may differ from a "
+               "run that never stopped",
                notes->len ? "\n" : "", st_path(st));
   return ok;
 }

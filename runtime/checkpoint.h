@@ -1,4 +1,5 @@
-/* checkpoint: a run's parameters and states in one safetensors file, with what is needed to go on from there. */
+/* checkpoint: a run's parameters and states in one safetensors file, with what is needed to go on
+ * from there. */
 #ifndef RUNTIME_CHECKPOINT_H
 #define RUNTIME_CHECKPOINT_H
 
@@ -16,19 +17,24 @@ typedef struct RunState { /* where a run stands; its counters besides what lives
 } RunState;
 
 /* Writes parameters, states that are not transient, and metadata; atomic. `tok` may be NULL. */
-bool checkpoint_save(const char *path, Exec *, const Image *, const RunState *, const Tokenizer *tok, Buf *why);
+bool checkpoint_save(const char *path, Exec *, const Image *, const RunState *,
+                     const Tokenizer *tok, Buf *why);
 
-/* Opens weights: a file, or a directory, of which its checkpoint.safetensors. Checks the hash where there is one. */
+/* Opens weights: a file, or a directory, of which its checkpoint.safetensors. Checks the hash where
+ * there is one. */
 Safetensors *checkpoint_open(const char *path, Buf *why);
-/* Parameters by path. A missing one or one of another shape is an error that names all such; tensors that belong to nothing are
- * named in `notes`. */
+/* Parameters by path. A missing one or one of another shape is an error that names all such;
+ * tensors that belong to nothing are named in `notes`. */
 bool checkpoint_load_params(const Safetensors *, Exec *, const Image *, Buf *notes, Buf *why);
-/* What a resumed run needs beside: configuration (equal to the image's, else false with the differences), states, counters. */
-bool checkpoint_load_run(const Safetensors *, Exec *, const Image *, RunState *, Buf *notes, Buf *why);
+/* What a resumed run needs beside: configuration (equal to the image's, else false with the
+ * differences), states, counters. */
+bool checkpoint_load_run(const Safetensors *, Exec *, const Image *, RunState *, Buf *notes,
+                         Buf *why);
 /* The tokenizer that the file was trained with; *tok is NULL where it names none. */
 bool checkpoint_tokenizer(const Safetensors *, Tokenizer **tok, Buf *why);
 
-int64_t image_vocab(const Image *);      /* the model's vocabulary: last dimension of logits, or config.vocab; 0: unknown */
+/* The model's vocabulary: the last dimension of logits, or config.vocab; 0: unknown. */
+int64_t image_vocab(const Image *);
 int64_t image_accumulate(const Image *); /* micro-batches of one step */
 
 #endif

@@ -15,22 +15,28 @@ typedef struct Options {
 
 static const Usage usage = {
     .args = "--weights F --data FILE... [options]",
-    .about = "Measures the loss over the data, every row once. Text is cut into windows side by side; the tokens at the end\n"
-             "that do not fill a window are not used, and eval says how many. perplexity is exp(loss). With --json: loss,\n"
-             "perplexity, tokens (read), counted (those that the loss counts), rows, unused.",
+    .about = "Measures the loss over the data, every row once. Text is cut into windows side by\n"
+             "side; the tokens at the end that do not fill a window are not used, and eval says\n"
+             "how many. perplexity is exp(loss). With --json: loss, perplexity, tokens (read),\n"
+             "counted (those that the loss counts), rows, unused.",
     .example = "$0 eval --weights run --data test.txt",
 };
 
-static void show(void *arg, int64_t rows, int64_t of) { progress_show(arg, rows, of, "rows", false); }
+static void show(void *arg, int64_t rows, int64_t of) {
+  progress_show(arg, rows, of, "rows", false);
+}
 
 static void print_result(const Runner *r, const EvalResult *e, const Data *data) {
   int64_t unused = data_unused(data) + (data_row_count(data) - e->rows) * data_row_tokens(data);
   if (!r->json) {
-    printf("loss %.6f  perplexity %.4f  tokens %lld\n", e->loss, exp(e->loss), (long long)e->tokens);
+    printf("loss %.6f  perplexity %.4f  tokens %lld\n", e->loss, exp(e->loss),
+           (long long)e->tokens);
     if (e->counted != (double)e->tokens) printf("the loss counts %.0f of them\n", e->counted);
     if (e->rows < data_row_count(data))
       printf("%lld of %lld rows were read\n", (long long)e->rows, (long long)data_row_count(data));
-    if (data_unused(data)) printf("%lld tokens at the end fill no window and were not used\n", (long long)data_unused(data));
+    if (data_unused(data))
+      printf("%lld tokens at the end fill no window and were not used\n",
+             (long long)data_unused(data));
     return;
   }
   Buf b = {0};
@@ -40,12 +46,13 @@ static void print_result(const Runner *r, const EvalResult *e, const Data *data)
     if (isfinite(value[i])) buf_printf(&b, "\"%s\": %.9g, ", key[i], value[i]);
     else buf_printf(&b, "\"%s\": null, ", key[i]);
   }
-  printf("{%s\"tokens\": %lld, \"counted\": %.0f, \"rows\": %lld, \"unused\": %lld}\n", b.data, (long long)e->tokens,
-         e->counted, (long long)e->rows, (long long)unused);
+  printf("{%s\"tokens\": %lld, \"counted\": %.0f, \"rows\": %lld, \"unused\": %lld}\n", b.data,
+         (long long)e->tokens, e->counted, (long long)e->rows, (long long)unused);
   buf_free(&b);
 }
 
-static Data *open_data(const Options *o, const Runner *r, const ImgProgram *eval, const Safetensors *st, Buf *why) {
+static Data *open_data(const Options *o, const Runner *r, const ImgProgram *eval,
+                       const Safetensors *st, Buf *why) {
   bool text;
   if (!data_is_text(o->data.item, o->data.n, &text, why)) return NULL;
   Tokenizer *tok = text ? choose_tokenizer(r->image, o->tokenizer, st, NULL, 0, why) : NULL;
@@ -59,9 +66,12 @@ int cmd_eval(Runner *r, int argc, char **argv) {
   Options o = {0};
   const Opt opt[] = {
       {"--weights", OPT_text, &o.weights, "F", "a .safetensors file or a run's directory", 0, 0},
-      {"--data", OPT_list, &o.data, "FILE", "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
-      {"--tokenizer", OPT_text, &o.tokenizer, "T", "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
-      {"--batches", OPT_int, &o.batches, "N", "stop after so many batches (default: all of the data)", 1, INT_MAX},
+      {"--data", OPT_list, &o.data, "FILE",
+       "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
+      {"--tokenizer", OPT_text, &o.tokenizer, "T",
+       "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
+      {"--batches", OPT_int, &o.batches, "N",
+       "stop after so many batches (default: all of the data)", 1, INT_MAX},
   };
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   if (status >= 0) return status;
@@ -72,8 +82,7 @@ int cmd_eval(Runner *r, int argc, char **argv) {
   Buf why = {0}, notes = {0};
   Safetensors *st = checkpoint_open(o.weights, &why);
   Data *data = st ? open_data(&o, r, eval, st, &why) : NULL;
-  bool ok = data && runner_exec(r) &&
-            checkpoint_load_params(st, r->exec, r->image, &notes, &why);
+  bool ok = data && runner_exec(r) && checkpoint_load_params(st, r->exec, r->image, &notes, &why);
   if (notes.len) fprintf(stderr, "note: %s\n", notes.data);
   EvalResult result;
   Progress p;

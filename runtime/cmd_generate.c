@@ -30,11 +30,12 @@ typedef struct Generation {
 
 static const Usage usage = {
     .args = "--weights F --prompt TEXT [options]",
-    .about = "Continues the prompt. Each token is drawn on the host in 64 bits from the model's logits; the same seed gives the\n"
-             "same text. The whole context is computed anew for each token; past the model's context the window slides, and\n"
-             "the earliest tokens are forgotten. An empty prompt begins after a newline (or, where the tokenizer has none,\n"
-             "after token 0), which is not printed.",
-    .example = "$0 generate --weights run --prompt \"Once upon a time\" --tokens 200 --temperature 0.8 --top-p 0.95",
+    .about = "Continues the prompt. Each token is drawn on the host in 64 bits from the model's\n"
+             "logits; the same seed gives the same text. The whole context is computed anew for\n"
+             "each token; past the model's context the window slides, and the earliest tokens\n"
+             "are forgotten. An empty prompt begins after a newline (or, where the tokenizer has\n"
+             "none, after token 0), which is not printed.",
+    .example = "$0 generate --weights run --prompt \"Once upon a time\" --temperature 0.8",
 };
 
 static int parse(Runner *r, Options *o, int argc, char **argv) {
@@ -43,13 +44,18 @@ static int parse(Runner *r, Options *o, int argc, char **argv) {
       {"--weights", OPT_text, &o->weights, "F", "a .safetensors file or a run's directory", 0, 0},
       {"--prompt", OPT_text, &o->prompt, "TEXT", "the text to continue", 0, 0},
       {"--tokens", OPT_int, &o->tokens, "N", "how many tokens to add (default 100)", 1, INT_MAX},
-      {"--temperature", OPT_float, &o->temperature, "X", "divides the logits; 0 takes the likeliest (default 1)", 0, 1e6},
-      {"--top-k", OPT_int, &o->top_k, "K", "only the K likeliest tokens; 0: all (default)", 0, INT_MAX},
-      {"--top-p", OPT_float, &o->top_p, "P", "only the likeliest that together reach P (default 1: all)", 0, 1},
-      {"--min-p", OPT_float, &o->min_p, "P", "only those with at least P times the likeliest's probability (default 0)", 0, 1},
+      {"--temperature", OPT_float, &o->temperature, "X",
+       "divides the logits; 0 takes the likeliest (default 1)", 0, 1e6},
+      {"--top-k", OPT_int, &o->top_k, "K", "only the K likeliest tokens; 0: all (default)", 0,
+       INT_MAX},
+      {"--top-p", OPT_float, &o->top_p, "P",
+       "only the likeliest that together reach P (default 1: all)", 0, 1},
+      {"--min-p", OPT_float, &o->min_p, "P",
+       "only those with at least P times the likeliest's probability (default 0)", 0, 1},
       {"--seed", OPT_int, &o->seed, "S", "of the draws (default 1)", 0, (double)INT64_MAX},
       {"--count", OPT_int, &o->count, "N", "how many continuations (default 1)", 1, INT_MAX},
-      {"--tokenizer", OPT_text, &o->tokenizer, "T", "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
+      {"--tokenizer", OPT_text, &o->tokenizer, "T",
+       "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
   };
   return cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
 }
@@ -77,13 +83,16 @@ static bool continue_text(Generation *g, int64_t sequence, TokIds *ids) {
     if (ids->n > generator_context(g->generator) && !g->said_slide) {
       g->said_slide = true;
       fflush(stdout);
-      fprintf(stderr, "\nnote: the text is longer than the model's context of %lld tokens; the window slides\n",
-              (long long)generator_context(g->generator));
+      fprintf(
+          stderr,
+          "\nnote: the text is longer than the model's context of %lld tokens; the window slides\n",
+          (long long)generator_context(g->generator));
     }
     const float *logits = generator_next(g->generator, ids->id, ids->n, &g->why);
     int32_t id = logits ? sampler_pick(g->sampler, logits, sequence, i) : 0;
     ok = logits && id >= 0;
-    if (logits && id < 0) buf_printf(&g->why, "after %lld tokens the model's logits are not finite", (long long)ids->n);
+    if (logits && id < 0)
+      buf_printf(&g->why, "after %lld tokens the model's logits are not finite", (long long)ids->n);
     if (!ok) break;
     tok_push(ids, id);
     tok_decode(g->tok, id, &pending);
@@ -102,7 +111,8 @@ static json_t *sample_json(const Generation *g, const TokIds *ids) {
     json_array_append_new(list, json_integer(ids->id[i]));
   }
   utf8_clean(bytes.data ? bytes.data : "", bytes.len, &text);
-  json_t *sample = json_pack("{s:o, s:o}", "text", json_stringn(text.data ? text.data : "", text.len), "tokens", list);
+  json_t *sample = json_pack("{s:o, s:o}", "text",
+                             json_stringn(text.data ? text.data : "", text.len), "tokens", list);
   buf_free(&bytes);
   buf_free(&text);
   return sample;
@@ -112,8 +122,9 @@ static void print_json(const Generation *g, json_t *samples, double seconds) {
   Buf prompt = {0};
   utf8_clean(g->o->prompt, strlen(g->o->prompt), &prompt);
   double drawn = (double)g->o->tokens * (double)g->o->count;
-  json_t *top = json_pack("{s:s, s:I, s:O, s:f}", "prompt", prompt.data ? prompt.data : "", "prompt_tokens",
-                          (json_int_t)g->prompt.n, "samples", samples, "tokens_per_second", drawn / seconds);
+  json_t *top = json_pack("{s:s, s:I, s:O, s:f}", "prompt", prompt.data ? prompt.data : "",
+                          "prompt_tokens", (json_int_t)g->prompt.n, "samples", samples,
+                          "tokens_per_second", drawn / seconds);
   char *text = json_dumps(top, JSON_PRESERVE_ORDER | JSON_COMPACT | JSON_REAL_PRECISION(6));
   printf("%s\n", text);
   free(text);
@@ -128,7 +139,8 @@ static bool generate(Generation *g) {
   double began = clock_seconds();
   bool ok = true;
   for (int64_t s = 0; s < o->count && ok; s++) {
-    if (!g->r->json && o->count > 1) printf("%s--- %lld of %lld ---\n", s ? "\n" : "", (long long)s + 1, (long long)o->count);
+    if (!g->r->json && o->count > 1)
+      printf("%s--- %lld of %lld ---\n", s ? "\n" : "", (long long)s + 1, (long long)o->count);
     if (!g->r->json) printf("%s", o->prompt);
     TokIds ids = {0};
     for (int64_t i = 0; i < g->prompt.n; i++) tok_push(&ids, g->prompt.id[i]);

@@ -1,4 +1,5 @@
-/* train: options, where the run begins (first values, given weights, its own checkpoint), then trainer.c. */
+/* train: options, where the run begins (first values, given weights, its own checkpoint), then
+ * trainer.c. */
 #include "runtime/tokens.h"
 #include "runtime/trainer.h"
 
@@ -22,31 +23,44 @@ typedef struct Options {
 
 static const Usage usage = {
     .args = "--data FILE... --steps N --out DIR [options]",
-    .about = "Trains the model on text or .safetensors files. DIR gets checkpoint.safetensors, from which eval and generate\n"
-             "work and --resume goes on, and metrics.jsonl, one object per step. Ctrl-C finishes the step under way, writes\n"
-             "a checkpoint and ends with status 0. With --json the metrics go to standard output as well.",
-    .example = "$0 train --data book.txt --steps 2000 --out run\n$0 train --data book.txt --out run --resume",
+    .about = "Trains the model on text or .safetensors files. DIR gets checkpoint.safetensors,\n"
+             "from which eval and generate work and --resume goes on, and metrics.jsonl, one\n"
+             "object per step. Ctrl-C finishes the step under way, writes a checkpoint and ends\n"
+             "with status 0. With --json the metrics go to standard output as well.",
+    .example = "$0 train --data book.txt --steps 2000 --out run\n"
+               "$0 train --data book.txt --out run --resume",
 };
 
 static int parse(Runner *r, Options *o, int argc, char **argv) {
   *o = (Options){.steps = 0, .seed = 1, .on_nan = "skip"};
   const Opt opt[] = {
-      {"--data", OPT_list, &o->data, "FILE", "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
-      {"--steps", OPT_int, &o->steps, "N", "optimizer steps of the whole run (with --resume: default as begun)", 1, INT32_MAX},
+      {"--data", OPT_list, &o->data, "FILE",
+       "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
+      {"--steps", OPT_int, &o->steps, "N",
+       "optimizer steps of the whole run (with --resume: default as begun)", 1, INT32_MAX},
       {"--out", OPT_text, &o->out, "DIR", "the run's directory; made where it is not there", 0, 0},
       {"--tokenizer", OPT_text, &o->tokenizer, "T",
-       "byte, char or word (made from the text), or a file that\n'tokenizer train' wrote (default: that of --weights, else byte)", 0, 0},
-      {"--seed", OPT_int, &o->seed, "S", "of first values, data order and dropout (default 1)", 0, (double)INT64_MAX},
-      {"--resume", OPT_flag, &o->resume, NULL, "go on from DIR's checkpoint, to the same bits as without a stop", 0, 0},
+       "byte, char or word (made from the text), or a file that\n"
+       "'tokenizer train' wrote (default: that of --weights, else byte)",
+       0, 0},
+      {"--seed", OPT_int, &o->seed, "S", "of first values, data order and dropout (default 1)", 0,
+       (double)INT64_MAX},
+      {"--resume", OPT_flag, &o->resume, NULL,
+       "go on from DIR's checkpoint, to the same bits as without a stop", 0, 0},
       {"--overwrite", OPT_flag, &o->overwrite, NULL, "begin anew in a DIR that holds a run", 0, 0},
-      {"--weights", OPT_text, &o->weights, "F", "begin with these parameters: a .safetensors file or a run's directory", 0, 0},
+      {"--weights", OPT_text, &o->weights, "F",
+       "begin with these parameters: a .safetensors file or a run's directory", 0, 0},
       {"--val", OPT_list, &o->val, "FILE", "data to measure val_loss on", 0, 0},
-      {"--val-every", OPT_int, &o->val_every, "N", "steps between measurements (default: a tenth of the run)", 1, INT32_MAX},
-      {"--val-batches", OPT_int, &o->val_batches, "N", "batches of a measurement (default: all of the data)", 1, INT32_MAX},
+      {"--val-every", OPT_int, &o->val_every, "N",
+       "steps between measurements (default: a tenth of the run)", 1, INT32_MAX},
+      {"--val-batches", OPT_int, &o->val_batches, "N",
+       "batches of a measurement (default: all of the data)", 1, INT32_MAX},
       {"--save-every", OPT_int, &o->save_every, "N",
        "steps between checkpoints (default: a tenth of the run, at most 1000)", 1, INT32_MAX},
       {"--on-nan", OPT_text, &o->on_nan, "DO",
-       "a step whose loss or gradient is not finite changes nothing:\nskip (and count) it, or stop (default skip)", 0, 0},
+       "a step whose loss or gradient is not finite changes nothing:\n"
+       "skip (and count) it, or stop (default skip)",
+       0, 0},
   };
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   o->has_steps = cli_given(argc, argv, "--steps");
@@ -62,9 +76,12 @@ static int check(const Runner *r, const Options *o) {
   if (!o->has_steps && !o->resume) return cli_misuse(r, "--steps is missing: how many steps?");
   if (strcmp(o->on_nan, "skip") != 0 && strcmp(o->on_nan, "stop") != 0)
     return cli_misuse(r, "--on-nan %s: there are skip and stop", o->on_nan);
-  if (o->resume && o->overwrite) return cli_misuse(r, "--resume and --overwrite exclude each other");
-  if (o->resume && o->weights) return cli_misuse(r, "--resume takes the run's own weights; leave --weights out");
-  if (o->resume && o->tokenizer) return cli_misuse(r, "--resume takes the run's own tokenizer; leave --tokenizer out");
+  if (o->resume && o->overwrite)
+    return cli_misuse(r, "--resume and --overwrite exclude each other");
+  if (o->resume && o->weights)
+    return cli_misuse(r, "--resume takes the run's own weights; leave --weights out");
+  if (o->resume && o->tokenizer)
+    return cli_misuse(r, "--resume takes the run's own tokenizer; leave --tokenizer out");
   if (o->has_val_every && !o->val.n) return cli_misuse(r, "--val-every needs --val FILE");
   return -1;
 }
@@ -80,7 +97,9 @@ static bool make_directories(const char *path, Buf *why) {
     *p = 0;
     struct stat info;
     ok = mkdir(part, 0777) == 0 || (stat(part, &info) == 0 && S_ISDIR(info.st_mode));
-    if (!ok) buf_printf(why, "%s: the directory cannot be made: %s", part, errno == EEXIST ? "it is a file" : strerror(errno));
+    if (!ok)
+      buf_printf(why, "%s: the directory cannot be made: %s", part,
+                 errno == EEXIST ? "it is a file" : strerror(errno));
     *p = end;
     if (!end) break;
   }
@@ -95,7 +114,8 @@ static bool lock_directory(const char *path, Buf *why) {
     buf_printf(why, "%s: the directory cannot be opened: %s", path, strerror(errno));
     return false;
   }
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return true; /* some file systems have no locks */
+  /* some file systems have no locks */
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return true;
   close(fd);
   buf_printf(why, "%s: another process is training in this directory", path);
   return false;
@@ -111,7 +131,9 @@ static bool claim_directory(const Options *o, Buf *why) {
     bool there = access(path.data, F_OK) == 0;
     buf_free(&path);
     if (!there) continue;
-    buf_printf(why, "%s holds a run (%s): --resume goes on with it, --overwrite begins anew, or choose another directory",
+    buf_printf(why,
+               "%s holds a run (%s): --resume goes on with it, --overwrite begins anew, or choose "
+               "another directory",
                o->out, file[i]);
     return false;
   }
@@ -120,32 +142,35 @@ static bool claim_directory(const Options *o, Buf *why) {
 
 /* ---- where the run begins ---- */
 
-static bool resume(const Options *o, Runner *r, const Safetensors *st, RunState *run, Buf *notes, Buf *why) {
+static bool resume(const Options *o, Runner *r, const Safetensors *st, RunState *run, Buf *notes,
+                   Buf *why) {
   if (!checkpoint_load_run(st, r->exec, r->image, run, notes, why)) return false;
   if (o->has_seed && (uint64_t)o->seed != run->seed) {
-    buf_printf(why, "the run in %s has the seed %llu; leave --seed out", o->out, (unsigned long long)run->seed);
+    buf_printf(why, "the run in %s has the seed %llu; leave --seed out", o->out,
+               (unsigned long long)run->seed);
     return false;
   }
   if (!o->has_steps || o->steps == run->total) return true;
   if (o->steps < run->step) {
-    buf_printf(why, "the run in %s is at step %lld already, past --steps %lld", o->out, (long long)run->step,
-               (long long)o->steps);
+    buf_printf(why, "the run in %s is at step %lld already, past --steps %lld", o->out,
+               (long long)run->step, (long long)o->steps);
     return false;
   }
-  buf_printf(notes, "%sthe run was begun for %lld steps: from here on its schedule is that of %lld", notes->len ? "\n" : "",
-             (long long)run->total, (long long)o->steps);
+  buf_printf(notes, "%sthe run was begun for %lld steps: from here on its schedule is that of %lld",
+             notes->len ? "\n" : "", (long long)run->total, (long long)o->steps);
   run->total = o->steps;
   return true;
 }
 
-static bool first_values(const Options *o, Runner *r, const Safetensors *weights, RunState *run, Buf *notes, Buf *why) {
+static bool first_values(const Options *o, Runner *r, const Safetensors *weights, RunState *run,
+                         Buf *notes, Buf *why) {
   *run = (RunState){.total = o->steps, .seed = (uint64_t)o->seed};
   return runner_init(r->exec, r->image, run->seed, why) &&
          (!weights || checkpoint_load_params(weights, r->exec, r->image, notes, why));
 }
 
-static bool open_data(const Options *o, Runner *r, const Safetensors *st, TrainPlan *p, Data **data, Data **val,
-                      Tokenizer **tok, Buf *why) {
+static bool open_data(const Options *o, Runner *r, const Safetensors *st, TrainPlan *p, Data **data,
+                      Data **val, Tokenizer **tok, Buf *why) {
   const ImgProgram *first = train_data_program(r), *eval = image_program(r->image, "eval");
   bool text, val_text = false;
   if (!first || !data_is_text(o->data.item, o->data.n, &text, why)) return false;
@@ -175,7 +200,8 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
   RunState *run = &p->run;
   uint64_t hash = data_hash(p->data);
   if (o->resume && run->data_hash != hash)
-    buf_printf(notes, "%sthe data are not those that the run was trained on so far", notes->len ? "\n" : "");
+    buf_printf(notes, "%sthe data are not those that the run was trained on so far",
+               notes->len ? "\n" : "");
   run->data_hash = hash;
   p->dir = o->out;
   p->val_every = o->has_val_every ? o->val_every : part_of_run(run->total, 0);
@@ -184,14 +210,15 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
   p->stop_on_nan = strcmp(o->on_nan, "stop") == 0;
 }
 
-static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data **val, Tokenizer **tok, Buf *notes,
-                    Buf *why) {
+static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data **val,
+                    Tokenizer **tok, Buf *notes, Buf *why) {
   const char *from = o->resume ? o->out : o->weights;
   Safetensors *st = from ? checkpoint_open(from, why) : NULL;
   if (from && !st) return false;
   bool ok = open_data(o, r, st, p, data, val, tok, why);
-  if (ok) ok = runner_exec(r) && (o->resume ? resume(o, r, st, &p->run, notes, why)
-                                            : first_values(o, r, st, &p->run, notes, why));
+  if (ok)
+    ok = runner_exec(r) && (o->resume ? resume(o, r, st, &p->run, notes, why)
+                                      : first_values(o, r, st, &p->run, notes, why));
   st_close(st);
   if (ok) finish_plan(o, p, notes);
   return ok;

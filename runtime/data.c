@@ -9,14 +9,14 @@
 enum { CHECK_PIECE = 16 << 10, MAX_INPUTS = 32 };
 static const char SUFFIX[] = ".safetensors";
 
-typedef enum Role { ROLE_none, ROLE_rows, ROLE_constant } Role; /* none: rng and total, which are not data */
+typedef enum Role { ROLE_none, ROLE_rows, ROLE_constant } Role; /* none: rng, total */
 
 typedef struct Input {
   const ImgTensor *t;
   Role role;
-  bool ids;          /* tokens or targets: ids of the vocabulary */
-  int shift;         /* text: 0 for tokens, 1 for targets */
-  int64_t row;       /* elements of one row, or of the whole constant */
+  bool ids;    /* tokens or targets: ids of the vocabulary */
+  int shift;   /* text: 0 for tokens, 1 for targets */
+  int64_t row; /* elements of one row, or of the whole constant */
 } Input;
 
 typedef struct RowFile {
@@ -57,11 +57,14 @@ bool data_is_text(const char *const *file, int n_file, bool *text, Buf *why) {
 
 /* ---- the program's inputs ---- */
 
-static bool is_id(const char *name) { return strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0; }
+static bool is_id(const char *name) {
+  return strcmp(name, "tokens") == 0 || strcmp(name, "targets") == 0;
+}
 
 static bool describe_inputs(Data *d, const ImgProgram *p, Buf *why) {
   if (p->n_input > MAX_INPUTS) {
-    buf_printf(why, "program %s has %u inputs; data files can fill %d", p->name, p->n_input, MAX_INPUTS);
+    buf_printf(why, "program %s has %u inputs; data files can fill %d", p->name, p->n_input,
+               MAX_INPUTS);
     return false;
   }
   d->n_input = (int)p->n_input;
@@ -76,7 +79,8 @@ static bool describe_inputs(Data *d, const ImgProgram *p, Buf *why) {
   if (!d->context) d->context = 1;
   for (int i = 0; i < d->n_input; i++) {
     Input *in = &d->input[i];
-    if (in->role == ROLE_rows && (in->t->rank == 0 || in->t->dim[0] != d->batch)) in->role = ROLE_constant;
+    if (in->role == ROLE_rows && (in->t->rank == 0 || in->t->dim[0] != d->batch))
+      in->role = ROLE_constant;
     for (uint32_t k = in->role == ROLE_rows; k < in->t->rank; k++) in->row *= in->t->dim[k];
   }
   if (d->batch) return true;
@@ -91,10 +95,13 @@ static bool text_fits(Data *d, const ImgProgram *p, Buf *why) {
   for (int i = 0; i < d->n_input; i++) {
     Input *in = &d->input[i];
     if (in->role == ROLE_none) continue;
-    bool sequence = in->ids && in->role == ROLE_rows && in->t->rank == 2 && in->t->dim[1] == d->context;
+    bool sequence = in->ids && in->role == ROLE_rows && in->t->rank == 2 &&
+                    in->t->dim[1] == d->context;
     if (!sequence) {
-      buf_printf(why, "text gives 'tokens' and 'targets', int[batch, context]; program %s also takes '%s': use a "
-                 ".safetensors file with a tensor of that name", p->name, in->t->name);
+      buf_printf(why,
+                 "text gives 'tokens' and 'targets', int[batch, context]; program %s also takes "
+                 "'%s': use a .safetensors file with a tensor of that name",
+                 p->name, in->t->name);
       return false;
     }
     in->shift = strcmp(in->t->name, "targets") == 0;
@@ -105,7 +112,8 @@ static bool text_fits(Data *d, const ImgProgram *p, Buf *why) {
   return tokens;
 }
 
-static bool read_text(Data *d, const char *const *file, int n_file, const Tokenizer *tok, Buf *why) {
+static bool read_text(Data *d, const char *const *file, int n_file, const Tokenizer *tok,
+                      Buf *why) {
   for (int i = 0; i < n_file; i++) {
     Buf text = {0};
     bool ok = buf_read_file(&text, file[i]);
@@ -116,9 +124,9 @@ static bool read_text(Data *d, const char *const *file, int n_file, const Tokeni
   }
   int64_t need = d->context + d->shifted;
   if (d->text.n < need) {
-    buf_printf(why, "%s%s: %lld tokens are too few: one window needs %lld (context %lld%s)", file[0],
-               n_file > 1 ? " and the others" : "", (long long)d->text.n, (long long)need, (long long)d->context,
-               d->shifted ? " and one more to predict" : "");
+    buf_printf(why, "%s%s: %lld tokens are too few: one window needs %lld (context %lld%s)",
+               file[0], n_file > 1 ? " and the others" : "", (long long)d->text.n, (long long)need,
+               (long long)d->context, d->shifted ? " and one more to predict" : "");
     return false;
   }
   d->rows = (d->text.n - d->shifted) / d->context;
@@ -131,16 +139,20 @@ static void put_window(const Data *d, int64_t start, int64_t row, void *const *t
   for (int i = 0; i < d->n_input; i++) {
     const Input *in = &d->input[i];
     if (in->role == ROLE_none) continue;
-    memcpy((int32_t *)to[i] + row * d->context, d->text.id + start + in->shift, (size_t)d->context * sizeof(int32_t));
+    memcpy((int32_t *)to[i] + row * d->context, d->text.id + start + in->shift,
+           (size_t)d->context * sizeof(int32_t));
   }
 }
 
-/* A window's place: uniform over all places where one fits. The key differs from the device's, so that the two are independent. */
+/* A window's place: uniform over all places where one fits. The key differs from the device's, so
+ * that the two are independent. */
 static int64_t random_start(const Data *d, uint64_t seed, int64_t step, int micro, int64_t row) {
   uint32_t key[2] = {(uint32_t)seed ^ 0x61746164u, (uint32_t)(seed >> 32)}, out[4];
-  uint32_t counter[4] = {(uint32_t)step, (uint32_t)((uint64_t)step >> 32), (uint32_t)micro, (uint32_t)row};
+  uint32_t counter[4] = {(uint32_t)step, (uint32_t)((uint64_t)step >> 32), (uint32_t)micro,
+                         (uint32_t)row};
   philox4x32(counter, key, out);
-  uint64_t random = (uint64_t)out[1] << 32 | out[0], places = (uint64_t)(d->text.n - d->context - d->shifted + 1);
+  uint64_t random = (uint64_t)out[1] << 32 | out[0],
+           places = (uint64_t)(d->text.n - d->context - d->shifted + 1);
   return (int64_t)(((unsigned __int128)random * places) >> 64);
 }
 
@@ -164,18 +176,22 @@ static bool wrong_shape(const Input *in, const RowFile *f, const StTensor *t, Bu
   return false;
 }
 
-/* The ids of one input, all of them, before training begins rather than in the middle of the night. */
-static bool check_ids(Data *d, const Input *in, const RowFile *f, const StTensor *t, int64_t vocab, Buf *why) {
+/* All ids of one input, before training begins rather than in the middle of the night. */
+static bool check_ids(Data *d, const Input *in, const RowFile *f, const StTensor *t, int64_t vocab,
+                      Buf *why) {
   int32_t id[CHECK_PIECE];
-  bool may_be_negative = strcmp(in->t->name, "targets") == 0; /* what a loss ignores is often -1 or -100 */
+  /* what a loss ignores is often -1 or -100 */
+  bool may_be_negative = strcmp(in->t->name, "targets") == 0;
   for (int64_t at = 0; at < t->count; at += CHECK_PIECE) {
     int64_t n = t->count - at < CHECK_PIECE ? t->count - at : CHECK_PIECE;
     if (!st_read_i32(f->st, t, at, n, id, why)) return false;
     d->hash = hash_bytes(id, (size_t)n * sizeof *id, d->hash);
     for (int64_t i = 0; i < n; i++) {
       if ((id[i] >= 0 || may_be_negative) && (!vocab || id[i] < vocab)) continue;
-      buf_printf(why, "%s: tensor '%s', row %lld, column %lld: id %d is not in the model's vocabulary", st_path(f->st),
-                 t->name, (long long)((at + i) / in->row), (long long)((at + i) % in->row), id[i]);
+      buf_printf(why,
+                 "%s: tensor '%s', row %lld, column %lld: id %d is not in the model's vocabulary",
+                 st_path(f->st), t->name, (long long)((at + i) / in->row),
+                 (long long)((at + i) % in->row), id[i]);
       if (vocab) buf_printf(why, " of %lld", (long long)vocab);
       return false;
     }
@@ -186,28 +202,31 @@ static bool check_ids(Data *d, const Input *in, const RowFile *f, const StTensor
 static void name_inputs(const Data *d, Buf *why) {
   int n = 0;
   for (int i = 0; i < d->n_input; i++)
-    if (d->input[i].role != ROLE_none) buf_printf(why, "%s'%s'", n++ ? ", " : "", d->input[i].t->name);
+    if (d->input[i].role != ROLE_none)
+      buf_printf(why, "%s'%s'", n++ ? ", " : "", d->input[i].t->name);
 }
 
 static bool bind_tensor(Data *d, int i, RowFile *f, int64_t vocab, Buf *why) {
   const Input *in = &d->input[i];
   const StTensor *t = st_find(f->st, in->t->name);
   if (!t) {
-    buf_printf(why, "%s: there is no tensor '%s'; the model's loss takes ", st_path(f->st), in->t->name);
+    buf_printf(why, "%s: there is no tensor '%s'; the model's loss takes ", st_path(f->st),
+               in->t->name);
     name_inputs(d, why);
     return false;
   }
   if (!shape_matches(in, t)) return wrong_shape(in, f, t, why);
   f->tensor[i] = t;
   if (in->role == ROLE_rows && f->rows && f->rows != t->dim[0]) {
-    buf_printf(why, "%s: tensor '%s' has %lld rows where the others have %lld", st_path(f->st), t->name,
-               (long long)t->dim[0], (long long)f->rows);
+    buf_printf(why, "%s: tensor '%s' has %lld rows where the others have %lld", st_path(f->st),
+               t->name, (long long)t->dim[0], (long long)f->rows);
     return false;
   }
   if (in->role == ROLE_rows) f->rows = t->dim[0];
   bool whole = in->t->dtype == IMG_i32 || in->t->dtype == IMG_bool;
   if (whole && t->type >= ST_F16) {
-    buf_printf(why, "%s: tensor '%s' is %s where integers are expected", st_path(f->st), t->name, st_type_name(t->type));
+    buf_printf(why, "%s: tensor '%s' is %s where integers are expected", st_path(f->st), t->name,
+               st_type_name(t->type));
     return false;
   }
   return !in->ids || check_ids(d, in, f, t, vocab, why);
@@ -228,10 +247,13 @@ static bool read_files(Data *d, const char *const *file, int n_file, int64_t voc
   return true;
 }
 
-static bool read_values(const RowFile *f, const Input *in, const StTensor *t, int64_t first, void *to, Buf *why) {
-  if (in->t->dtype != IMG_i32 && in->t->dtype != IMG_bool) return st_read_f32(f->st, t, first, in->row, to, why);
+static bool read_values(const RowFile *f, const Input *in, const StTensor *t, int64_t first,
+                        void *to, Buf *why) {
+  if (in->t->dtype != IMG_i32 && in->t->dtype != IMG_bool)
+    return st_read_f32(f->st, t, first, in->row, to, why);
   if (!st_read_i32(f->st, t, first, in->row, to, why)) return false;
-  for (int64_t i = 0; in->t->dtype == IMG_bool && i < in->row; i++) ((int32_t *)to)[i] = ((int32_t *)to)[i] != 0;
+  for (int64_t i = 0; in->t->dtype == IMG_bool && i < in->row; i++)
+    ((int32_t *)to)[i] = ((int32_t *)to)[i] != 0;
   return true;
 }
 
@@ -241,7 +263,8 @@ static bool put_row(const Data *d, int64_t from, int64_t row, void *const *to, B
   for (int i = 0; i < d->n_input; i++) {
     const Input *in = &d->input[i];
     if (in->role == ROLE_none || (in->role == ROLE_constant && row > 0)) continue;
-    int64_t at = in->role == ROLE_rows ? row * in->row : 0, first = in->role == ROLE_rows ? from * in->row : 0;
+    int64_t at = in->role == ROLE_rows ? row * in->row : 0,
+            first = in->role == ROLE_rows ? from * in->row : 0;
     if (!read_values(f, in, f->tensor[i], first, (int32_t *)to[i] + at, why)) return false;
   }
   return true;
@@ -249,7 +272,8 @@ static bool put_row(const Data *d, int64_t from, int64_t row, void *const *to, B
 
 /* ---- both ---- */
 
-Data *data_open(const char *const *file, int n_file, const ImgProgram *p, const Tokenizer *tok, int64_t vocab, Buf *why) {
+Data *data_open(const char *const *file, int n_file, const ImgProgram *p, const Tokenizer *tok,
+                int64_t vocab, Buf *why) {
   Arena *arena = arena_new();
   Data *d = arena_alloc(arena, sizeof *d);
   d->arena = arena;
@@ -268,7 +292,8 @@ void data_close(Data *d) {
   arena_free(d->arena);
 }
 
-bool data_batch(const Data *d, uint64_t seed, int64_t step, int micro, int n_micro, void *const *to, Buf *why) {
+bool data_batch(const Data *d, uint64_t seed, int64_t step, int micro, int n_micro, void *const *to,
+                Buf *why) {
   int64_t first = (step * n_micro + micro) % d->rows * (d->batch % d->rows) % d->rows;
   for (int64_t row = 0; row < d->batch; row++) {
     if (d->is_text) put_window(d, random_start(d, seed, step, micro, row), row, to);

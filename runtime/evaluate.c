@@ -1,4 +1,5 @@
-/* Full batches go through program eval, what is left over through eval_row; up to EXEC_RING runs are under way at once. */
+/* Full batches go through program eval, what is left over through eval_row; up to EXEC_RING runs
+ * are under way at once. */
 #include "runtime/evaluate.h"
 
 #include <stdlib.h>
@@ -13,7 +14,7 @@ typedef struct Under { /* a run under way */
 typedef struct Evaluation {
   Exec *exec;
   const Data *data;
-  void **input;  /* large enough for eval */
+  void **input; /* large enough for eval */
   void **output;
   uint32_t n_input, n_output;
   Under under[EXEC_RING];
@@ -65,15 +66,18 @@ static bool all_rows(Evaluation *e, const ImgProgram *batch, const ImgProgram *s
 }
 
 bool evaluate(Exec *exec, const Image *image, const Data *data, int64_t max_batches,
-              void (*progress)(void *, int64_t rows, int64_t of), void *arg, EvalResult *out, Buf *why) {
-  const ImgProgram *batch = image_program(image, "eval"), *single = image_program(image, "eval_row");
+              void (*progress)(void *, int64_t rows, int64_t of), void *arg, EvalResult *out,
+              Buf *why) {
+  const ImgProgram *batch = image_program(image, "eval"),
+                   *single = image_program(image, "eval_row");
   int64_t size = data_batch_size(data), rows = data_row_count(data);
   if (max_batches && rows / size >= max_batches) rows = max_batches * size;
   if (!batch || (!single && rows % size)) {
     buf_printf(why, "model %s has no program '%s'", image->model, batch ? "eval_row" : "eval");
     return false;
   }
-  Evaluation e = {.exec = exec, .data = data, .n_input = batch->n_input, .n_output = batch->n_output};
+  Evaluation e = {
+      .exec = exec, .data = data, .n_input = batch->n_input, .n_output = batch->n_output};
   if (single && single->n_output > e.n_output) e.n_output = single->n_output;
   e.input = xcalloc(e.n_input, sizeof *e.input);
   e.output = xcalloc(e.n_output, sizeof *e.output);

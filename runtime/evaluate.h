@@ -8,12 +8,16 @@
 typedef struct EvalResult {
   double loss;    /* mean per target that the loss counts */
   int64_t tokens; /* targets read */
-  double counted; /* targets counted: those that are not ignored; as many as rows · context where the model does not say */
+  /* targets counted: those that are not ignored; as many as rows · context where the model does not
+   * say */
+  double counted;
   int64_t rows;
 } EvalResult;
 
-/* `data` was opened for program eval. At most max_batches batches (0: all). `progress` may be NULL. */
+/* `data` was opened for program eval. At most max_batches batches (0: all). `progress`
+ * may be NULL. */
 bool evaluate(Exec *, const Image *, const Data *data, int64_t max_batches,
-              void (*progress)(void *, int64_t rows, int64_t of), void *arg, EvalResult *out, Buf *why);
+              void (*progress)(void *, int64_t rows, int64_t of), void *arg, EvalResult *out,
+              Buf *why);
 
 #endif

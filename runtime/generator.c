@@ -1,4 +1,5 @@
-/* Rows shorter than a program's t are filled up: causal models do not see what comes later. That is checked, not assumed. */
+/* Rows shorter than a program's t are filled up: causal models do not see what comes later. That is
+ * checked, not assumed. */
 #include "runtime/generator.h"
 
 #include <stdlib.h>
@@ -20,11 +21,12 @@ int64_t generator_vocab(const Generator *g) { return g->vocab; }
 
 static void add_program(Generator *g, const ImgProgram *p) {
   const ImgTensor *in = image_input(p, "tokens"), *out = image_output(p, "logits");
-  bool fits = p->n_input == 1 && in && in->dtype == IMG_i32 && in->rank == 2 && in->dim[0] == 1 && out &&
-              out->rank == 3 && out->dim[0] == 1 && out->dim[1] == in->dim[1];
+  bool fits = p->n_input == 1 && in && in->dtype == IMG_i32 && in->rank == 2 && in->dim[0] == 1 &&
+              out && out->rank == 3 && out->dim[0] == 1 && out->dim[1] == in->dim[1];
   if (!fits || g->n == MAX_LENGTHS) return;
   int at = g->n++;
-  for (; at && g->t[at - 1] > in->dim[1]; at--) g->t[at] = g->t[at - 1], g->program[at] = g->program[at - 1];
+  for (; at && g->t[at - 1] > in->dim[1]; at--)
+    g->t[at] = g->t[at - 1], g->program[at] = g->program[at - 1];
   g->t[at] = in->dim[1];
   g->program[at] = p;
   g->vocab = out->dim[2];
@@ -36,7 +38,10 @@ Generator *generator_new(Exec *exec, const Image *image, Buf *why) {
   for (uint32_t i = 0; i < image->n_program; i++)
     if (strncmp(image->program[i].name, "forward.", 8) == 0) add_program(g, &image->program[i]);
   if (!g->n) {
-    buf_printf(why, "model %s has no program 'forward.<length>' from tokens int[1, t] to logits [1, t, vocab]", image->model);
+    buf_printf(
+        why,
+        "model %s has no program 'forward.<length>' from tokens int[1, t] to logits [1, t, vocab]",
+        image->model);
     free(g);
     return NULL;
   }
@@ -61,7 +66,8 @@ static int program_for(const Generator *g, int64_t n) {
   return i;
 }
 
-static bool forward(Generator *g, int i, const int32_t *token, int64_t n, int32_t fill, float *logits, Buf *why) {
+static bool forward(Generator *g, int i, const int32_t *token, int64_t n, int32_t fill,
+                    float *logits, Buf *why) {
   memcpy(g->token, token, (size_t)n * sizeof *token);
   for (int64_t k = n; k < g->t[i]; k++) g->token[k] = fill;
   const ImgProgram *p = g->program[i];
@@ -89,9 +95,14 @@ bool generator_check(Generator *g, const int32_t *token, int64_t n, Buf *why) {
       !forward(g, i, token, n, (int32_t)(g->vocab - 1), g->other, why))
     return false;
   for (int64_t k = 0; k < n; k++) {
-    if (memcmp(g->logits + k * g->vocab, g->other + k * g->vocab, (size_t)g->vocab * sizeof(float)) == 0) continue;
-    buf_printf(why, "the model's forward is not causal: the logits at position %lld change with the tokens after position "
-               "%lld, so it cannot continue a text", (long long)k, (long long)(n - 1));
+    if (memcmp(g->logits + k * g->vocab, g->other + k * g->vocab,
+               (size_t)g->vocab * sizeof(float)) == 0)
+      continue;
+    buf_printf(why,
+               "the model's forward is not causal: the logits at position %lld change with the "
+               "tokens after position "
+               "%lld, so it cannot continue a text",
+               (long long)k, (long long)(n - 1));
     return false;
   }
   return true;

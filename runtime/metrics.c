@@ -64,8 +64,8 @@ void metric_print(Buf *out, const Metric *m) {
   put_number(out, "loss", m->loss);
   put_number(out, "lr", m->lr);
   put_number(out, "grad_norm", m->grad_norm);
-  buf_printf(out, ", \"tokens\": %lld, \"tokens_per_second\": %.1f, \"ms\": %.3f", (long long)m->tokens,
-             m->tokens_per_second, m->ms);
+  buf_printf(out, ", \"tokens\": %lld, \"tokens_per_second\": %.1f, \"ms\": %.3f",
+             (long long)m->tokens, m->tokens_per_second, m->ms);
   if (m->has_val) put_number(out, "val_loss", m->val_loss);
   if (m->skipped) buf_printf(out, ", \"skipped\": %lld", (long long)m->n_skipped);
   buf_str(out, "}");

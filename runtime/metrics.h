@@ -5,9 +5,9 @@
 #include "base/base.h"
 
 typedef struct Metric {
-  int64_t step;      /* from 1 */
+  int64_t step; /* from 1 */
   double loss, lr, grad_norm;
-  int64_t tokens;    /* read since the run began */
+  int64_t tokens; /* read since the run began */
   double tokens_per_second, ms;
   bool has_val;
   double val_loss;
@@ -16,12 +16,14 @@ typedef struct Metric {
 } Metric;
 
 typedef struct Metrics Metrics;
-/* Opens the file and keeps the lines of steps 1 … keep_step; what follows, and a line cut short by a kill, is removed.
- * keep_step 0 empties it. *kept is the last step that is there. */
+/* Opens the file and keeps the lines of steps 1 … keep_step; what follows, and a line cut short by
+ * a kill, is removed. keep_step 0 empties it. *kept is the last step that is there. */
 Metrics *metrics_open(const char *path, int64_t keep_step, int64_t *kept, Buf *why);
 bool metrics_add(Metrics *, const Metric *, Buf *why);
-bool metrics_flush(Metrics *, Buf *why); /* to the disk: before a checkpoint of the same step is written */
+/* to the disk: before a checkpoint of the same step is written */
+bool metrics_flush(Metrics *, Buf *why);
 void metrics_close(Metrics *);
-void metric_print(Buf *, const Metric *); /* the JSON object, no newline; what is not finite is null */
+/* the JSON object, no newline; what is not finite is null */
+void metric_print(Buf *, const Metric *);
 
 #endif

@@ -28,7 +28,8 @@ void print_rate(Buf *out, double x) {
 }
 
 void progress_begin(Progress *p, int64_t first, bool quiet) {
-  *p = (Progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO), .began = clock_seconds(), .first = first};
+  *p = (Progress){
+      .quiet = quiet, .terminal = isatty(STDERR_FILENO), .began = clock_seconds(), .first = first};
 }
 
 void progress_clear(Progress *p) {

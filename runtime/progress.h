@@ -1,5 +1,5 @@
-/* progress: what a person sees while a long command runs, on standard error: one line that is redrawn on a terminal,
- * now and then a plain line elsewhere. */
+/* progress: what a person sees while a long command runs, on standard error: one line that is
+ * redrawn on a terminal, now and then a plain line elsewhere. */
 #ifndef RUNTIME_PROGRESS_H
 #define RUNTIME_PROGRESS_H
 
@@ -13,12 +13,15 @@ typedef struct Progress {
 } Progress;
 
 void progress_begin(Progress *, int64_t first, bool quiet);
-/* done of total, with what to say beside the bar. `always`: shown even where it is not yet time for another line. */
+/* done of total, with what to say beside the bar. `always`: shown even where it is not yet time for
+ * another line. */
 void progress_show(Progress *, int64_t done, int64_t total, const char *text, bool always);
-void progress_clear(Progress *);                                          /* before something else is printed */
-void progress_note(Progress *, const char *fmt, ...) PRINTF_LIKE(2, 3);   /* a line that stays */
-double clock_seconds(void);                                               /* monotonic */
-void print_duration(Buf *, double seconds);                               /* 4 s, 3:07 min, 2:04:10 h */
-void print_rate(Buf *, double per_second);                                /* 12.3k */
+/* before something else is printed */
+void progress_clear(Progress *);
+void progress_note(Progress *, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a line that stays */
+double clock_seconds(void);                                             /* monotonic */
+/* 4 s, 3:07 min, 2:04:10 h */
+void print_duration(Buf *, double seconds);
+void print_rate(Buf *, double per_second); /* 12.3k */
 
 #endif

@@ -1,4 +1,4 @@
-/* Reads safetensors: header checked whole before anything is used, data converted piece by piece. */
+/* Reads safetensors: the header is checked whole before use, data are converted piecewise. */
 #include "runtime/safetensors_internal.h"
 
 #include <errno.h>
@@ -29,9 +29,9 @@ static const struct {
 struct Safetensors {
   Arena *arena;
   const char *path;
-  int fd;              /* −1: in memory */
+  int fd; /* −1: in memory */
   const uint8_t *bytes;
-  uint64_t size;       /* of the file */
+  uint64_t size; /* of the file */
   StTensor *tensor;
   int n_tensor;
   const char **key, **value; /* metadata */
@@ -75,7 +75,8 @@ static bool read_raw(const Safetensors *st, uint64_t at, size_t n, void *to, Buf
     ssize_t got = pread(st->fd, (char *)to + done, n - done, (off_t)(at + done));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
-      buf_printf(why, "%s: cannot be read: %s", st->path, got ? strerror(errno) : "it became shorter while in use");
+      buf_printf(why, "%s: cannot be read: %s", st->path,
+                 got ? strerror(errno) : "it became shorter while in use");
       return false;
     }
     done += (size_t)got;
@@ -105,22 +106,26 @@ static bool read_metadata(Safetensors *st, json_t *meta, Buf *why) {
   json_object_foreach(meta, key, value) {
     if (!json_is_string(value)) return bad(st, why, "the metadata '%s' is not a string", key);
     st->key[st->n_meta] = arena_str(st->arena, key, strlen(key));
-    st->value[st->n_meta++] = arena_str(st->arena, json_string_value(value), json_string_length(value));
+    st->value[st->n_meta++] = arena_str(st->arena, json_string_value(value),
+                                        json_string_length(value));
   }
   return true;
 }
 
-static bool read_entry(Safetensors *st, const char *name, json_t *entry, uint64_t data_begin, Buf *why) {
+static bool read_entry(Safetensors *st, const char *name, json_t *entry, uint64_t data_begin,
+                       Buf *why) {
   StTensor *t = &st->tensor[st->n_tensor];
   t->name = arena_str(st->arena, name, strlen(name));
   const char *dtype = json_string_value(json_object_get(entry, "dtype"));
-  json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+  json_t *shape = json_object_get(entry, "shape"),
+         *offsets = json_object_get(entry, "data_offsets");
   if (!dtype || !json_is_array(shape) || !json_is_array(offsets) || json_array_size(offsets) != 2)
     return bad(st, why, "tensor '%s' lacks dtype, shape or data_offsets", name);
   int type = 0;
   while (type < ST_TYPES && strcmp(dtype, st_type[type].name) != 0) type++;
   if (type == ST_TYPES) {
-    buf_printf(why, "%s: tensor '%s' has the type %s, which is not supported", st->path, name, dtype);
+    buf_printf(why, "%s: tensor '%s' has the type %s, which is not supported", st->path, name,
+               dtype);
     return false;
   }
   t->type = (StType)type;
@@ -137,7 +142,8 @@ static bool read_entry(Safetensors *st, const char *name, json_t *entry, uint64_
   t->dim = dim;
   int64_t bytes = st_type[type].bytes;
   for (int i = 0; i < t->rank && !empty; i++)
-    if (__builtin_mul_overflow(bytes, dim[i], &bytes)) return bad(st, why, "tensor '%s' is too large", name);
+    if (__builtin_mul_overflow(bytes, dim[i], &bytes))
+      return bad(st, why, "tensor '%s' is too large", name);
   if (empty) bytes = 0;
   t->count = bytes / st_type[type].bytes;
   json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
@@ -146,7 +152,8 @@ static bool read_entry(Safetensors *st, const char *name, json_t *entry, uint64_
     return bad(st, why, "tensor '%s': its data_offsets are not two ascending numbers", name);
   uint64_t begin = (uint64_t)json_integer_value(b), end = (uint64_t)json_integer_value(e);
   if (end > st->size - data_begin)
-    return bad(st, why, "tensor '%s' ends at byte %llu of %llu bytes of data: the file was cut short", name,
+    return bad(st, why,
+               "tensor '%s' ends at byte %llu of %llu bytes of data: the file was cut short", name,
                (unsigned long long)end, (unsigned long long)(st->size - data_begin));
   if (end - begin != (uint64_t)bytes)
     return bad(st, why, "tensor '%s' has %llu bytes where its shape and type need %lld", name,
@@ -159,16 +166,19 @@ static bool read_entry(Safetensors *st, const char *name, json_t *entry, uint64_
 static int by_place(const void *a, const void *b) {
   const StTensor *x = a, *y = b;
   if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-  if (x->count != y->count) return x->count < y->count ? -1 : 1; /* empty ones before what starts at the same place */
+  /* empty ones before what starts at the same place */
+  if (x->count != y->count) return x->count < y->count ? -1 : 1;
   return strcmp(x->name, y->name);
 }
 
-/* The data must be the tensors side by side, as the format demands: no byte in two tensors, none in none. */
+/* The data must be the tensors side by side, as the format demands: no byte in two tensors, none in
+ * none. */
 static bool check_coverage(Safetensors *st, uint64_t at, Buf *why) {
   qsort(st->tensor, (size_t)st->n_tensor, sizeof *st->tensor, by_place);
   for (int i = 0; i < st->n_tensor; i++) {
     const StTensor *t = &st->tensor[i];
-    if (t->begin < at) return bad(st, why, "tensor '%s' overlaps '%s'", t->name, st->tensor[i - 1].name);
+    if (t->begin < at)
+      return bad(st, why, "tensor '%s' overlaps '%s'", t->name, st->tensor[i - 1].name);
     if (t->begin > at) return bad(st, why, "there are unused bytes before tensor '%s'", t->name);
     at += (uint64_t)t->count * (uint64_t)st_type[t->type].bytes;
   }
@@ -181,9 +191,11 @@ static bool read_header(Safetensors *st, Buf *why) {
   uint64_t n;
   if (st->size < 8) return bad(st, why, "it has %llu bytes", (unsigned long long)st->size);
   if (!read_raw(st, 0, 8, &n, why)) return false;
-  if (n > MAX_HEADER) return bad(st, why, "its header would have %llu bytes", (unsigned long long)n);
+  if (n > MAX_HEADER)
+    return bad(st, why, "its header would have %llu bytes", (unsigned long long)n);
   if (n > st->size - 8)
-    return bad(st, why, "its header should have %llu bytes and %llu are there: the file was cut short",
+    return bad(st, why,
+               "its header should have %llu bytes and %llu are there: the file was cut short",
                (unsigned long long)n, (unsigned long long)(st->size - 8));
   char *text = xmalloc((size_t)n + 1);
   json_error_t error;
@@ -191,7 +203,8 @@ static bool read_header(Safetensors *st, Buf *why) {
   bool ok = read_raw(st, 8, (size_t)n, text, why);
   if (ok) {
     header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error);
-    if (!header) ok = bad(st, why, "its header is not JSON: %s at byte %d", error.text, error.position);
+    if (!header)
+      ok = bad(st, why, "its header is not JSON: %s at byte %d", error.text, error.position);
     else if (!json_is_object(header)) ok = bad(st, why, "its header is not a JSON object");
   }
   free(text);
@@ -272,13 +285,13 @@ static float from_f16(uint16_t h) {
   return sign ? -small : small;
 }
 
-#define CASE_FROM(tag, T, expr) \
-  case tag:                     \
-    for (size_t i = 0; i < n; i++) { \
-      T v;                      \
-      memcpy(&v, from + i * sizeof v, sizeof v); \
-      to[i] = (expr);           \
-    }                           \
+#define CASE_FROM(tag, T, expr)                                                                    \
+  case tag:                                                                                        \
+    for (size_t i = 0; i < n; i++) {                                                               \
+      T v;                                                                                         \
+      memcpy(&v, from + i * sizeof v, sizeof v);                                                   \
+      to[i] = (expr);                                                                              \
+    }                                                                                              \
     break;
 
 static void convert_f32(StType type, const uint8_t *from, size_t n, float *to) {
@@ -315,22 +328,28 @@ static void convert_i64(StType type, const uint8_t *from, size_t n, int64_t *to)
   }
 }
 
-bool st_read_f32(const Safetensors *st, const StTensor *t, int64_t first, int64_t n, float *to, Buf *why) {
-  if (first < 0 || n < 0 || first > t->count || n > t->count - first) die("st_read_f32 outside '%s'", t->name);
+bool st_read_f32(const Safetensors *st, const StTensor *t, int64_t first, int64_t n, float *to,
+                 Buf *why) {
+  if (first < 0 || n < 0 || first > t->count || n > t->count - first)
+    die("st_read_f32 outside '%s'", t->name);
   uint8_t piece[PIECE];
   int64_t size = st_type[t->type].bytes, step = PIECE / size;
   for (int64_t i = 0; i < n; i += step) {
     size_t m = (size_t)(n - i < step ? n - i : step);
-    if (!read_raw(st, t->begin + (uint64_t)((first + i) * size), m * (size_t)size, piece, why)) return false;
+    if (!read_raw(st, t->begin + (uint64_t)((first + i) * size), m * (size_t)size, piece, why))
+      return false;
     convert_f32(t->type, piece, m, to + i);
   }
   return true;
 }
 
-bool st_read_i32(const Safetensors *st, const StTensor *t, int64_t first, int64_t n, int32_t *to, Buf *why) {
-  if (first < 0 || n < 0 || first > t->count || n > t->count - first) die("st_read_i32 outside '%s'", t->name);
+bool st_read_i32(const Safetensors *st, const StTensor *t, int64_t first, int64_t n, int32_t *to,
+                 Buf *why) {
+  if (first < 0 || n < 0 || first > t->count || n > t->count - first)
+    die("st_read_i32 outside '%s'", t->name);
   if (t->type >= ST_F16) {
-    buf_printf(why, "%s: tensor '%s' is %s where integers are expected", st->path, t->name, st_type[t->type].name);
+    buf_printf(why, "%s: tensor '%s' is %s where integers are expected", st->path, t->name,
+               st_type[t->type].name);
     return false;
   }
   uint8_t piece[PIECE];
@@ -338,7 +357,8 @@ bool st_read_i32(const Safetensors *st, const StTensor *t, int64_t first, int64_
   int64_t size = st_type[t->type].bytes, step = COUNT_OF(wide);
   for (int64_t i = 0; i < n; i += step) {
     size_t m = (size_t)(n - i < step ? n - i : step);
-    if (!read_raw(st, t->begin + (uint64_t)((first + i) * size), m * (size_t)size, piece, why)) return false;
+    if (!read_raw(st, t->begin + (uint64_t)((first + i) * size), m * (size_t)size, piece, why))
+      return false;
     convert_i64(t->type, piece, m, wide);
     for (size_t j = 0; j < m; j++) {
       if (wide[j] < INT32_MIN || wide[j] > INT32_MAX) {
@@ -352,7 +372,8 @@ bool st_read_i32(const Safetensors *st, const StTensor *t, int64_t first, int64_
   return true;
 }
 
-/* x rounded to a float with `bits` bits after the leading one and normal exponents from `low` on, ties to even. */
+/* x rounded to a float with `bits` bits after the leading one and normal exponents from `low` on,
+ * ties to even. */
 static float round_to(float x, int bits, int low, float largest) {
   if (!isfinite(x) || x == 0) return x;
   int e = ilogb((double)x);
@@ -369,8 +390,10 @@ bool st_read_device(const Safetensors *st, const StTensor *t, ImgType type, void
   }
   float *v = to;
   if (!st_read_f32(st, t, 0, t->count, v, why)) return false;
-  for (int64_t i = 0; type == IMG_f16 && i < t->count; i++) v[i] = round_to(v[i], 10, -14, 65504.0f);
-  for (int64_t i = 0; type == IMG_bf16 && i < t->count; i++) v[i] = round_to(v[i], 7, -126, from_bits(0x7f7f0000u));
+  for (int64_t i = 0; type == IMG_f16 && i < t->count; i++)
+    v[i] = round_to(v[i], 10, -14, 65504.0f);
+  for (int64_t i = 0; type == IMG_bf16 && i < t->count; i++)
+    v[i] = round_to(v[i], 7, -126, from_bits(0x7f7f0000u));
   return true;
 }
 
@@ -408,7 +431,8 @@ bool st_verify(const Safetensors *st, Buf *why) {
   char is[32];
   snprintf(is, sizeof is, ST_HASH_FORMAT, (unsigned long long)sum);
   if (strcmp(is, want) == 0) return true;
-  buf_printf(why, "%s: its contents were changed or damaged after it was written (hash %s, recorded %s)", st->path, is,
-             want);
+  buf_printf(why,
+             "%s: its contents were changed or damaged after it was written (hash %s, recorded %s)",
+             st->path, is, want);
   return false;
 }

@@ -1,4 +1,5 @@
-/* Writes safetensors, and files in general, so that a reader sees the earlier file or the new one, whole: the bytes go to
+/* Writes safetensors, and files in general, so that a reader sees the earlier file or the new one,
+ * whole: the bytes go to
  * "<path>.partial", are flushed to the disk, and then take the path's place by one rename. */
 #include "runtime/safetensors_internal.h"
 
@@ -54,10 +55,13 @@ static bool write_all(Replacement *r, const void *data, size_t n, Buf *why) {
   return true;
 }
 
-/* The rename itself must reach the disk: it is in the directory. Some file systems cannot flush one; they answer EINVAL. */
+/* The rename itself must reach the disk: it is in the directory. Some file systems cannot flush
+ * one; they answer EINVAL. */
 static bool flush_directory(const Replacement *r, Buf *why) {
   const char *slash = strrchr(r->path, '/');
-  char *dir = slash == r->path ? strdup("/") : slash ? strndup(r->path, (size_t)(slash - r->path)) : strdup(".");
+  char *dir = slash == r->path ? strdup("/")
+              : slash          ? strndup(r->path, (size_t)(slash - r->path))
+                               : strdup(".");
   int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
   if (!ok) failed(r, "its directory cannot be flushed", why);
@@ -97,10 +101,10 @@ struct StWriter {
   int n_meta;
   StTensor *tensor;
   int n_tensor;
-  bool begun;          /* the header is written */
-  int at;              /* the tensor being written */
-  uint64_t left;       /* bytes of it to come */
-  uint64_t hash, sum;  /* of it; of the contents so far */
+  bool begun;         /* the header is written */
+  int at;             /* the tensor being written */
+  uint64_t left;      /* bytes of it to come */
+  uint64_t hash, sum; /* of it; of the contents so far */
   uint8_t *piece;
   size_t filled;
 };
@@ -133,7 +137,9 @@ void st_declare(StWriter *w, const char *name, StType type, int rank, const int6
   ARENA_PUSH(w->arena, w->tensor, w->n_tensor, t);
 }
 
-static uint64_t tensor_bytes(const StTensor *t) { return (uint64_t)t->count * (uint64_t)st_type_bytes(t->type); }
+static uint64_t tensor_bytes(const StTensor *t) {
+  return (uint64_t)t->count * (uint64_t)st_type_bytes(t->type);
+}
 
 static void start_tensor(StWriter *w) {
   w->left = tensor_bytes(&w->tensor[w->at]);
@@ -157,8 +163,8 @@ static void put_text(Buf *out, const char *text) {
   json_decref(value);
 }
 
-/* {"__metadata__":{"hash":"…",…},"name":{"dtype":…,"shape":…,"data_offsets":…},…} padded with spaces so that the data begin
- * at a multiple of 8. */
+/* {"__metadata__":{"hash":"…",…},"name":{"dtype":…,"shape":…,"data_offsets":…},…} padded with
+ * spaces so that the data begin at a multiple of 8. */
 static bool write_header(StWriter *w, Buf *why) {
   Buf h = {0};
   buf_printf(&h, "%s" ST_HASH_FORMAT "\"", HASH_PLACE, 0ULL);

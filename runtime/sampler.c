@@ -20,7 +20,12 @@ struct Sampler {
 Sampler *sampler_new(int64_t vocab, const Sampling *s) {
   Sampler *out = xcalloc(1, sizeof *out);
   size_t n = (size_t)vocab;
-  *out = (Sampler){*s, vocab, 0, xcalloc(n, sizeof(Candidate)), xcalloc(n, sizeof(int32_t)), xcalloc(n, sizeof(double))};
+  *out = (Sampler){*s,
+                   vocab,
+                   0,
+                   xcalloc(n, sizeof(Candidate)),
+                   xcalloc(n, sizeof(int32_t)),
+                   xcalloc(n, sizeof(double))};
   return out;
 }
 
@@ -47,8 +52,8 @@ static int by_logit(const void *a, const void *b) {
 /* 53 bits in [0, 1). */
 static double uniform(uint64_t seed, int64_t sequence, int64_t position) {
   uint32_t key[2] = {(uint32_t)seed ^ 0x706d6173u, (uint32_t)(seed >> 32)}, out[4];
-  uint32_t counter[4] = {(uint32_t)position, (uint32_t)((uint64_t)position >> 32), (uint32_t)sequence,
-                         (uint32_t)((uint64_t)sequence >> 32)};
+  uint32_t counter[4] = {(uint32_t)position, (uint32_t)((uint64_t)position >> 32),
+                         (uint32_t)sequence, (uint32_t)((uint64_t)sequence >> 32)};
   philox4x32(counter, key, out);
   return (double)(((uint64_t)out[1] << 32 | out[0]) >> 11) * 0x1p-53;
 }

@@ -47,15 +47,16 @@ size_t utf8_whole(const char *text, size_t bytes) {
 void utf8_clean(const char *text, size_t bytes, Buf *out) {
   for (size_t at = 0; at < bytes;) {
     utf8proc_int32_t code;
-    utf8proc_ssize_t n =
-        utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(bytes - at), &code);
+    utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
+                                          (utf8proc_ssize_t)(bytes - at), &code);
     if (n <= 0) buf_str(out, "\xEF\xBF\xBD");
     else buf_put(out, text + at, (size_t)n);
     at += n <= 0 ? 1 : (size_t)n;
   }
 }
 
-/* Text is normalised line by line: a newline neither composes nor reorders with anything, and plain ASCII stays as it is. */
+/* Text is normalised line by line: a newline neither composes nor reorders with anything, and plain
+ * ASCII stays as it is. */
 void tok_normalise(const char *text, size_t bytes, Buf *out) {
   for (size_t at = 0; at < bytes;) {
     const char *newline = memchr(text + at, '\n', bytes - at);
@@ -66,8 +67,8 @@ void tok_normalise(const char *text, size_t bytes, Buf *out) {
     if (ascii) {
       buf_put(out, text + at, n);
     } else {
-      utf8proc_ssize_t m = utf8proc_map((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)n, &composed,
-                                        UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+      utf8proc_ssize_t m = utf8proc_map((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)n,
+                                        &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
       if (m < 0) die("normalising checked text: %s", utf8proc_errmsg(m));
       buf_put(out, composed, (size_t)m);
       free(composed);
@@ -82,17 +83,28 @@ typedef enum Class { WORD, SPACE, OTHER } Class;
 
 static Class class_of(int32_t code) {
   switch (utf8proc_category(code)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_NO: case UTF8PROC_CATEGORY_PC:
-      return WORD;
-    case UTF8PROC_CATEGORY_ZS: case UTF8PROC_CATEGORY_ZL: case UTF8PROC_CATEGORY_ZP: return SPACE;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+    case UTF8PROC_CATEGORY_PC: return WORD;
+    case UTF8PROC_CATEGORY_ZS:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP: return SPACE;
     default: return (code >= 9 && code <= 13) || code == 0x85 ? SPACE : OTHER;
   }
 }
 
 static size_t code_at(const char *text, size_t bytes, int32_t *code) {
-  utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, code);
+  utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes,
+                                        code);
   if (n <= 0) die("text that was not checked reached the tokenizer");
   return (size_t)n;
 }
@@ -121,14 +133,17 @@ static size_t place_of(const Tokenizer *t, const char *piece, size_t bytes) {
   return h;
 }
 
-int32_t tok_find(const Tokenizer *t, const char *piece, size_t bytes) { return t->slot[place_of(t, piece, bytes)]; }
+int32_t tok_find(const Tokenizer *t, const char *piece, size_t bytes) {
+  return t->slot[place_of(t, piece, bytes)];
+}
 
 int32_t tok_add(Tokenizer *t, const char *piece, size_t bytes) {
   if (2 * ((size_t)t->n + 1) > t->n_slot) {
     t->n_slot = t->n_slot ? 2 * t->n_slot : 512;
     t->slot = xrealloc(t->slot, t->n_slot * sizeof *t->slot);
     for (size_t i = 0; i < t->n_slot; i++) t->slot[i] = -1;
-    for (int32_t i = t->unknown + 1; i < t->n; i++) t->slot[place_of(t, t->piece[i].text, t->piece[i].bytes)] = i;
+    for (int32_t i = t->unknown + 1; i < t->n; i++)
+      t->slot[place_of(t, t->piece[i].text, t->piece[i].bytes)] = i;
   }
   if (t->n == t->cap) {
     t->cap = t->cap ? 2 * t->cap : 256;
@@ -155,7 +170,8 @@ void tok_free(Tokenizer *t) {
   arena_free(t->arena);
 }
 
-static bool unknown_char(const Tokenizer *t, const char *text, size_t at, size_t n, const char *name, Buf *why) {
+static bool unknown_char(const Tokenizer *t, const char *text, size_t at, size_t n,
+                         const char *name, Buf *why) {
   int64_t line = 1, column = 1;
   for (size_t i = 0; i < at; i++) {
     if (text[i] == '\n') line++, column = 1;
@@ -164,13 +180,16 @@ static bool unknown_char(const Tokenizer *t, const char *text, size_t at, size_t
   int32_t code;
   code_at(text + at, n, &code);
   const char *shown = utf8proc_category(code) == UTF8PROC_CATEGORY_CC ? "" : text + at;
-  buf_printf(why, "%s:%lld:%lld: the character %s%.*s%sU+%04X is not among the %d that the tokenizer knows", name,
-             (long long)line, (long long)column, *shown ? "'" : "", *shown ? (int)n : 0, shown, *shown ? "' " : "",
-             (unsigned)code, t->n);
+  buf_printf(
+      why,
+      "%s:%lld:%lld: the character %s%.*s%sU+%04X is not among the %d that the tokenizer knows",
+      name, (long long)line, (long long)column, *shown ? "'" : "", *shown ? (int)n : 0, shown,
+      *shown ? "' " : "", (unsigned)code, t->n);
   return false;
 }
 
-bool tok_encode(const Tokenizer *t, const char *text, size_t bytes, const char *name, TokIds *out, Buf *why) {
+bool tok_encode(const Tokenizer *t, const char *text, size_t bytes, const char *name, TokIds *out,
+                Buf *why) {
   if (t->kind == TOK_byte) {
     for (size_t i = 0; i < bytes; i++) tok_push(out, (uint8_t)text[i]);
     return true;

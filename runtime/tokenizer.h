@@ -1,8 +1,9 @@
 /* tokenizer: text ↔ token ids. Three kinds:
  *   byte  256 ids, one per byte; takes any bytes
  *   char  one id per Unicode code point of the text's NFC form, ids by ascending code point
- *   word  words, runs of one white-space character, single other characters; id 0 is <unk>, the others by falling frequency
- * decode(encode(text)) is the text, byte for byte, for byte; its NFC form for char, and for word where nothing became <unk>. */
+ *   word  words, runs of one white-space character, single other characters; id 0 is <unk>, the
+ * others by falling frequency decode(encode(text)) is the text, byte for byte, for byte; its NFC
+ * form for char, and for word where nothing became <unk>. */
 #ifndef RUNTIME_TOKENIZER_H
 #define RUNTIME_TOKENIZER_H
 
@@ -19,8 +20,10 @@ void tok_push(TokIds *, int32_t id);
 
 typedef struct Tokenizer Tokenizer;
 Tokenizer *tok_byte(void);
-/* From text; `name` is what messages call it. At most max_vocab ids (0: no limit): word leaves the rarest out, char refuses. */
-Tokenizer *tok_train(TokKind, const char *text, size_t bytes, int64_t max_vocab, const char *name, Buf *why);
+/* From text; `name` is what messages call it. At most max_vocab ids (0: no limit): word leaves the
+ * rarest out, char refuses. */
+Tokenizer *tok_train(TokKind, const char *text, size_t bytes, int64_t max_vocab, const char *name,
+                     Buf *why);
 Tokenizer *tok_parse(const char *json, size_t bytes, const char *name, Buf *why);
 Tokenizer *tok_load(const char *path, Buf *why);
 void tok_json(const Tokenizer *, Buf *out);
@@ -28,15 +31,17 @@ void tok_free(Tokenizer *);
 
 TokKind tok_kind(const Tokenizer *);
 int64_t tok_size(const Tokenizer *); /* ids are 0 … size−1 */
-/* Appends the ids of the text. False where it is not UTF-8 (byte takes it) or holds a character that char does not know:
- * `why` names the place. */
-bool tok_encode(const Tokenizer *, const char *text, size_t bytes, const char *name, TokIds *out, Buf *why);
+/* Appends the ids of the text. False where it is not UTF-8 (byte takes it) or holds a character
+ * that char does not know: `why` names the place. */
+bool tok_encode(const Tokenizer *, const char *text, size_t bytes, const char *name, TokIds *out,
+                Buf *why);
 /* The text of one id; ids outside 0 … size−1 give U+FFFD. */
 void tok_decode(const Tokenizer *, int32_t id, Buf *out);
 
-bool utf8_check(const char *text, size_t bytes, const char *name, Buf *why); /* false where it is not UTF-8, with the place */
-/* How many of the bytes end at a character's end: what remains may be the beginning of a character. Bytes that no
- * continuation can make valid count as characters of one byte. */
+/* false where it is not UTF-8, with the place */
+bool utf8_check(const char *text, size_t bytes, const char *name, Buf *why);
+/* How many of the bytes end at a character's end: what remains may be the beginning of a character.
+ * Bytes that no continuation can make valid count as characters of one byte. */
 size_t utf8_whole(const char *text, size_t bytes);
 /* Copies the text with U+FFFD for every byte that is not UTF-8. */
 void utf8_clean(const char *text, size_t bytes, Buf *out);

@@ -21,8 +21,10 @@ struct Tokenizer {
 
 Tokenizer *tok_new(TokKind);
 int32_t tok_add(Tokenizer *, const char *piece, size_t bytes); /* gives it the next id */
-int32_t tok_find(const Tokenizer *, const char *piece, size_t bytes); /* −1 where unknown; needs at least one tok_add */
+/* −1 where unknown; needs at least one tok_add */
+int32_t tok_find(const Tokenizer *, const char *piece, size_t bytes);
 void tok_normalise(const char *text, size_t bytes, Buf *out); /* NFC of valid UTF-8, appended */
-size_t tok_piece(TokKind, const char *text, size_t bytes);    /* bytes of the piece that the text begins with */
+/* bytes of the piece that the text begins with */
+size_t tok_piece(TokKind, const char *text, size_t bytes);
 
 #endif

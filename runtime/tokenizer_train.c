@@ -24,7 +24,9 @@ static int by_text(const TokPiece *a, const TokPiece *b) {
 }
 
 /* UTF-8 sorts by code point when sorted by bytes. */
-static int by_code(const void *a, const void *b) { return by_text(&((const Counted *)a)->piece, &((const Counted *)b)->piece); }
+static int by_code(const void *a, const void *b) {
+  return by_text(&((const Counted *)a)->piece, &((const Counted *)b)->piece);
+}
 
 static int by_frequency(const void *a, const void *b) {
   const Counted *x = a, *y = b;
@@ -54,7 +56,8 @@ static Counted *count_pieces(TokKind kind, const Buf *text, Tokenizer *seen) {
   return all;
 }
 
-Tokenizer *tok_train(TokKind kind, const char *text, size_t bytes, int64_t max_vocab, const char *name, Buf *why) {
+Tokenizer *tok_train(TokKind kind, const char *text, size_t bytes, int64_t max_vocab,
+                     const char *name, Buf *why) {
   if (kind == TOK_byte) return tok_byte();
   if (!utf8_check(text, bytes, name, why)) return NULL;
   Buf normal = {0};
@@ -65,8 +68,8 @@ Tokenizer *tok_train(TokKind kind, const char *text, size_t bytes, int64_t max_v
   if (n == 0) {
     buf_printf(why, "%s: there is no text to make a tokenizer from", name);
   } else if (kind == TOK_char && max_vocab && n > max_vocab) {
-    buf_printf(why, "%s: the text has %lld different characters and at most %lld are wanted", name, (long long)n,
-               (long long)max_vocab);
+    buf_printf(why, "%s: the text has %lld different characters and at most %lld are wanted", name,
+               (long long)n, (long long)max_vocab);
   } else {
     qsort(all, (size_t)n, sizeof *all, kind == TOK_char ? by_code : by_frequency);
     t = tok_new(kind);
@@ -104,7 +107,8 @@ void tok_json(const Tokenizer *t, Buf *out) {
 static bool read_vocabulary(Tokenizer *t, const json_t *list, const char *name, Buf *why) {
   size_t n = json_array_size(list);
   if (n == 0 || n > INT32_MAX / 2) {
-    buf_printf(why, "%s: a tokenizer of kind %s needs a list \"vocabulary\"", name, tok_kind_name[t->kind]);
+    buf_printf(why, "%s: a tokenizer of kind %s needs a list \"vocabulary\"", name,
+               tok_kind_name[t->kind]);
     return false;
   }
   for (size_t i = 0; i < n; i++) {
@@ -118,7 +122,8 @@ static bool read_vocabulary(Tokenizer *t, const json_t *list, const char *name, 
     bool one = bytes && (t->unknown == (int32_t)i || tok_piece(t->kind, text, bytes) == bytes);
     if (!one || (t->n > t->unknown + 1 && tok_find(t, text, bytes) >= 0)) {
       buf_printf(why, "%s: entry %zu of the vocabulary is not %s", name, i,
-                 !one ? t->kind == TOK_char ? "one character" : "one word, space or character" : "new");
+                 !one ? t->kind == TOK_char ? "one character" : "one word, space or character"
+                      : "new");
       return false;
     }
     tok_add(t, text, bytes);
@@ -139,11 +144,15 @@ Tokenizer *tok_parse(const char *json, size_t bytes, const char *name, Buf *why)
   int k = 0;
   while (kind && k < TOK_KINDS && strcmp(kind, tok_kind_name[k]) != 0) k++;
   if (!format || strcmp(format, "alphac tokenizer") != 0) {
-    buf_printf(why, "%s: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac tokenizer\")", name);
+    buf_printf(why,
+               "%s: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac "
+               "tokenizer\")",
+               name);
   } else if (json_integer_value(json_object_get(top, "version")) != 1) {
     buf_printf(why, "%s: a tokenizer of another version; this program reads version 1", name);
   } else if (!kind || k == TOK_KINDS) {
-    buf_printf(why, "%s: the tokenizer's kind is %s; there are byte, char and word", name, kind ? kind : "missing");
+    buf_printf(why, "%s: the tokenizer's kind is %s; there are byte, char and word", name,
+               kind ? kind : "missing");
   } else {
     t = tok_new((TokKind)k);
     if (k == TOK_word) t->unknown = 0;

@@ -11,7 +11,8 @@ TokKind tok_kind_by_name(const char *name) {
   return (TokKind)k;
 }
 
-Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_file, int64_t max_vocab, Buf *why) {
+Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_file,
+                                int64_t max_vocab, Buf *why) {
   Buf text = {0};
   Tokenizer *t = NULL;
   bool ok = true;
@@ -26,8 +27,8 @@ Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_fil
   return t;
 }
 
-Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetensors *weights, const char *const *file,
-                            int n_file, Buf *why) {
+Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetensors *weights,
+                            const char *const *file, int n_file, Buf *why) {
   int64_t vocab = image_vocab(image);
   TokKind kind = spec ? tok_kind_by_name(spec) : TOK_KINDS;
   Tokenizer *t = NULL;
@@ -39,14 +40,19 @@ Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetens
   } else if (kind == TOK_KINDS) {
     t = tok_load(spec, why);
   } else if (!n_file) {
-    buf_printf(why, "--tokenizer %s has no text to be made from: name a tokenizer's file, as 'tokenizer train' writes it",
+    buf_printf(why,
+               "--tokenizer %s has no text to be made from: name a tokenizer's file, as 'tokenizer "
+               "train' writes it",
                spec);
   } else {
     t = tokenizer_from_files(kind, file, n_file, kind == TOK_word ? vocab : 0, why);
   }
   if (!t || !vocab || tok_size(t) <= vocab) return t;
-  buf_printf(why, "the %s tokenizer has %lld ids and the model's vocabulary %lld: compile the model with -D vocab=%lld",
-             tok_kind_name[tok_kind(t)], (long long)tok_size(t), (long long)vocab, (long long)tok_size(t));
+  buf_printf(why,
+             "the %s tokenizer has %lld ids and the model's vocabulary %lld: compile the model "
+             "with -D vocab=%lld",
+             tok_kind_name[tok_kind(t)], (long long)tok_size(t), (long long)vocab,
+             (long long)tok_size(t));
   tok_free(t);
   return NULL;
 }

@@ -1,5 +1,5 @@
-/* Step k + 1 is submitted before the loss of step k is read, so the device does not wait for the host. Where a step is
- * followed by a validation or a checkpoint, it is brought to its end first. */
+/* Step k + 1 is submitted before the loss of step k is read, so the device does not wait for the
+ * host. Where a step is followed by a validation or a checkpoint, it ends first. */
 #include "runtime/trainer.h"
 #include "runtime/evaluate.h"
 #include "runtime/metrics.h"
@@ -18,7 +18,7 @@ typedef struct Buffers { /* what a program's inputs are filled from */
 } Buffers;
 
 typedef struct Step { /* under way */
-  int64_t number; /* from 1 */
+  int64_t number;     /* from 1 */
   uint64_t ticket;
 } Step;
 
@@ -26,16 +26,17 @@ typedef struct Trainer {
   TrainPlan *plan;
   Exec *exec;
   const Image *image;
-  Buffers first, last;   /* train, which is both; or micro and update */
+  Buffers first, last; /* train, which is both; or micro and update */
   int n_micro;
   uint64_t micro[EXEC_RING]; /* tickets of micro-batches under way, the oldest first */
   int n_under;               /* of them */
   Step step[STEPS_UNDER];
   int n_step;
-  int64_t submitted;     /* number of the last step submitted */
-  int64_t first_step;    /* of this process */
-  int64_t saved;         /* step of the last checkpoint */
-  double finished_at;    /* seconds */
+  int64_t submitted;  /* number of the last step submitted */
+  int64_t first_step; /* of this process */
+  int64_t saved;      /* step of the last checkpoint */
+  double finished_at; /* seconds */
+  double shown_rate;  /* tokens per second, smoothed */
   double val_loss;
   bool has_val;
   Metrics *metrics;
@@ -43,7 +44,8 @@ typedef struct Trainer {
   Buf path, why;
 } Trainer;
 
-/* ---- signals: the step under way is finished, then a checkpoint is written; a second signal ends the process at once ---- */
+/* ---- signals: the step under way is finished, then a checkpoint is written; a second signal ends
+ * the process at once ---- */
 
 static volatile sig_atomic_t stop_signal;
 
@@ -85,7 +87,8 @@ static bool submit(Trainer *t, const Buffers *b, uint64_t *ticket) {
   return exec_submit(t->exec, b->program, (const void *const *)b->input, ticket, &t->why);
 }
 
-/* Submits the next step; at most EXEC_RING − STEPS_UNDER of its micro-batches are under way at once. */
+/* Submits the next step; at most EXEC_RING − STEPS_UNDER of its micro-batches are under way at
+ * once. */
 static bool submit_step(Trainer *t) {
   int64_t index = t->submitted; /* from 0: the data step */
   const RunState *run = &t->plan->run;
@@ -93,7 +96,8 @@ static bool submit_step(Trainer *t) {
   uint64_t ticket = 0;
   for (int m = 0; m < t->n_micro; m++) {
     fill_counters(&t->first, run, index, m);
-    if (!data_batch(t->plan->data, run->seed, index, m, t->n_micro, t->first.input, &t->why)) return false;
+    if (!data_batch(t->plan->data, run->seed, index, m, t->n_micro, t->first.input, &t->why))
+      return false;
     if (accumulate && t->n_under == EXEC_RING - STEPS_UNDER && !wait_micro(t)) return false;
     if (!submit(t, &t->first, &ticket)) return false;
     if (accumulate) t->micro[t->n_under++] = ticket;
@@ -116,7 +120,11 @@ static bool read_step(Trainer *t, uint64_t ticket, StepResult *r) {
   const struct {
     const char *name;
     void *to;
-  } want[] = {{"loss", &r->loss}, {"grad_norm", &r->grad_norm}, {"lr", &r->lr}, {"step", &r->updates}, {"ok", &r->ok}};
+  } want[] = {{"loss", &r->loss},
+              {"grad_norm", &r->grad_norm},
+              {"lr", &r->lr},
+              {"step", &r->updates},
+              {"ok", &r->ok}};
   void **output = xcalloc(p->n_output, sizeof *output);
   for (uint32_t i = 0; i < p->n_output; i++)
     for (int k = 0; k < COUNT_OF(want); k++)
@@ -127,7 +135,9 @@ static bool read_step(Trainer *t, uint64_t ticket, StepResult *r) {
   return done;
 }
 
-static bool due(int64_t step, int64_t every, int64_t total) { return (every && step % every == 0) || step == total; }
+static bool due(int64_t step, int64_t every, int64_t total) {
+  return (every && step % every == 0) || step == total;
+}
 
 static void show_validation(void *arg, int64_t rows, int64_t of) {
   Trainer *t = arg;
@@ -138,7 +148,8 @@ static bool validate(Trainer *t) {
   EvalResult r;
   Progress training = t->progress;
   progress_begin(&t->progress, 0, training.quiet);
-  bool ok = evaluate(t->exec, t->image, t->plan->val, t->plan->val_batches, show_validation, t, &r, &t->why);
+  bool ok = evaluate(t->exec, t->image, t->plan->val, t->plan->val_batches, show_validation, t, &r,
+                     &t->why);
   bool visible = t->progress.visible;
   t->progress = training;
   t->progress.visible |= visible;
@@ -149,17 +160,21 @@ static bool validate(Trainer *t) {
 
 static void show_step(Trainer *t, const Metric *m) {
   Buf text = {0};
+  bool steady = t->shown_rate > 0 && m->step > t->first_step + 1;
+  t->shown_rate = steady ? 0.95 * t->shown_rate + 0.05 * m->tokens_per_second
+                         : m->tokens_per_second;
   buf_printf(&text, "loss %.4f", m->loss);
   if (t->has_val) buf_printf(&text, "  val %.4f", t->val_loss);
   buf_str(&text, "  ");
-  print_rate(&text, m->tokens_per_second);
+  print_rate(&text, t->shown_rate);
   buf_str(&text, " tok/s");
   if (m->n_skipped) buf_printf(&text, "  %lld skipped", (long long)m->n_skipped);
   bool always = m->step == t->plan->run.total || m->has_val || m->step == t->first_step;
   progress_show(&t->progress, m->step, t->plan->run.total, text.data, always);
   buf_free(&text);
   if (m->step != t->first_step) return;
-  t->progress.first = m->step; /* the first step compiled kernels: its time says nothing about the others' */
+  /* the first step compiled kernels: its time says nothing about the others' */
+  t->progress.first = m->step;
   t->progress.began = clock_seconds();
 }
 
@@ -187,9 +202,15 @@ static bool finish_step(Trainer *t) {
   run->step = s.number;
   run->tokens += tokens;
   run->skipped += !r.ok;
-  Metric m = {.step = s.number, .loss = (double)r.loss, .lr = (double)r.lr, .grad_norm = (double)r.grad_norm,
-              .tokens = run->tokens, .tokens_per_second = (double)tokens / seconds, .ms = seconds * 1e3,
-              .skipped = !r.ok, .n_skipped = run->skipped};
+  Metric m = {.step = s.number,
+              .loss = (double)r.loss,
+              .lr = (double)r.lr,
+              .grad_norm = (double)r.grad_norm,
+              .tokens = run->tokens,
+              .tokens_per_second = (double)tokens / seconds,
+              .ms = seconds * 1e3,
+              .skipped = !r.ok,
+              .n_skipped = run->skipped};
   bool ok = true;
   if (t->plan->val && due(s.number, t->plan->val_every, run->total)) {
     ok = validate(t);
@@ -199,8 +220,11 @@ static bool finish_step(Trainer *t) {
   t->finished_at = clock_seconds();
   ok = ok && report_step(t, &m);
   if (ok && !r.ok && t->plan->stop_on_nan) {
-    buf_printf(&t->why, "step %lld: %s is not finite (loss %g, gradient norm %g); stopped as --on-nan=stop asks. The last "
-               "checkpoint, of step %lld, stands", (long long)s.number, isfinite(r.loss) ? "the gradient norm" : "the loss",
+    buf_printf(&t->why,
+               "step %lld: %s is not finite (loss %g, gradient norm %g); stopped as --on-nan=stop "
+               "asks. The last "
+               "checkpoint, of step %lld, stands",
+               (long long)s.number, isfinite(r.loss) ? "the gradient norm" : "the loss",
                (double)r.loss, (double)r.grad_norm, (long long)t->saved);
     ok = false;
   }
@@ -210,7 +234,8 @@ static bool finish_step(Trainer *t) {
 static bool save(Trainer *t) {
   if (!metrics_flush(t->metrics, &t->why)) return false;
   progress_clear(&t->progress);
-  if (!checkpoint_save(t->path.data, t->exec, t->image, &t->plan->run, t->plan->tok, &t->why)) return false;
+  if (!checkpoint_save(t->path.data, t->exec, t->image, &t->plan->run, t->plan->tok, &t->why))
+    return false;
   t->saved = t->plan->run.step;
   return true;
 }
@@ -245,35 +270,40 @@ static bool open_metrics(Trainer *t) {
   buf_printf(&path, "%s/metrics.jsonl", t->plan->dir);
   t->metrics = metrics_open(path.data, t->plan->run.step, &kept, &t->why);
   if (t->metrics && kept < t->plan->run.step)
-    progress_note(&t->progress, "%s: ends at step %lld where the checkpoint is of step %lld", path.data, (long long)kept,
-                  (long long)t->plan->run.step);
+    progress_note(&t->progress, "%s: ends at step %lld where the checkpoint is of step %lld",
+                  path.data, (long long)kept, (long long)t->plan->run.step);
   buf_free(&path);
   return t->metrics != NULL;
 }
 
-/* A new run's first checkpoint is written before its first step: a directory where none can be written is found out now. */
+/* A new run's first checkpoint is written before its first step: a directory where none can be
+ * written is found out now. */
 static bool begin(Trainer *t) {
   RunState *run = &t->plan->run;
   t->submitted = t->saved = run->step;
   t->first_step = run->step + 1;
-  if (run->step == 0 && !checkpoint_save(t->path.data, t->exec, t->image, run, t->plan->tok, &t->why)) return false;
+  if (run->step == 0 &&
+      !checkpoint_save(t->path.data, t->exec, t->image, run, t->plan->tok, &t->why))
+    return false;
   return open_metrics(t);
 }
 
 static void say_end(Trainer *t, bool ok) {
   const RunState *run = &t->plan->run;
   if (ok && run->step < run->total)
-    progress_note(&t->progress, "stopped at step %lld of %lld; --resume goes on from %s", (long long)run->step,
-                  (long long)run->total, t->path.data);
+    progress_note(&t->progress, "stopped at step %lld of %lld; --resume goes on from %s",
+                  (long long)run->step, (long long)run->total, t->path.data);
   else if (ok)
     progress_note(&t->progress, "%s: step %lld%s", t->path.data, (long long)run->step,
                   t->progress.terminal ? "" : ", done");
   if (ok && run->skipped)
-    progress_note(&t->progress, "%lld steps were skipped: their loss or gradient was not finite", (long long)run->skipped);
+    progress_note(&t->progress, "%lld steps were skipped: their loss or gradient was not finite",
+                  (long long)run->skipped);
 }
 
 const ImgProgram *train_data_program(Runner *r) {
-  if (image_program(r->image, "micro") && image_program(r->image, "update")) return image_program(r->image, "micro");
+  if (image_program(r->image, "micro") && image_program(r->image, "update"))
+    return image_program(r->image, "micro");
   return runner_program(r, "train", "training needs a model with a loss and a train block");
 }
 
@@ -282,7 +312,8 @@ int train(TrainPlan *plan) {
   const ImgProgram *first = train_data_program(r), *last = image_program(r->image, "update");
   if (!first) return EXIT_failed;
   if (strcmp(first->name, "micro") != 0) last = first;
-  Trainer t = {.plan = plan, .exec = r->exec, .image = r->image, .n_micro = (int)image_accumulate(r->image)};
+  Trainer t = {
+      .plan = plan, .exec = r->exec, .image = r->image, .n_micro = (int)image_accumulate(r->image)};
   t.first = buffers(r->arena, first);
   t.last = last == first ? t.first : buffers(r->arena, last);
   buf_printf(&t.path, "%s/checkpoint.safetensors", plan->dir);

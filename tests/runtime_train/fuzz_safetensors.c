@@ -1,5 +1,6 @@
-/* libFuzzer's driver for the safetensors reader and for the tokenizers' JSON, which checkpoints carry. Whatever is accepted is
- * read whole. Without ALPHAC_FUZZ it is linked with tests/image/replay.c, which runs it over the corpus. */
+/* libFuzzer's driver for the safetensors reader and for the tokenizers' JSON, which checkpoints
+ * carry. Whatever is accepted is read whole. Without ALPHAC_FUZZ it is linked with
+ * tests/image/replay.c, which runs it over the corpus. */
 #include "runtime/safetensors.h"
 #include "runtime/tokenizer.h"
 

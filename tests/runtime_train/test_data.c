@@ -101,7 +101,8 @@ static void windows(void **state) {
     assert_true(data_batch(d, 7, step, 1, 2, again, &why));
     batches_differ += memcmp(tokens, other, sizeof tokens) != 0;
   }
-  for (int i = 0; i <= 20; i++) /* 21 places, about 76 times each: far outside 5 standard deviations fails */
+  /* 21 places, about 76 times each: 5 standard deviations are allowed */
+  for (int i = 0; i <= 20; i++)
     if (seen[i] < 35 || seen[i] > 120) fail_msg("place %d: %d times", i, seen[i]);
   for (int i = 21; i < 26; i++) assert_int_equal(seen[i], 0);
   assert_true(batches_differ > 395);
@@ -148,17 +149,22 @@ static void one_window(void **state) {
 static void refused_text(void **state) {
   (void)state;
   put("a.txt", "abcde");
-  refused("a.txt", &sequence, "a.txt: 5 tokens are too few: one window needs 6 (context 5 and one more to predict)");
+  refused("a.txt", &sequence,
+          "a.txt: 5 tokens are too few: one window needs 6 (context 5 and one more to predict)");
   put("a.txt", "");
-  refused("a.txt", &sequence, "a.txt: 0 tokens are too few: one window needs 6 (context 5 and one more to predict)");
+  refused("a.txt", &sequence,
+          "a.txt: 0 tokens are too few: one window needs 6 (context 5 and one more to predict)");
   refused("c.txt", &sequence, "c.txt: cannot be read: No such file or directory");
   put("a.txt", "abcdefgh");
-  refused("a.txt", &mixed, "text gives 'tokens' and 'targets', int[batch, context]; program train also takes 'x': use a "
-                           ".safetensors file with a tensor of that name");
+  refused(
+      "a.txt", &mixed,
+      "text gives 'tokens' and 'targets', int[batch, context]; program train also takes 'x': use a "
+      ".safetensors file with a tensor of that name");
   Buf why = {0};
   bool text;
   assert_false(data_is_text((const char *const[]){"a.txt", "b.safetensors"}, 2, &text, &why));
-  assert_string_equal(why.data, "data files are either all text or all .safetensors, not some of each");
+  assert_string_equal(why.data,
+                      "data files are either all text or all .safetensors, not some of each");
   buf_free(&why);
 }
 
@@ -191,9 +197,13 @@ static int64_t wide[4 * T];
 static void put_rows(void) {
   for (int i = 0; i < 3 * T; i++) id[i] = i;
   for (int i = 0; i < 4 * T; i++) wide[i] = 100 + i;
-  put_tensors("a.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, id}});
-  put_tensors("b.safetensors", 3, (const Part[]){{"targets", ST_I64, 2, {4, T}, wide}, {"tokens", ST_I64, 2, {4, T}, wide},
-                                                 {"other", ST_F32, 0, {0}, id}});
+  put_tensors(
+      "a.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, id}});
+  put_tensors("b.safetensors", 3,
+              (const Part[]){{"targets", ST_I64, 2, {4, T}, wide},
+                             {"tokens", ST_I64, 2, {4, T}, wide},
+                             {"other", ST_F32, 0, {0}, id}});
 }
 
 static void rows_in_order(void **state) {
@@ -225,8 +235,11 @@ static void other_types(void **state) {
   (void)state;
   const float x[] = {1, 2, 3, 4, 5, 6}, scale = 0.5f;
   const uint8_t label[] = {7, 8, 9}, keep[] = {0, 1, 1};
-  put_tensors("a.safetensors", 4, (const Part[]){{"x", ST_F32, 2, {3, 2}, x}, {"label", ST_U8, 1, {3}, label},
-                                                 {"keep", ST_BOOL, 1, {3}, keep}, {"scale", ST_F32, 0, {0}, &scale}});
+  put_tensors("a.safetensors", 4,
+              (const Part[]){{"x", ST_F32, 2, {3, 2}, x},
+                             {"label", ST_U8, 1, {3}, label},
+                             {"keep", ST_BOOL, 1, {3}, keep},
+                             {"scale", ST_F32, 0, {0}, &scale}});
   Data *d = opened((const char *const[]){"a.safetensors"}, 1, &mixed);
   float bx[B * 2], bscale;
   int32_t blabel[B], bkeep[B];
@@ -247,36 +260,59 @@ static void refused_rows(void **state) {
   put_rows();
   const float x[3 * T] = {0};
   put_tensors("b.safetensors", 1, (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}});
-  refused("b.safetensors", &sequence, "b.safetensors: there is no tensor 'targets'; the model's loss takes 'tokens', 'targets'");
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {T, 3}, id}, {"targets", ST_I32, 2, {T, 3}, id}});
-  refused("b.safetensors", &sequence, "b.safetensors: tensor 'tokens' has the shape [5, 3] where [rows, 5] is expected");
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {2, T}, id}});
-  refused("b.safetensors", &sequence, "b.safetensors: tensor 'targets' has 2 rows where the others have 3");
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_F32, 2, {3, T}, x}, {"targets", ST_I32, 2, {3, T}, id}});
-  refused("b.safetensors", &sequence, "b.safetensors: tensor 'tokens' is F32 where integers are expected");
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {0, T}, id}, {"targets", ST_I32, 2, {0, T}, id}});
-  refused("b.safetensors", &sequence, "b.safetensors: tensor 'tokens' has the shape [0, 5] where [rows, 5] is expected");
+  refused(
+      "b.safetensors", &sequence,
+      "b.safetensors: there is no tensor 'targets'; the model's loss takes 'tokens', 'targets'");
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {T, 3}, id}, {"targets", ST_I32, 2, {T, 3}, id}});
+  refused("b.safetensors", &sequence,
+          "b.safetensors: tensor 'tokens' has the shape [5, 3] where [rows, 5] is expected");
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {2, T}, id}});
+  refused("b.safetensors", &sequence,
+          "b.safetensors: tensor 'targets' has 2 rows where the others have 3");
+  put_tensors("b.safetensors", 2,
+              (const Part[]){{"tokens", ST_F32, 2, {3, T}, x}, {"targets", ST_I32, 2, {3, T}, id}});
+  refused("b.safetensors", &sequence,
+          "b.safetensors: tensor 'tokens' is F32 where integers are expected");
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {0, T}, id}, {"targets", ST_I32, 2, {0, T}, id}});
+  refused("b.safetensors", &sequence,
+          "b.safetensors: tensor 'tokens' has the shape [0, 5] where [rows, 5] is expected");
   int32_t bad[3 * T] = {0};
   bad[2 * T + 3] = VOCAB;
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
   refused("b.safetensors", &sequence,
-          "b.safetensors: tensor 'tokens', row 2, column 3: id 300 is not in the model's vocabulary of 300");
+          "b.safetensors: tensor 'tokens', row 2, column 3: id 300 is not in the model's "
+          "vocabulary of 300");
   bad[2 * T + 3] = -1;
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
   refused("b.safetensors", &sequence,
-          "b.safetensors: tensor 'tokens', row 2, column 3: id -1 is not in the model's vocabulary of 300");
-  put_tensors("b.safetensors", 2, (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, bad}});
+          "b.safetensors: tensor 'tokens', row 2, column 3: id -1 is not in the model's vocabulary "
+          "of 300");
+  put_tensors(
+      "b.safetensors", 2,
+      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, bad}});
   data_close(opened((const char *const[]){"b.safetensors"}, 1, &sequence)); /* a target to ignore */
   refused("c.safetensors", &sequence, "c.safetensors: cannot be opened: No such file or directory");
   put("b.safetensors", "hello");
-  refused("b.safetensors", &sequence, "b.safetensors: not a sound safetensors file: it has 5 bytes");
+  refused("b.safetensors", &sequence,
+          "b.safetensors: not a sound safetensors file: it has 5 bytes");
 }
 
 static void other_data_other_hash(void **state) {
   (void)state;
   put("a.txt", "abcdefghi");
   put("b.txt", "abcdefghj");
-  Data *a = opened((const char *const[]){"a.txt"}, 1, &sequence), *b = opened((const char *const[]){"b.txt"}, 1, &sequence);
+  Data *a = opened((const char *const[]){"a.txt"}, 1, &sequence),
+       *b = opened((const char *const[]){"b.txt"}, 1, &sequence);
   assert_true(data_hash(a) != data_hash(b));
   data_close(a);
   data_close(b);

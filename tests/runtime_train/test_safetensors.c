@@ -1,4 +1,5 @@
-/* safetensors: what is written is read; every kind of damage is refused with a message; replacing a file is all or nothing. */
+/* safetensors: what is written is read; every kind of damage is refused with a message; replacing a
+ * file is all or nothing. */
 #include "runtime/safetensors.h"
 
 #include <setjmp.h>
@@ -103,7 +104,8 @@ static void round_trip(void **state) {
   buf_free(&why);
 }
 
-static void large_tensor(void **state) { /* longer than the pieces of reading, writing and hashing */
+/* longer than the pieces of reading, writing and hashing */
+static void large_tensor(void **state) {
   (void)state;
   Buf why = {0};
   enum { N = 700001 };
@@ -134,7 +136,8 @@ static void large_tensor(void **state) { /* longer than the pieces of reading, w
 
 static Safetensors *one(Buf *file, const char *type, int n, const void *data, size_t bytes) {
   Buf header = {0}, why = {0};
-  buf_printf(&header, "{\"v\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[0,%zu]}}", type, n, bytes);
+  buf_printf(&header, "{\"v\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[0,%zu]}}", type, n,
+             bytes);
   uint64_t len = header.len;
   buf_put(file, &len, 8);
   buf_put(file, header.data, header.len);
@@ -150,8 +153,18 @@ static void conversions(void **state) {
   static const struct {
     const char *type;
     int n;
-    union { uint8_t u8[8]; int16_t i16[4]; uint16_t u16[4]; int32_t i32[2]; int64_t i64[1]; uint64_t u64[1]; float f32[2];
-            double f64[1]; uint32_t u32[2]; int8_t i8[8]; } from;
+    union {
+      uint8_t u8[8];
+      int16_t i16[4];
+      uint16_t u16[4];
+      int32_t i32[2];
+      int64_t i64[1];
+      uint64_t u64[1];
+      float f32[2];
+      double f64[1];
+      uint32_t u32[2];
+      int8_t i8[8];
+    } from;
     size_t bytes;
     float f32[4];
   } table[] = {
@@ -176,7 +189,8 @@ static void conversions(void **state) {
     float to[4];
     assert_true(st_read_f32(st, st_tensor(st, 0), 0, table[k].n, to, &why));
     for (int i = 0; i < table[k].n; i++)
-      if (to[i] != table[k].f32[i]) fail_msg("%s[%d] = %g, not %g", table[k].type, i, to[i], table[k].f32[i]);
+      if (to[i] != table[k].f32[i])
+        fail_msg("%s[%d] = %g, not %g", table[k].type, i, to[i], table[k].f32[i]);
     st_close(st);
     buf_free(&file);
   }
@@ -200,7 +214,8 @@ static void integers_outside(void **state) {
 static void rounding(void **state) { /* to 16-bit types, ties to even */
   (void)state;
   Buf file = {0}, why = {0};
-  const float v[] = {1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 65519, 65520, 0x1p-25f, 0x1.8p-25f, 1 + 0x1p-8f, 3.4e38f};
+  const float v[] = {1 + 0x1p-11f, 1 + 3 * 0x1p-11f, 65519,       65520,
+                     0x1p-25f,     0x1.8p-25f,       1 + 0x1p-8f, 3.4e38f};
   Safetensors *st = one(&file, "F32", 8, v, sizeof v);
   float f16[8], bf16[8];
   assert_true(st_read_device(st, st_tensor(st, 0), IMG_f16, f16, &why));
@@ -224,21 +239,33 @@ static const struct {
     {"[1]", 0, "not a JSON object"},
     {"{\"a\":1}", 0, "'a' lacks dtype, shape or data_offsets"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "'a' lacks"},
-    {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, "type F8_E4M3, which is not supported"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "something that is not a length"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4, "something that is not a length"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,4]}}", 4, "too large"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "has 4 bytes where its shape and type need 8"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "not two ascending numbers"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4, "not two ascending numbers"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4, "the file was cut short"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "unused bytes before tensor 'a'"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "1 bytes follow the last tensor"},
+    {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
+     "type F8_E4M3, which is not supported"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4,
+     "something that is not a length"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4,
+     "something that is not a length"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,4]}}", 4,
+     "too large"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
+     "has 4 bytes where its shape and type need 8"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4,
+     "not two ascending numbers"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4,
+     "not two ascending numbers"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4,
+     "the file was cut short"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+     "unused bytes before tensor 'a'"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5,
+     "1 bytes follow the last tensor"},
     {"{}", 5, "5 bytes follow the last tensor"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "'b' overlaps 'a'"},
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+     12, "'b' overlaps 'a'"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-     "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "duplicate"},
+     "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+     4, "duplicate"},
     {"{\"__metadata__\":{\"a\":1}}", 0, "metadata 'a' is not a string"},
     {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
 };
@@ -284,7 +311,8 @@ static void short_files(void **state) { /* every prefix of a sound file, and len
   buf_free(&why);
 }
 
-static void edits_show(void **state) { /* each byte changed in turn: refused by the reader or by the hash */
+/* each byte changed in turn: refused by the reader or by the hash */
+static void edits_show(void **state) {
   (void)state;
   Buf file = {0}, why = {0};
   write_sample(path, 1);
@@ -309,7 +337,8 @@ static void edits_show(void **state) { /* each byte changed in turn: refused by 
   buf_free(&why);
 }
 
-static void no_dependence_on_order(void **state) { /* another program may write the same contents in another order */
+/* another program may write the same contents in another order */
+static void no_dependence_on_order(void **state) {
   (void)state;
   Buf first = {0}, why = {0};
   StWriter *w = st_create(path, &why);
@@ -351,7 +380,8 @@ static void abandoned(void **state) {
   st_close(st);
 }
 
-/* A disk that fills up, made with a limit on the size of files: first at the header, then in the data. */
+/* A disk that fills up, made with a limit on the size of files: first at the header, then in the
+ * data. */
 static void full_disk(void **state) {
   (void)state;
   write_sample(path, 1);
@@ -406,7 +436,7 @@ static void rewrite_for_ever(void) {
   for (float x = 0;; x++) write_sample(path, x);
 }
 
-/* Killed at any moment, the file is one that was written whole, and a later writer is not hindered. */
+/* Killed at any moment, the file is one that was written whole; a later writer is not hindered. */
 static void killed(void **state) {
   (void)state;
   write_sample(path, -1);
@@ -429,8 +459,10 @@ static void killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(round_trip), TEST(large_tensor), TEST(conversions),          TEST(integers_outside), TEST(rounding),  TEST(refusals),
-      TEST(short_files), TEST(edits_show),  TEST(no_dependence_on_order), TEST(abandoned),      TEST(full_disk), TEST(no_place),
+      TEST(round_trip),       TEST(large_tensor), TEST(conversions),
+      TEST(integers_outside), TEST(rounding),     TEST(refusals),
+      TEST(short_files),      TEST(edits_show),   TEST(no_dependence_on_order),
+      TEST(abandoned),        TEST(full_disk),    TEST(no_place),
       TEST(killed),
   };
   return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);

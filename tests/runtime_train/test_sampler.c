@@ -1,4 +1,5 @@
-/* The sampler's cuts against their definitions, its draws against the distribution; and the metrics file. */
+/* The sampler's cuts against their definitions, its draws against the distribution; and the metrics
+ * file. */
 #include "runtime/metrics.h"
 #include "runtime/sampler.h"
 
@@ -53,7 +54,8 @@ static void cuts(void **state) {
   expect((Sampling){1, 0, 1, 0.26, 1}, 3, ORDER, P);
   expect((Sampling){1, 0, 1, 1, 1}, 1, ORDER, P);
   expect((Sampling){1, 3, 0.7, 0, 1}, 2, ORDER, P); /* top-k first: of 0.85, 0.7 · 0.85 = 0.595 */
-  expect((Sampling){0.5, 0, 1, 0, 1}, 6, ORDER, (const double[]){0.16, 0.0625, 0.04, 0.01, 0.0025, 0});
+  expect((Sampling){0.5, 0, 1, 0, 1}, 6, ORDER,
+         (const double[]){0.16, 0.0625, 0.04, 0.01, 0.0025, 0});
   expect((Sampling){0, 3, 1, 0, 1}, 1, ORDER, P);
 }
 
@@ -66,7 +68,8 @@ static void draws(void **state) {
   for (int i = 0; i < N; i++) count[sampler_pick(a, logit, i % 3, i)]++;
   for (int i = 0; i < V; i++) {
     double expected = P[i] * N, deviation = sqrt(N * P[i] * (1 - P[i]));
-    if (fabs(count[ORDER[i]] - expected) > 4 * deviation) fail_msg("id %d: %d times, not %g", ORDER[i], count[ORDER[i]], expected);
+    if (fabs(count[ORDER[i]] - expected) > 4 * deviation)
+      fail_msg("id %d: %d times, not %g", ORDER[i], count[ORDER[i]], expected);
   }
   Sampler *b = sampler_new(V, &s);
   for (int i = 0; i < 100; i++) {
@@ -104,8 +107,16 @@ static void extremes(void **state) {
 
 static void add(Metrics *m, int64_t step) {
   Buf why = {0};
-  const Metric metric = {.step = step, .loss = step == 2 ? NAN : 1.5, .lr = 1e-3, .grad_norm = 0.25, .tokens = 8 * step,
-                         .tokens_per_second = 100, .ms = 80, .has_val = step == 3, .val_loss = 2.5, .skipped = step == 2,
+  const Metric metric = {.step = step,
+                         .loss = step == 2 ? NAN : 1.5,
+                         .lr = 1e-3,
+                         .grad_norm = 0.25,
+                         .tokens = 8 * step,
+                         .tokens_per_second = 100,
+                         .ms = 80,
+                         .has_val = step == 3,
+                         .val_loss = 2.5,
+                         .skipped = step == 2,
                          .n_skipped = 1};
   assert_true(metrics_add(m, &metric, &why));
 }
@@ -117,9 +128,15 @@ static void expect_file(const char *path, const char *text) {
   buf_free(&is);
 }
 
-#define LINE1 "{\"step\": 1, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 8, \"tokens_per_second\": 100.0, \"ms\": 80.000}\n"
-#define LINE2 "{\"step\": 2, \"loss\": null, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 16, \"tokens_per_second\": 100.0, \"ms\": 80.000, \"skipped\": 1}\n"
-#define LINE3 "{\"step\": 3, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 24, \"tokens_per_second\": 100.0, \"ms\": 80.000, \"val_loss\": 2.5}\n"
+#define LINE1                                                                                      \
+  "{\"step\": 1, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 8, "               \
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000}\n"
+#define LINE2                                                                                      \
+  "{\"step\": 2, \"loss\": null, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 16, "             \
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"skipped\": 1}\n"
+#define LINE3                                                                                      \
+  "{\"step\": 3, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 24, "              \
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"val_loss\": 2.5}\n"
 
 static void metrics(void **state) {
   (void)state;
@@ -151,7 +168,7 @@ static void metrics(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(cuts), cmocka_unit_test(draws), cmocka_unit_test(extremes),
-                                     cmocka_unit_test(metrics)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(cuts), cmocka_unit_test(draws),
+                                     cmocka_unit_test(extremes), cmocka_unit_test(metrics)};
   return cmocka_run_group_tests_name("sampler", tests, setup, NULL);
 }

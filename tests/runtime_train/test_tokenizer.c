@@ -45,8 +45,10 @@ static void refused(const Tokenizer *t, const char *text, const char *says) {
   free(ids.id);
 }
 
-static const char SAMPLE[] = "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 e\xCC\x81\n";
-static const char SAMPLE_NFC[] = "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 é\n";
+static const char SAMPLE[] = "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 "
+                             "e\xCC\x81\n";
+static const char SAMPLE_NFC[] =
+    "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 é\n";
 
 static void byte(void **state) {
   (void)state;
@@ -66,7 +68,8 @@ static void character(void **state) {
   assert_int_equal(tok_size(t), 9); /* \n d e h l o r w ö */
   expect_ids(t, "\nhö", 3, (int32_t[]){0, 3, 8});
   expect_ids(t, "o\xCC\x88", 1, (int32_t[]){8}); /* o and a combining diaeresis */
-  refused(t, "hell\nwörz", "f.txt:2:4: the character 'z' U+007A is not among the 9 that the tokenizer knows");
+  refused(t, "hell\nwörz",
+          "f.txt:2:4: the character 'z' U+007A is not among the 9 that the tokenizer knows");
   refused(t, "h\tw", "f.txt:1:2: the character U+0009 is not among the 9 that the tokenizer knows");
   refused(t, "he\xC3(", "f.txt: not UTF-8: byte 0xc3 at offset 2");
   refused(t, "h\xed\xa0\x80", "f.txt: not UTF-8: byte 0xed at offset 1"); /* a surrogate */
@@ -76,7 +79,8 @@ static void character(void **state) {
   tok_free(t);
   Buf why = {0};
   assert_null(tok_train(TOK_char, "abc", 3, 2, "f.txt", &why));
-  assert_string_equal(why.data, "f.txt: the text has 3 different characters and at most 2 are wanted");
+  assert_string_equal(why.data,
+                      "f.txt: the text has 3 different characters and at most 2 are wanted");
   buf_clear(&why);
   assert_null(tok_train(TOK_char, "", 0, 0, "f.txt", &why));
   assert_string_equal(why.data, "f.txt: there is no text to make a tokenizer from");
@@ -153,17 +157,26 @@ static void damaged_json(void **state) {
   } table[] = {
       {"", "f:1:0: not a tokenizer: '[' or '{' expected near end of file"},
       {"{\"a\": 1", "f:1:7: not a tokenizer: '}' expected near end of file"},
-      {"{}", "f: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac tokenizer\")"},
-      {"{\"format\": \"alphac tokenizer\", \"version\": 2}", "f: a tokenizer of another version; this program reads version 1"},
+      {"{}", "f: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac "
+             "tokenizer\")"},
+      {"{\"format\": \"alphac tokenizer\", \"version\": 2}",
+       "f: a tokenizer of another version; this program reads version 1"},
       {HEAD "\"kind\": \"bpe\"}", "f: the tokenizer's kind is bpe; there are byte, char and word"},
       {HEAD "\"kind\": \"char\"}", "f: a tokenizer of kind char needs a list \"vocabulary\""},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": []}", "f: a tokenizer of kind char needs a list \"vocabulary\""},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", 1]}", "f: entry 1 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"\"]}", "f: entry 1 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"ab\"]}", "f: entry 0 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"b\", \"a\"]}", "f: entry 2 of the vocabulary is not new"},
-      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"a\"]}", "f: the vocabulary of a word tokenizer begins with \"<unk>\""},
-      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"<unk>\", \"a b\"]}", "f: entry 1 of the vocabulary is not one word, space or character"},
+      {HEAD "\"kind\": \"char\", \"vocabulary\": []}",
+       "f: a tokenizer of kind char needs a list \"vocabulary\""},
+      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", 1]}",
+       "f: entry 1 of the vocabulary is not one character"},
+      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"\"]}",
+       "f: entry 1 of the vocabulary is not one character"},
+      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"ab\"]}",
+       "f: entry 0 of the vocabulary is not one character"},
+      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"b\", \"a\"]}",
+       "f: entry 2 of the vocabulary is not new"},
+      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"a\"]}",
+       "f: the vocabulary of a word tokenizer begins with \"<unk>\""},
+      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"<unk>\", \"a b\"]}",
+       "f: entry 1 of the vocabulary is not one word, space or character"},
   };
   for (int i = 0; i < COUNT_OF(table); i++) {
     Buf why = {0};
@@ -182,9 +195,20 @@ static void whole_characters(void **state) {
   static const struct {
     const char *text;
     size_t whole;
-  } table[] = {{"", 0},        {"abc", 3},       {"a\xC3", 1},         {"a\xC3\xA9", 3},     {"\xE6\x97", 0},
-               {"\xE6", 0},    {"\xF0\x9F\x91", 0}, {"x\xF0\x9F\x91\x8D", 5}, {"\xFF", 1},  {"\x80", 1},
-               {"\x80\x80\x80\x80", 4}, {"a\x80", 2}, {"\xC0", 1},         {"\xF5\x80", 2}};
+  } table[] = {{"", 0},
+               {"abc", 3},
+               {"a\xC3", 1},
+               {"a\xC3\xA9", 3},
+               {"\xE6\x97", 0},
+               {"\xE6", 0},
+               {"\xF0\x9F\x91", 0},
+               {"x\xF0\x9F\x91\x8D", 5},
+               {"\xFF", 1},
+               {"\x80", 1},
+               {"\x80\x80\x80\x80", 4},
+               {"a\x80", 2},
+               {"\xC0", 1},
+               {"\xF5\x80", 2}};
   for (int i = 0; i < COUNT_OF(table); i++)
     if (utf8_whole(table[i].text, strlen(table[i].text)) != table[i].whole) fail_msg("case %d", i);
   Buf clean = {0};
@@ -195,8 +219,13 @@ static void whole_characters(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(byte), cmocka_unit_test(character),    cmocka_unit_test(nul_is_a_character), cmocka_unit_test(word),
-      cmocka_unit_test(json), cmocka_unit_test(damaged_json), cmocka_unit_test(whole_characters),
+      cmocka_unit_test(byte),
+      cmocka_unit_test(character),
+      cmocka_unit_test(nul_is_a_character),
+      cmocka_unit_test(word),
+      cmocka_unit_test(json),
+      cmocka_unit_test(damaged_json),
+      cmocka_unit_test(whole_characters),
   };
   return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }
