@@ -10,7 +10,6 @@ Elab *elab_open(Model *m, Arena *arena, Graph *g, Buf *errors) {
   e->g = g;
   e->diag = (Diag){.out = errors, .arena = arena};
   e->memory = arena_used(arena);
-  e->stack = __builtin_frame_address(0);
   if (g) e->g->loc = (SrcLoc){0};
   return e;
 }
@@ -33,14 +32,13 @@ bool elab_step(Elab *e, Place at) {
   if (e->diag.full || e->diag.n_error > MAX_ERRORS) e->stop = true; /* a loop over an error */
   if (e->stop) return false;
   if (++e->steps > MAX_STEPS) return stop(e, at, "the program does not end after 2 million steps of elaboration");
-  const char *here = __builtin_frame_address(0);
-  if (e->stack - here > MAX_STACK) return stop(e, at, "calls and expressions are nested too deeply");
+  if (e->depth > MAX_DEPTH) return stop(e, at, "calls and expressions are nested too deeply");
   return true;
 }
 
 bool elab_room(Elab *e, Place at) {
   if (e->stop) return false;
-  if (e->g && e->g->n_node > MAX_NODES) return stop(e, at, "the graph has more than 200,000 operations");
+  if (e->g && e->g->n_node > MAX_NODES) return stop(e, at, "the graph has more than 100,000 operations");
   if (arena_used(e->arena) - e->memory > MAX_MEMORY) return stop(e, at, "the values of the program need more than 256 MiB");
   return true;
 }

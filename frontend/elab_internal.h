@@ -16,8 +16,8 @@ typedef struct Call Call;
 enum {
   MAX_CALLS = 200,              /* calls inside each other */
   MAX_STEPS = 2000000,           /* expressions and statements elaborated */
-  MAX_NODES = 200000,           /* of one graph */
-  MAX_STACK = 3 << 20,          /* bytes of C stack */
+  MAX_NODES = 100000,           /* of one graph */
+  MAX_DEPTH = 2000,             /* expressions and statements inside each other, calls included: bounds the C stack */
   MAX_MEMORY = 256 << 20,       /* bytes of values */
   MAX_LISTS = 64,               /* lists inside each other */
   MAX_STRING = 64 << 10,        /* bytes of one string */
@@ -198,8 +198,8 @@ struct Elab {
   Frame *frame;
   int n_call;
   int64_t steps;
+  int depth;
   size_t memory; /* of the arena at the start */
-  const char *stack;
   Node *rng;
   bool no_random; /* where random has no meaning: `why_not` */
   const char *why_not;

@@ -175,8 +175,7 @@ static Value eval_choose(Elab *e, const Expr *x) {
   return eval(e, holds ? x->b : x->c);
 }
 
-Value eval(Elab *e, const Expr *x) {
-  if (!elab_step(e, x->at)) return v_error;
+static Value eval_kind(Elab *e, const Expr *x) {
   switch (x->kind) {
   case E_int: return v_int(x->i);
   case E_float: return v_float(x->f);
@@ -195,6 +194,14 @@ Value eval(Elab *e, const Expr *x) {
   case E_slice: break; /* only inside E_index, which reads it itself */
   }
   die("eval: expression kind %d", x->kind);
+}
+
+Value eval(Elab *e, const Expr *x) {
+  if (!elab_step(e, x->at)) return v_error;
+  e->depth++;
+  Value v = eval_kind(e, x);
+  e->depth--;
+  return v;
 }
 
 /* ---- statements ---- */
@@ -226,9 +233,9 @@ static void assign(Elab *e, const Stmt *s) {
   }
 }
 
+/* true: a `return` was met, its value in *result. */
 static bool run_block(Elab *, const Block *, Value *result);
 
-/* true: a `return` was met, its value in *result. */
 static bool run_for(Elab *e, const Stmt *s, Value *result) {
   Each each;
   if (!each_of(e, s->a, s->b, &each)) { /* unknown: whatever follows is not to be judged */
@@ -243,8 +250,7 @@ static bool run_for(Elab *e, const Stmt *s, Value *result) {
   return false;
 }
 
-static bool run_stmt(Elab *e, const Stmt *s, Value *result) {
-  if (!elab_step(e, s->at)) return false;
+static bool run_kind(Elab *e, const Stmt *s, Value *result) {
   switch (s->kind) {
   case S_assign: assign(e, s); return false;
   case S_return: *result = eval(e, s->a); return true;
@@ -263,9 +269,11 @@ static bool run_stmt(Elab *e, const Stmt *s, Value *result) {
 }
 
 static bool run_block(Elab *e, const Block *b, Value *result) {
-  for (int i = 0; i < b->n; i++)
-    if (run_stmt(e, b->stmt[i], result)) return true;
-  return false;
+  bool returned = false;
+  e->depth++;
+  for (int i = 0; i < b->n && !returned && elab_step(e, b->stmt[i]->at); i++) returned = run_kind(e, b->stmt[i], result);
+  e->depth--;
+  return returned;
 }
 
 Value run_body(Elab *e, const FnDecl *fn) {

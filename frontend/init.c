@@ -97,7 +97,10 @@ Node *init_node(Elab *e, const Param *p, Node *rng, int64_t place) {
   Init init = plain(&p->init, t);
   if (init.kind == INIT_constant) return ir_const(g, init.a, t);
   Node *u = ir_random(g, rng, place, t);
-  if (init.kind == INIT_uniform)
-    return ir_add(g, ir_mul(g, u, ir_const(g, init.b - init.a, t)), ir_const(g, init.a, t));
-  return ir_mul(g, normal_node(e, u, ir_random(g, rng, place + 1, t)), ir_const(g, init.a, t));
+  if (init.kind == INIT_uniform) {
+    Node *wide = ir_mul(g, u, ir_const(g, init.b - init.a, t));
+    return ir_add(g, wide, ir_const(g, init.a, t));
+  }
+  Node *normal = normal_node(e, u, ir_random(g, rng, place + 1, t));
+  return ir_mul(g, normal, ir_const(g, init.a, t));
 }

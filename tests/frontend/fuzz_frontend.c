@@ -26,9 +26,9 @@ static void update(Model *m, Buf *errors) {
   Graph *g = graph_new("update");
   Type scalar = type_scalar(DT_f32), rng = type_of(DT_i32, 1, (int64_t[]){4});
   for (int i = 0; i < n; i++) state[i] = ir_leaf(g, OP_state, s[i].name, &s[i].type);
-  Node *old = fe_init(m, g, 0, ir_leaf(g, OP_input, "rng", &rng), errors);
+  Node *old = fe_init(m, g, 0, ir_leaf(g, OP_input, "rng", &rng), errors), *grad = ir_leaf(g, OP_input, "grad", &p[0].type);
   Node *lr = ir_leaf(g, OP_input, "lr", &scalar), *step = ir_leaf(g, OP_input, "step", &scalar);
-  if (old) fe_update(m, g, 0, old, ir_leaf(g, OP_input, "grad", &p[0].type), lr, step, state, errors);
+  if (old) fe_update(m, g, 0, old, grad, lr, step, state, errors);
   if (fe_train(m)->schedule) fe_lr(m, g, step, lr, errors);
   graph_free(g);
 }

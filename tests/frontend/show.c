@@ -120,7 +120,8 @@ static void show_graph(Buf *out, const Options *o, Model *m, Buf *errors) {
     if (strcmp(o->what, "--init") == 0) show_init(g, m, errors);
     if (strcmp(o->what, "--update") == 0) show_update(g, m, errors);
     if (strcmp(o->what, "--lr") == 0) {
-      Node *lr = fe_lr(m, g, scalar_input(g, "step"), scalar_input(g, "total"), errors);
+      Node *step = scalar_input(g, "step"), *total = scalar_input(g, "total");
+      Node *lr = fe_lr(m, g, step, total, errors);
       if (lr) ir_output(g, OUT_value, "lr", lr);
     }
   }
