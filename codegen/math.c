@@ -161,6 +161,17 @@ static SpvId sign(Kernel *k, SpvId x) {
   return choose(k, negative, minus, s);
 }
 
+/* 0 where x is negative. By the bits, from the least negative number to −∞: a driver may turn a comparison of floats into max,
+ * which loses NaN. */
+static SpvId relu(Kernel *k, SpvId x) {
+  SpvId bits = as_bits(k, x);
+  bits = op_u(k, SpvOpISub, bits, 0x80000001u);
+  SpvId count = const_u(k, 0x7f800000);
+  SpvId negative = spv_cmp(k->b, SpvOpULessThan, bits, count);
+  SpvId zero = const_f(k, 0);
+  return choose(k, negative, zero, x);
+}
+
 static SpvId reciprocal(Kernel *k, SpvId x) {
   SpvId one = const_f(k, 1);
   return div_f(k, one, x);
@@ -187,11 +198,7 @@ static SpvId float_unary(Kernel *k, Op op, SpvId x) {
     x = math_add_c(k, x, 1);
     return reciprocal(k, x);
   case OP_erf: return math_erf(k, x);
-  case OP_relu: {
-    SpvId zero = const_f(k, 0);
-    SpvId negative = less_f(k, x, zero);
-    return choose(k, negative, zero, x);
-  }
+  case OP_relu: return relu(k, x);
   case OP_floor: return spv_glsl(b, GLSLstd450Floor, x);
   case OP_ceil: return spv_glsl(b, GLSLstd450Ceil, x);
   case OP_round: return round_f(k, x);

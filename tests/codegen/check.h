@@ -6,7 +6,7 @@
 
 typedef enum CheckFlags {
   CHECK_exact = 1,    /* the evaluator's bits */
-  CHECK_boundary = 2, /* subnormals may be zero */
+  CHECK_boundary = 2, /* subnormal operands and results may be zero */
   CHECK_store_all = 4 /* every node is a kernel of its own; else as much as possible is inlined */
 } CheckFlags;
 
