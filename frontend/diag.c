@@ -120,6 +120,8 @@ bool diag_verror(Diag *d, Place p, const char *fmt, va_list args) {
     while (n > 0 && continues(text[n])) n--;
     memset(text + n, 0, sizeof text - (size_t)n);
   }
+  for (char *c = text; *c; c++)
+    if ((unsigned char)*c < 32) *c = ' ';
   d->n_error++;
   if (d->full || !first_time(d, p, text)) return false;
   if (d->n_seen > DIAG_MAX_ERRORS) {

@@ -19,6 +19,7 @@ enum {
   MAX_NODES = 100000,           /* of one graph */
   MAX_DEPTH = 2000,             /* expressions and statements inside each other, calls included: bounds the C stack */
   MAX_MEMORY = 256 << 20,       /* bytes of values */
+  MAX_TABLE = 1 << 25,          /* elements of all tensors that a const is computed from */
   MAX_LISTS = 64,               /* lists inside each other */
   MAX_STRING = 64 << 10,        /* bytes of one string */
   MAX_FILE = 1 << 20,           /* bytes of one source */
@@ -136,7 +137,6 @@ typedef struct ConfigVar {
 struct Unit { /* a file */
   const char *path; /* as shown; imports are found beside it */
   const char *key;  /* one unit a key */
-  bool library;
   File *file;
   NameMap names;     /* → index into file->decl, or n_decl + index into Model.config */
   Value *value;      /* by decl, V_error: no value */

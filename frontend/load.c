@@ -24,12 +24,11 @@ static Unit *unit_by_key(Model *m, const char *key) {
   return NULL;
 }
 
-static Unit *add_unit(Elab *e, const char *path, const char *key, bool library, const char *text, size_t bytes) {
+static Unit *add_unit(Elab *e, const char *path, const char *key, const char *text, size_t bytes) {
   Model *m = e->m;
   Unit *u = arena_alloc(m->arena, sizeof *u);
   u->path = intern(path);
   u->key = arena_str(m->arena, key, strlen(key));
-  u->library = library;
   ARENA_PUSH(m->arena, m->unit, m->n_unit, u);
   u->file = parse_file(m->arena, &e->diag, source_new(m->arena, path, text, bytes));
   return u;
@@ -43,8 +42,9 @@ static Unit *import_library(Elab *e, const Decl *d) {
     if (n < MOST) names[n++] = f->name;
     if (strcmp(f->name, d->path) != 0) continue;
     const char *path = arena_printf(e->m->arena, "stdlib/%s.alpha", f->name);
-    Unit *u = unit_by_key(e->m, path);
-    return u ? u : add_unit(e, path, path, true, f->text, strlen(f->text));
+    const char *key = arena_printf(e->m->arena, "library %s", f->name); /* no path of a file */
+    Unit *u = unit_by_key(e->m, key);
+    return u ? u : add_unit(e, path, key, f->text, strlen(f->text));
   }
   const char *near = suggest(d->path, names, n);
   fail(e, d->path_at, near ? "the library has no file `%.60s`; did you mean `%s`?" :
@@ -62,7 +62,7 @@ static Unit *import_path(Elab *e, const Unit *from, const Decl *d) {
   Buf text = {0};
   const char *why = read_error(path, &text);
   if (why) fail(e, d->path_at, "cannot read %.200s: %s", path, why);
-  else u = add_unit(e, path, real, false, text.data ? text.data : "", text.len);
+  else u = add_unit(e, path, real, text.data ? text.data : "", text.len);
   buf_free(&text);
   return u;
 }
@@ -258,7 +258,7 @@ Model *fe_load_text(const char *path, const char *text, size_t bytes, const Over
     fail(e, (Place){0}, "%.200s is larger than 1 MiB", path);
   } else {
     char real[PATH_MAX];
-    m->main = add_unit(e, path, realpath(path, real) ? real : path, false, text, bytes);
+    m->main = add_unit(e, path, realpath(path, real) ? real : path, text, bytes);
     elaborate(e, override, n_override);
   }
   bool ok = elab_ok(e);

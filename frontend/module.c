@@ -265,6 +265,16 @@ static Node *table_value(Elab *e, const Table *t) {
   return NULL;
 }
 
+/* A const is computed while compiling: what that takes is bounded. */
+static bool table_fits(Elab *e, const Table *t, int first) {
+  int64_t sum = 0;
+  for (int i = first; i < e->g->n_node; i++) sum += type_count(&e->g->node[i]->type);
+  if (sum <= MAX_TABLE) return true;
+  fail(e, t->decl->value->at, "the const `%.60s` takes %lld elements to compute; at most %d are computed while compiling",
+       t->decl->name, (long long)sum, MAX_TABLE);
+  return false;
+}
+
 Node *table_node(Elab *e, Table *t) {
   while (e->n_table_node <= t->index) ARENA_PUSH(e->arena, e->table_node, e->n_table_node, NULL);
   if (e->table_node[t->index]) return e->table_node[t->index];
@@ -282,7 +292,9 @@ Node *table_node(Elab *e, Table *t) {
   frame_open(e, &f, t->owner->class->unit, t->owner, t->owner->class->decl->name, t->owner->at);
   for (int i = 0; i < t->owner->class->n_slot; i++)
     if (t->owner->class->slot[i].decl == t->decl) f.hide_slot = i;
+  int first = e->g->n_node;
   Node *n = table_value(e, t);
+  if (n && !table_fits(e, t, first)) n = NULL;
   if (n) {
     at(e, t->decl->value);
     n = ir_fold(e->g, n);

@@ -74,7 +74,12 @@ const char *describe(Elab *e, Value v) {
   case V_none: return "none";
   case V_bool: return v.i ? "true" : "false";
   case V_int: case V_float: return arena_printf(e->arena, "the number %s", number_text(e, v));
-  case V_string: return arena_printf(e->arena, "the string \"%.40s\"", v.s);
+  case V_string: {
+    int n = 0;
+    while (n < 40 && v.s[n]) n++;
+    while (n > 0 && ((unsigned char)v.s[n] & 0xC0) == 0x80) n--; /* cut before a whole character */
+    return arena_printf(e->arena, "the string \"%.*s\"", n, v.s);
+  }
   case V_list: return arena_printf(e->arena, "a list of %d", v.list->n);
   case V_node: case V_param: case V_const: {
     Type t = tensor_type(v);
