@@ -77,6 +77,10 @@ echo before >keep
 expect 1 'cannot write keep: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o keep --target portable"
 [ "$(cat keep)" = before ] || { echo "FAILED: keep was damaged"; failed=1; }
 
+# the same model gives the same bytes
+"$alphac" tiny.alpha -o once --target portable && "$alphac" tiny.alpha -o twice --target portable && cmp once twice ||
+  { echo "FAILED: two compilations differ"; failed=1; }
+
 "$alphac" tiny.alpha -o tiny --target portable >out 2>&1 && [ -x tiny ] && ./tiny info --json >out 2>&1 ||
   { echo "FAILED: the runner"; cat out; failed=1; }
 grep -q '"parameters": *4' out || { echo "FAILED: info"; cat out; failed=1; }
