@@ -13,7 +13,7 @@
 
 #include "codegen/reduce.h"
 
-enum { BLOCK = 512 /* steps of four */, SINGLE = 1024 /* up to here one accumulator is enough */ };
+enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096 };
 
 /* ---- operands ---- */
 
@@ -55,14 +55,15 @@ static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool ed
 
 /* ---- the grid ---- */
 
-void matmul_begin(Matmul *mm, int tile_m, int tile_n, uint32_t local) {
+void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local) {
   Kernel *k = mm->k;
   Spv *b = k->b;
   mm->tile_m = tile_m;
   mm->tile_n = tile_n;
   mm->edge_m = mm->m % tile_m != 0;
   mm->edge_n = mm->n % tile_n != 0;
-  mm->tail = mm->kk % 4 != 0;
+  mm->steps = steps;
+  mm->tail = mm->kk % steps != 0;
   int64_t tiles_m = (mm->m + tile_m - 1) / tile_m, tiles_n = (mm->n + tile_n - 1) / tile_n;
   int64_t total = tiles_m * tiles_n * mm->batches;
   kernel_groups(k, total, local);
@@ -198,34 +199,35 @@ static void advance(const Sums *s, SpvId k, int steps, const SpvId *variable) {
   for (int i = 0; i < s->n; i++) spv_set(b, variable[i], acc[i]);
 }
 
-/* Steps of four: first … first + n − 1. */
-static void run_of_fours(const Sums *s, SpvId first, SpvId n, const SpvId *variable) {
+/* Iterations first … first + n − 1. */
+static void iterate(const Sums *s, SpvId first, SpvId n, const SpvId *variable) {
   Spv *b = s->mm->k->b;
   SpvId i = spv_for(b, n);
-  SpvId two = spv_u(b, 2);
+  SpvId steps = spv_u(b, (uint32_t)s->mm->steps);
   i = spv_bin(b, SpvOpIAdd, first, i);
-  SpvId k = spv_bin(b, SpvOpShiftLeftLogical, i, two);
-  advance(s, k, 4, variable);
+  SpvId k = spv_bin(b, SpvOpIMul, i, steps);
+  advance(s, k, s->mm->steps, variable);
   spv_end(b);
 }
 
-static void blocks(const Sums *s, SpvId fours, const SpvId *variable) {
+static void blocks(const Sums *s, SpvId iterations, const SpvId *variable) {
+  uint32_t length = BLOCK / (uint32_t)s->mm->steps;
   Spv *b = s->mm->k->b;
   SpvId total[MATMUL_MAX_ACC] = {0};
   SpvId vec4 = spv_vec(b, spv_f32(b), 4);
   for (int i = 0; i < s->n; i++) total[i] = spv_local(b, vec4);
   zero_all(s->mm, s->n, total);
-  SpvId size = spv_u(b, BLOCK);
-  SpvId up = spv_u(b, BLOCK - 1);
-  SpvId count = spv_bin(b, SpvOpIAdd, fours, up);
+  SpvId size = spv_u(b, length);
+  SpvId up = spv_u(b, length - 1);
+  SpvId count = spv_bin(b, SpvOpIAdd, iterations, up);
   count = spv_bin(b, SpvOpUDiv, count, size);
   SpvId block = spv_for(b, count);
   SpvId first = spv_bin(b, SpvOpIMul, block, size);
-  SpvId left = spv_bin(b, SpvOpISub, fours, first);
+  SpvId left = spv_bin(b, SpvOpISub, iterations, first);
   SpvId full = spv_cmp(b, SpvOpULessThan, size, left);
   left = spv_select(b, full, size, left);
   zero_all(s->mm, s->n, variable);
-  run_of_fours(s, first, left, variable);
+  iterate(s, first, left, variable);
   for (int i = 0; i < s->n; i++) {
     SpvId sum = spv_get(b, total[i]);
     SpvId part = spv_get(b, variable[i]);
@@ -246,14 +248,13 @@ void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void
   SpvId vec4 = spv_vec(b, spv_f32(b), 4);
   for (int i = 0; i < n_acc; i++) variable[i] = spv_local(b, vec4);
   zero_all(mm, n_acc, variable);
-  SpvId two = spv_u(b, 2);
-  SpvId fours = spv_bin(b, SpvOpShiftRightLogical, mm->kk_id, two);
+  SpvId steps = spv_u(b, (uint32_t)mm->steps);
+  SpvId iterations = spv_bin(b, SpvOpUDiv, mm->kk_id, steps);
   SpvId zero = spv_u(b, 0);
-  if (mm->kk > 4 * SINGLE) blocks(&s, fours, variable);
-  else if (mm->kk >= 4) run_of_fours(&s, zero, fours, variable);
+  if (mm->kk > SINGLE) blocks(&s, iterations, variable);
+  else if (mm->kk >= mm->steps) iterate(&s, zero, iterations, variable);
   if (mm->tail) {
-    SpvId three = spv_u(b, 3);
-    SpvId left = spv_bin(b, SpvOpBitwiseAnd, mm->kk_id, three);
+    SpvId left = spv_bin(b, SpvOpUMod, mm->kk_id, steps);
     SpvId from = spv_bin(b, SpvOpISub, mm->kk_id, left);
     SpvId i = spv_for(b, left);
     SpvId k = spv_bin(b, SpvOpIAdd, from, i);

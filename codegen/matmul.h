@@ -22,12 +22,14 @@ typedef struct Matmul {
   Side a, b;
   int tile_m, tile_n;  /* of one workgroup */
   bool edge_m, edge_n; /* tiles reach past the result */
-  bool tail;           /* the sum's length does not divide by four */
+  int steps;           /* of the sum, taken at once: 4 or 8 */
+  bool tail;           /* the sum's length does not divide by that */
   SpvId m_id, n_id, kk_id, batch_id, tile_m_id, tile_n_id; /* tile_*_id: first row and column of this workgroup */
 } Matmul;
 
-/* Sets up push constants, the grid and the tile's place; opens a scope that matmul_end closes. `local`: invocations. */
-void matmul_begin(Matmul *, int tile_m, int tile_n, uint32_t local);
+/* Sets up push constants, the grid and the tile's place; opens a scope that matmul_end closes. `local`: invocations;
+ * `steps`: a multiple of four. */
+void matmul_begin(Matmul *, int tile_m, int tile_n, int steps, uint32_t local);
 void matmul_end(Matmul *);
 /* v[r][j] = side[row + r][k + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or 4) */
 void matmul_load(Matmul *, Side *, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]);
@@ -35,7 +37,7 @@ void matmul_load(Matmul *, Side *, SpvId row, int rows, SpvId k, int steps, SpvI
 void matmul_columns(Matmul *, int steps, SpvId (*v)[4], SpvId *column);
 /* acc + s·x for a scalar s and vec4 x, acc */
 SpvId matmul_fma(Matmul *, SpvId s, SpvId x, SpvId acc);
-/* The loop over the sum: step(…, k, 4, …) advances the vec4 sums acc by four, step(…, k, 1, …) by what is left. */
+/* The loop over the sum: step(…, k, mm->steps, …) advances the vec4 sums acc by so many terms, step(…, k, 1, …) by what is left. */
 typedef void MatmulStep(Matmul *, SpvId k, int steps, SpvId *acc, const void *context);
 enum { MATMUL_MAX_ACC = 32 };
 void matmul_loop(Matmul *, int n_acc, SpvId *acc, MatmulStep *, const void *context);

@@ -36,7 +36,7 @@ void matmul_portable(Matmul *mm) {
   int x = power_from((mm->n + 3) / 4, 8), y = power_from(mm->m, LANES / x);
   x = LANES / y;
   Tile t = {.rows = power_from((mm->m + 2 * y - 1) / (2 * y), MAX_ROWS)};
-  matmul_begin(mm, y * t.rows, 4 * x, LANES);
+  matmul_begin(mm, y * t.rows, 4 * x, 4, LANES);
   SpvId lane = kernel_lane(mm->k, 0);
   SpvId width = spv_u(b, (uint32_t)x);
   SpvId ly = spv_bin(b, SpvOpUDiv, lane, width);
