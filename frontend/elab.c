@@ -39,7 +39,7 @@ bool elab_step(Elab *e, Place at) {
 bool elab_room(Elab *e, Place at) {
   if (e->stop) return false;
   if (e->g && e->g->n_node > MAX_NODES) return stop(e, at, "the graph has more than 100,000 operations");
-  if (arena_used(e->arena) - e->memory > MAX_MEMORY) return stop(e, at, "the values of the program need more than 256 MiB");
+  if (arena_used(e->arena) - e->memory > MAX_MEMORY) return stop(e, at, "the values of the program need more than 128 MiB");
   return true;
 }
 

@@ -18,7 +18,7 @@ enum {
   MAX_STEPS = 2000000,           /* expressions and statements elaborated */
   MAX_NODES = 100000,           /* of one graph */
   MAX_DEPTH = 2000,             /* expressions and statements inside each other, calls included: bounds the C stack */
-  MAX_MEMORY = 256 << 20,       /* bytes of values */
+  MAX_MEMORY = 128 << 20,       /* bytes of values */
   MAX_TABLE = 1 << 25,          /* elements of all tensors that a const is computed from */
   MAX_LISTS = 64,               /* lists inside each other */
   MAX_STRING = 64 << 10,        /* bytes of one string */
