@@ -64,7 +64,7 @@ static uint64_t hash(int n, const Term *term, int64_t c) {
 static Ix **place(IxTable *t, int n, const Term *term, int64_t c) {
   for (int i = (int)(hash(n, term, c) & (uint64_t)(t->cap - 1));; i = (i + 1) & (t->cap - 1)) {
     Ix *x = t->ix[i];
-    if (!x || (x->n == n && x->c == c && memcmp(x->term, term, (size_t)n * sizeof *term) == 0)) return &t->ix[i];
+    if (!x || (x->n == n && x->c == c && (n == 0 || memcmp(x->term, term, (size_t)n * sizeof *term) == 0))) return &t->ix[i];
   }
 }
 

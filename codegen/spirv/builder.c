@@ -68,7 +68,7 @@ static SpvId intern_in(Spv *b, Words *s, SpvOp op, SpvId type, uint32_t scope, i
   enum { MAX = 80 };
   uint32_t key[MAX] = {(uint32_t)op, type}, n_key = (uint32_t)n + 2;
   if (n_key > MAX) die("spirv: an instruction of %d operands", n);
-  memcpy(key + 2, operand, (size_t)n * sizeof *key);
+  for (int i = 0; i < n; i++) key[i + 2] = operand[i];
   if (2 * (b->n_value + 1) > b->value_cap) grow(b);
   uint64_t hash = hash_bytes(key, n_key * sizeof *key, 0) | 1;
   struct SpvValue *v = find(b, hash, key, n_key);
