@@ -93,7 +93,7 @@ static const Ix *shifted(Kernel *k, const Ix *index, int64_t lo, int64_t dim, Sp
 
 static SpvId pad_value(Kernel *k, Node *n, const Ix *const *index) {
   const Type *x = &n->src[0]->type;
-  const Ix *at[IR_MAX_RANK];
+  const Ix *at[IR_MAX_RANK] = {0};
   SpvId inside = 0;
   for (int i = 0; i < x->rank; i++) {
     at[i] = index[i];
@@ -111,7 +111,7 @@ static SpvId concat_value(Kernel *k, Node *n, const Ix *const *index) {
   int64_t axis = n->ints[0], from = 0;
   SpvId value = 0;
   for (int s = 0; s < n->n_src; s++) {
-    const Ix *at[IR_MAX_RANK];
+    const Ix *at[IR_MAX_RANK] = {0};
     SpvId inside;
     int64_t length = n->src[s]->type.dim[axis];
     memcpy(at, index, n->type.rank * sizeof *at);
@@ -126,7 +126,7 @@ static SpvId concat_value(Kernel *k, Node *n, const Ix *const *index) {
 static SpvId gather_value(Kernel *k, Node *n, const Ix *const *index) {
   Spv *b = k->b;
   Node *table = n->src[0], *ids = n->src[1];
-  const Ix *at[IR_MAX_RANK];
+  const Ix *at[IR_MAX_RANK] = {0};
   DType d = (DType)n->type.dtype;
   SpvId id = expr_value(k, ids, index);
   SpvId rows = spv_u(b, (uint32_t)table->type.dim[0]);
@@ -172,7 +172,7 @@ static SpvId elementwise(Kernel *k, Node *n, const Ix *const *index) {
 }
 
 static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
-  const Ix *at[IR_MAX_RANK];
+  const Ix *at[IR_MAX_RANK] = {0};
   if (ir_op[n->op].flags & IR_EW) return elementwise(k, n, index);
   if (ir_op[n->op].flags & IR_VIEW) {
     view_index(k, n, index, at);
