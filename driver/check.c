@@ -1,7 +1,8 @@
 /* alphac check: every kernel of a model's programs on the device against the reference evaluator.
  *
- * Each program runs once on the device with every stored value handed out. Then each kernel's expression is evaluated in f64
- * from the values that the device had for what it reads, so that a wrong kernel is named and not what comes after it. */
+ * Each program runs once on the device with every stored value handed out. Then each kernel's
+ * expression is evaluated in f64 from the values that the device had for what it reads, so that a
+ * wrong kernel is named and not what comes after it. */
 #include "codegen/plan.h"
 #include "driver/compile.h"
 #include "driver/driver.h"
@@ -52,21 +53,25 @@ static double uniform(uint64_t *seed) {
   return (double)(*seed >> 40) / (1 << 24);
 }
 
-/* The fewest rows of a table that the graph gathers from: whole numbers below it are ids for all. */
+/* The fewest rows of a table that the graph gathers from: whole numbers below it are ids for all.
+ */
 static int64_t fewest_rows(const Graph *g) {
   int64_t rows = 64;
   for (int i = 0; i < g->n_node; i++)
-    if (g->node[i]->op == OP_gather && g->node[i]->src[0]->type.dim[0] < rows) rows = g->node[i]->src[0]->type.dim[0];
+    if (g->node[i]->op == OP_gather && g->node[i]->src[0]->type.dim[0] < rows)
+      rows = g->node[i]->src[0]->type.dim[0];
   return rows;
 }
 
 static const double *find_feed(const Check *c, const Node *leaf) {
   for (int i = 0; i < c->n_feed; i++)
-    if (c->feed[i].op == leaf->op && strcmp(c->feed[i].name, leaf->name) == 0) return c->feed[i].data;
+    if (c->feed[i].op == leaf->op && strcmp(c->feed[i].name, leaf->name) == 0)
+      return c->feed[i].data;
   return NULL;
 }
 
-/* Values for every leaf: params and states near what training would have, so that nothing is zero; ids that exist. */
+/* Values for every leaf: params and states near what training would have, so that nothing is zero;
+ * ids that exist. */
 static void make_feeds(Check *c, const Graph *g) {
   uint64_t seed = 1;
   int64_t rows = fewest_rows(g);
@@ -80,7 +85,10 @@ static void make_feeds(Check *c, const Graph *g) {
       double u = uniform(&seed);
       if (n->type.dtype == DT_i32) data[e] = floor(u * (double)rows);
       else if (n->type.dtype == DT_bool) data[e] = u < 0.5;
-      else data[e] = dtype_round((DType)n->type.dtype, n->type.rank == 0 ? 100 + u : positive ? 0.1 * u : 0.4 * (u - 0.4));
+      else
+        data[e] = dtype_round((DType)n->type.dtype, n->type.rank == 0 ? 100 + u
+                                                    : positive        ? 0.1 * u
+                                                                      : 0.4 * (u - 0.4));
     }
     Feed f = {n->op, n->name, data};
     ARENA_PUSH(c->arena, c->feed, c->n_feed, f);
@@ -135,11 +143,14 @@ static Node *rebuild(Graph *to, Node *n, bool is_root, const bool *stored, Node 
   return map[n->id] = ir_rebuild(to, n, src);
 }
 
-/* A sum's terms without their signs: what its rounding errors are in proportion to. NULL for what is no sum. */
+/* A sum's terms without their signs: what its rounding errors are in proportion to. NULL for what
+ * is no sum. */
 static Node *sum_of_sizes(Graph *g, Node *root) {
   switch (root->op) {
-  case OP_reduce_sum: case OP_cumsum: return ir_rebuild(g, root, (Node *[]){ir_abs(g, root->src[0])});
-  case OP_scatter_add: return ir_rebuild(g, root, (Node *[]){root->src[0], ir_abs(g, root->src[1])});
+  case OP_reduce_sum:
+  case OP_cumsum: return ir_rebuild(g, root, (Node *[]){ir_abs(g, root->src[0])});
+  case OP_scatter_add:
+    return ir_rebuild(g, root, (Node *[]){root->src[0], ir_abs(g, root->src[1])});
   case OP_matmul: return ir_matmul(g, ir_abs(g, root->src[0]), ir_abs(g, root->src[1]));
   default: return NULL;
   }
@@ -157,7 +168,8 @@ static Expected evaluate(Check *c, const KernelJob *job) {
   Node **map = xcalloc((size_t)job->root->id + 1, sizeof *map);
   Feed feed[CG_MAX_SLOTS];
   Node *root = rebuild(g, job->root, true, job->stored, map);
-  for (int i = 0; i < n; i++) feed[i] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
+  for (int i = 0; i < n; i++)
+    feed[i] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
   Node *size = sum_of_sizes(g, root), *want[] = {root, size ? size : root};
   Tensor f64[2];
   Expected e;
@@ -172,8 +184,9 @@ static Expected evaluate(Check *c, const KernelJob *job) {
   return e;
 }
 
-/* Allowed: 1e-5 of the value, of its sum's terms and of the tensor's mean size, and some times what rounding each operation
- * to f32 does to this tensor. Returns the largest error in these units, infinity where only one is a number. */
+/* Allowed: 1e-5 of the value, of its sum's terms and of the tensor's mean size, and some times what
+ * rounding each operation to f32 does to this tensor. Returns the largest error in these units,
+ * infinity where only one is a number. */
 static double error_of(const Expected *e, const double *got, int64_t *at) {
   int64_t n = type_count(&e->f64.type);
   double mean = 0, noise = 0, worst = 0;
@@ -202,8 +215,8 @@ static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
   if (++c->wrong > 10) return;
   Buf text = {0};
   ir_print_node(&text, job->root);
-  printf("%s: wrong: %s\n  element %lld is %.9g, expected %.9g\n", g->name, text.data, (long long)at,
-         c->value[job->root->id][at], want.f64.data[at]);
+  printf("%s: wrong: %s\n  element %lld is %.9g, expected %.9g\n", g->name, text.data,
+         (long long)at, c->value[job->root->id][at], want.f64.data[at]);
   buf_free(&text);
 }
 
@@ -211,7 +224,8 @@ static bool fold_values(Check *c, const Graph *g, Buf *why) {
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
     if (n->op != OP_fold) {
-      if (n->op == OP_param || n->op == OP_state || n->op == OP_input) c->value[i] = find_feed(c, n);
+      if (n->op == OP_param || n->op == OP_state || n->op == OP_input)
+        c->value[i] = find_feed(c, n);
       continue;
     }
     Tensor t;
@@ -239,12 +253,14 @@ static bool check_program(Check *c, const Graph *program, Buf *why) {
     }
   make_feeds(c, g);
   Compiler *compiler = compile_new(&(CompileOptions){.target = &c->target});
-  bool ok = compile_program(compiler, g, why) && run_image(c, compile_image(compiler, "check", "{}"), g, why) &&
-            fold_values(c, g, why);
+  bool ok = compile_program(compiler, g, why) &&
+            run_image(c, compile_image(compiler, "check", "{}"), g, why) && fold_values(c, g, why);
   compile_free(compiler);
   for (int i = 0; ok && i < plan->n_step; i++)
     if (!plan->step[i].job.copy) check_kernel(c, g, &plan->step[i].job);
-  if (ok) printf("%s: %d kernels, %d wrong, largest error %.2g of what is allowed\n", g->name, c->kernels, c->wrong, c->worst);
+  if (ok)
+    printf("%s: %d kernels, %d wrong, largest error %.2g of what is allowed\n", g->name, c->kernels,
+           c->wrong, c->worst);
   graph_free(g);
   arena_free(c->arena);
   return ok;
@@ -259,7 +275,8 @@ static int check_model(Check *c, Buf *errors) {
   c->device = vk_open((int)o->device, &why);
   if (!c->device || !target_choose(o, &c->target, &note, &why)) status = failed("%s", why.data);
   for (int i = 0; status == EXIT_ok && i < set.n; i++) {
-    if (!check_program(c, set.graph[i], &why)) status = failed("%s: %s", set.graph[i]->name, why.data);
+    if (!check_program(c, set.graph[i], &why))
+      status = failed("%s: %s", set.graph[i]->name, why.data);
     else if (c->wrong) status = EXIT_failed;
   }
   vk_close(c->device);

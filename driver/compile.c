@@ -38,7 +38,8 @@ void compile_free(Compiler *c) {
   if (c) arena_free(c->arena);
 }
 
-bool compile_param(Compiler *c, const char *name, const Type *t, bool trainable, bool decay, const char *init, Buf *why) {
+bool compile_param(Compiler *c, const char *name, const Type *t, bool trainable, bool decay,
+                   const char *init, Buf *why) {
   PlanPlace place;
   if (!layout_tensor(c->layout, IMG_PARAM, name, t, &place, why)) return false;
   ParamFlags f = {intern(name), trainable, decay, intern(init)};
@@ -47,7 +48,11 @@ bool compile_param(Compiler *c, const char *name, const Type *t, bool trainable,
 }
 
 static ImgTensor tensor(const char *name, const Type *t, const PlanPlace *p) {
-  ImgTensor it = {.name = name, .dtype = t->dtype, .rank = t->rank, .chunk = (uint32_t)p->chunk, .offset = p->offset,
+  ImgTensor it = {.name = name,
+                  .dtype = t->dtype,
+                  .rank = t->rank,
+                  .chunk = (uint32_t)p->chunk,
+                  .offset = p->offset,
                   .bytes = p->bytes};
   for (int i = 0; i < t->rank; i++) it.dim[i] = t->dim[i];
   return it;
@@ -93,16 +98,20 @@ static bool same_module(const ImgModule *m, const KernelCode *code) {
          memcmp(m->word, code->word, 4 * (size_t)code->n_word) == 0;
 }
 
-/* Index of the module with this code, made and validated at its first use; −1 with `why` where it cannot be written. */
+/* Index of the module with this code, made and validated at its first use; −1 with `why` where it
+ * cannot be written. */
 static int module_of(Compiler *c, const KernelCode *code, const Node *root, Buf *why) {
   uint64_t hash = hash_bytes(code->word, 4 * (size_t)code->n_word, code->subgroup_size);
   for (int i = 0; i < c->n_module; i++)
     if (c->module_hash[i] == hash && same_module(&c->image.module[i], code)) return i;
   Buf wrong = {0};
   if (!cg_validate(code->word, code->n_word, &wrong))
-    die("kernel %s of %%%d = %s is not valid SPIR-V: %s", code->name, root->id, ir_op[root->op].name, wrong.data);
-  ImgModule m = {.name = arena_str(c->arena, code->name, strlen(code->name)), .n_word = (uint32_t)code->n_word,
-                 .word = arena_copy(c->arena, code->word, 4 * (size_t)code->n_word), .subgroup_size = code->subgroup_size};
+    die("kernel %s of %%%d = %s is not valid SPIR-V: %s", code->name, root->id,
+        ir_op[root->op].name, wrong.data);
+  ImgModule m = {.name = arena_str(c->arena, code->name, strlen(code->name)),
+                 .n_word = (uint32_t)code->n_word,
+                 .word = arena_copy(c->arena, code->word, 4 * (size_t)code->n_word),
+                 .subgroup_size = code->subgroup_size};
   memcpy(m.local, code->local, sizeof m.local);
   if (c->option.spirv_dir && !write_module(c, c->n_module, &m, why)) return -1;
   int n_hash = c->n_module;
@@ -120,26 +129,33 @@ static ImgSlot slot_of(const Plan *plan, const PlanStep *s, const KernelSlot *sl
   case SLOT_result: return address(&s->result);
   case SLOT_operand:
     if (s->job.copy) return address(&s->source);
-    if (plan->place[slot->node->id].chunk < 0) die("kernel of %%%d reads %%%d, which has no place", s->job.root->id, slot->node->id);
+    if (plan->place[slot->node->id].chunk < 0)
+      die("kernel of %%%d reads %%%d, which has no place", s->job.root->id, slot->node->id);
     return address(&plan->place[slot->node->id]);
   default: return (ImgSlot){.value = slot->raw};
   }
 }
 
-static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDispatch *d, Buf *why) {
+static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDispatch *d,
+                         Buf *why) {
   Arena *arena = arena_new();
   KernelCode code = {0};
   cg_emit(arena, &s->job, c->option.target, &code);
   int module = module_of(c, &code, s->job.root, why);
-  *d = (ImgDispatch){.module = (uint32_t)module, .barrier = s->barrier, .n_slot = (uint32_t)code.n_slot,
-                     .label = label_of(c, code.name, s->job.root), .flops = code.flops, .bytes = code.bytes};
+  *d = (ImgDispatch){.module = (uint32_t)module,
+                     .barrier = s->barrier,
+                     .n_slot = (uint32_t)code.n_slot,
+                     .label = label_of(c, code.name, s->job.root),
+                     .flops = code.flops,
+                     .bytes = code.bytes};
   memcpy(d->groups, code.groups, sizeof d->groups);
   for (int i = 0; i < code.n_slot; i++) d->slot[i] = slot_of(plan, s, &code.slot[i]);
   arena_free(arena);
   return module >= 0;
 }
 
-/* Multiplications and additions of the matrix products that the definition asks for: recomputed ones do not count. */
+/* Multiplications and additions of the matrix products that the definition asks for: recomputed
+ * ones do not count. */
 static double model_flops(const Plan *plan) {
   double sum = 0;
   for (int i = 0; i < plan->n_step; i++) {
@@ -170,7 +186,9 @@ bool compile_program(Compiler *c, const Graph *g, Buf *why) {
   Buf wrong = {0};
   if (!plan_check(plan, c->layout, &wrong)) die("plan of program %s:\n%s", g->name, wrong.data);
   if (c->option.plan) plan_print(c->option.plan, plan, c->layout);
-  ImgProgram out = {.name = intern(g->name), .peak_bytes = plan->peak_bytes, .flops = model_flops(plan),
+  ImgProgram out = {.name = intern(g->name),
+                    .peak_bytes = plan->peak_bytes,
+                    .flops = model_flops(plan),
                     .n_dispatch = (uint32_t)plan->n_step};
   list_io(c, plan, &out);
   out.dispatch = arena_alloc(c->arena, sizeof *out.dispatch * ((size_t)plan->n_step + 1));
@@ -205,11 +223,13 @@ static void list_tensors(Compiler *c) {
   for (int i = 0; i < l->param.n; i++) {
     const LayoutTensor *t = &l->param.tensor[i];
     const ParamFlags *f = flags_of(c, t->name);
-    image->param[i] = (ImgParam){tensor(t->name, &t->type, &t->place), f->trainable, f->decay, f->init};
+    image->param[i] =
+        (ImgParam){tensor(t->name, &t->type, &t->place), f->trainable, f->decay, f->init};
   }
   for (int i = 0; i < l->state.n; i++) {
     const LayoutTensor *t = &l->state.tensor[i];
-    image->state[i] = (ImgState){tensor(t->name, &t->type, &t->place), strncmp(t->name, "accum.", 6) == 0};
+    image->state[i] =
+        (ImgState){tensor(t->name, &t->type, &t->place), strncmp(t->name, "accum.", 6) == 0};
   }
   for (int i = 0; i < l->table.n; i++) {
     const LayoutTensor *t = &l->table.tensor[i];

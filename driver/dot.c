@@ -1,4 +1,5 @@
-/* A graph for Graphviz (--emit=dot). Constants are drawn at each use, so that they do not tie everything together. */
+/* A graph for Graphviz (--emit=dot). Constants are drawn at each use, so that they do not tie
+ * everything together. */
 #include "driver/driver.h"
 
 static void print_node(Buf *b, const Node *n) {
@@ -7,7 +8,8 @@ static void print_node(Buf *b, const Node *n) {
   if (n->label) buf_printf(b, "\\n%s", n->label);
   buf_str(b, "\\n");
   type_print(b, &n->type);
-  buf_printf(b, "\"%s];\n", ir_op[n->op].flags & IR_LEAF ? ", style=filled, fillcolor=lightgrey" : "");
+  buf_printf(b, "\"%s];\n",
+             ir_op[n->op].flags & IR_LEAF ? ", style=filled, fillcolor=lightgrey" : "");
 }
 
 static void print_edge(Buf *b, const Node *from, const Node *to, int place) {
@@ -15,12 +17,13 @@ static void print_edge(Buf *b, const Node *from, const Node *to, int place) {
     buf_printf(b, "  n%d -> n%d;\n", from->id, to->id);
     return;
   }
-  buf_printf(b, "  c%d_%d [label=\"%.9g\", shape=plaintext];\n  c%d_%d -> n%d;\n", to->id, place, from->value, to->id,
-             place, to->id);
+  buf_printf(b, "  c%d_%d [label=\"%.9g\", shape=plaintext];\n  c%d_%d -> n%d;\n", to->id, place,
+             from->value, to->id, place, to->id);
 }
 
 void dot_print(Buf *b, const Graph *g) {
-  buf_printf(b, "digraph \"%s\" {\n  node [shape=box, fontname=monospace, fontsize=10];\n", g->name);
+  buf_printf(b, "digraph \"%s\" {\n  node [shape=box, fontname=monospace, fontsize=10];\n",
+             g->name);
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     if (n->op == OP_const) continue;

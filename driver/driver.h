@@ -10,7 +10,15 @@
 
 enum { EXIT_ok = 0, EXIT_failed = 1, EXIT_usage = 2 };
 
-typedef enum Emit { EMIT_runner, EMIT_ast, EMIT_ir, EMIT_plan, EMIT_spirv, EMIT_dot, EMIT_image } Emit;
+typedef enum Emit {
+  EMIT_runner,
+  EMIT_ast,
+  EMIT_ir,
+  EMIT_plan,
+  EMIT_spirv,
+  EMIT_dot,
+  EMIT_image
+} Emit;
 
 typedef struct TextList {
   const char **item;
@@ -34,8 +42,9 @@ typedef struct Options {
 /* ---- options.c ---- */
 /* −1: go on; else the exit status (help or version was printed, or what is wrong). */
 int options_parse(Options *, int argc, char **argv);
-int usage_error(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
-int failed(const char *fmt, ...) PRINTF_LIKE(1, 2);      /* prints it; EXIT_failed */
+int usage_error(const char *fmt, ...)
+    PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
+int failed(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it; EXIT_failed */
 
 /* ---- main.c ---- */
 struct ProgramSet;
@@ -44,10 +53,12 @@ Model *load_model(const Options *, Buf *errors);
 bool build_programs(const Options *, Model *, struct ProgramSet *, Buf *errors);
 
 /* ---- check.c ---- */
-int check_main(int argc, char **argv); /* alphac check: kernels on the device against the evaluator */
+int check_main(int argc,
+               char **argv); /* alphac check: kernels on the device against the evaluator */
 
 /* ---- native.c ---- */
-/* The target by name. `note` gets what the user should know about a choice that was made for them. */
+/* The target by name. `note` gets what the user should know about a choice that was made for them.
+ */
 bool target_choose(const Options *, Target *, Buf *note, Buf *why);
 int devices_main(int argc, char **argv);
 
@@ -56,9 +67,11 @@ typedef struct Piece {
   const void *data;
   size_t bytes;
 } Piece;
-/* Writes the pieces one after the other to a file beside `path`, syncs it and renames it: `path` is whole or untouched. */
+/* Writes the pieces one after the other to a file beside `path`, syncs it and renames it: `path` is
+ * whole or untouched. */
 bool output_write(const char *path, const Piece *, int n, bool executable, Buf *why);
-bool output_runner(const char *path, const void *image, size_t bytes, Buf *why); /* the runner followed by the image */
+bool output_runner(const char *path, const void *image, size_t bytes,
+                   Buf *why); /* the runner followed by the image */
 
 /* ---- dot.c ---- */
 void dot_print(Buf *, const Graph *);

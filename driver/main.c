@@ -1,4 +1,5 @@
-/* alphac: text → graphs → image → runner. The pipeline is compile_model; what may be printed on the way is emit_*. */
+/* alphac: text → graphs → image → runner. The pipeline is compile_model; what may be printed on the
+ * way is emit_*. */
 #include "driver/driver.h"
 #include "driver/compile.h"
 #include "driver/programs.h"
@@ -14,7 +15,8 @@
 static const struct {
   const char *name;
   int (*run)(int argc, char **argv);
-} command[] = {{"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
+} command[] = {
+    {"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
 
 /* The model's file name without folder and .alpha, and with `suffix`. */
 static const char *default_output(const Options *o, const char *suffix) {
@@ -33,7 +35,10 @@ static bool same_file(const char *a, const char *b) {
 /* Text to -o, or to standard output. */
 static int emit_text(const Options *o, const Buf *text) {
   Buf why = {0};
-  if (o->output) return output_write(o->output, &(Piece){text->data, text->len}, 1, false, &why) ? EXIT_ok : failed("%s", why.data);
+  if (o->output)
+    return output_write(o->output, &(Piece){text->data, text->len}, 1, false, &why)
+               ? EXIT_ok
+               : failed("%s", why.data);
   if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0)
     return failed("cannot write to standard output: %s", strerror(errno));
   return EXIT_ok;
@@ -58,7 +63,8 @@ static void progress_show(void *arg, const char *name, int done, int total) {
   if (p->name != name) p->program++;
   p->name = name;
   if (!p->on || seconds_since(&p->last) < (p->shown ? 0.1 : 0.5)) return;
-  fprintf(stderr, "\r\033[Kcompiling program %d of %d, %s: kernel %d of %d", p->program, p->programs, name, done, total);
+  fprintf(stderr, "\r\033[Kcompiling program %d of %d, %s: kernel %d of %d", p->program,
+          p->programs, name, done, total);
   p->shown = true;
   clock_gettime(CLOCK_MONOTONIC, &p->last);
 }
@@ -81,7 +87,10 @@ Model *load_model(const Options *o, Buf *errors) {
 }
 
 bool build_programs(const Options *o, Model *m, ProgramSet *out, Buf *errors) {
-  ProgramOptions option = {.entry = o->entry.item, .n_entry = o->entry.n, .only = o->program.item, .n_only = o->program.n,
+  ProgramOptions option = {.entry = o->entry.item,
+                           .n_entry = o->entry.n,
+                           .only = o->program.item,
+                           .n_only = o->program.n,
                            .pass = &o->pass};
   return programs_build(m, &option, out, errors);
 }
@@ -101,7 +110,9 @@ static bool compile_all(Compiler *c, Model *m, const ProgramSet *p, Buf *why) {
   const ParamInfo *param;
   int n = fe_params(m, &param);
   for (int i = 0; i < n; i++)
-    if (!compile_param(c, param[i].path, &param[i].type, param[i].trainable, param[i].decay, param[i].init, why)) return false;
+    if (!compile_param(c, param[i].path, &param[i].type, param[i].trainable, param[i].decay,
+                       param[i].init, why))
+      return false;
   for (int i = 0; i < p->n; i++)
     if (!compile_program(c, p->graph[i], why)) return false;
   return true;
@@ -111,9 +122,11 @@ static int write_image(const Options *o, const Image *image) {
   Buf bytes = {0}, why = {0};
   const char *path = o->output ? o->output : default_output(o, o->emit == EMIT_image ? ".img" : "");
   if (same_file(path, o->model)) return failed("-o %s is the model itself", path);
-  if (!image_write(&bytes, image)) return failed("%s: the image is larger than its format allows", path);
-  bool ok = o->emit == EMIT_image ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
-                                  : output_runner(path, bytes.data, bytes.len, &why);
+  if (!image_write(&bytes, image))
+    return failed("%s: the image is larger than its format allows", path);
+  bool ok = o->emit == EMIT_image
+                ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
+                : output_runner(path, bytes.data, bytes.len, &why);
   int status = ok ? EXIT_ok : failed("%s", why.data);
   buf_free(&bytes);
   buf_free(&why);
@@ -127,9 +140,12 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   if (note.len) fprintf(stderr, "alphac: note: %s\n", note.data);
   const TrainInfo *train = fe_train(m);
   if (train && train->present && strcmp(train->precision, "f32") != 0)
-    fprintf(stderr, "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n", train->precision);
+    fprintf(stderr,
+            "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n",
+            train->precision);
 
-  CompileOptions option = {.target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
+  CompileOptions option = {
+      .target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
   Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
   clock_gettime(CLOCK_MONOTONIC, &progress.last);
   option.progress_arg = &progress;
@@ -144,7 +160,8 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   int status = EXIT_ok;
   if (!ok) status = failed("%s: %s", o->model, why.data);
   else if (o->emit == EMIT_plan) status = emit_text(o, &plan);
-  else if (o->emit != EMIT_spirv) status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));
+  else if (o->emit != EMIT_spirv)
+    status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));
   compile_free(c);
   buf_free(&plan);
   buf_free(&why);
@@ -177,13 +194,16 @@ static int check_command(const char *word) {
   for (int i = 0; i < COUNT_OF(command); i++) name[i] = command[i].name;
   if (word[0] == '-' || strpbrk(word, "./") || access(word, F_OK) == 0) return -1;
   const char *near = suggest(word, name, COUNT_OF(command));
-  return near ? usage_error("there is no file and no command %s; did you mean alphac %s?", word, near) : -1;
+  return near ? usage_error("there is no file and no command %s; did you mean alphac %s?", word,
+                            near)
+              : -1;
 }
 
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
   for (int i = 0; i < COUNT_OF(command); i++)
-    if (argc > 1 && strcmp(argv[1], command[i].name) == 0) return command[i].run(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], command[i].name) == 0)
+      return command[i].run(argc - 1, argv + 1);
   Options o = {.arena = arena_new()};
   int status = argc > 1 ? check_command(argv[1]) : -1;
   if (status < 0) status = options_parse(&o, argc, argv);

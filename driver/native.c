@@ -7,9 +7,13 @@
 enum { MAX_DEVICES = 64 };
 
 static void target_of(const DeviceInfo *d, Arena *arena, Target *t) {
-  *t = (Target){.name = arena_str(arena, d->name, strlen(d->name)), .subgroup_size = d->subgroup_size,
-                .subgroup_shuffle = d->subgroup_shuffle, .subgroup_arithmetic = d->subgroup_arithmetic,
-                .is_cpu = d->is_cpu, .shared_bytes = d->shared_bytes, .max_invocations = d->max_invocations,
+  *t = (Target){.name = arena_str(arena, d->name, strlen(d->name)),
+                .subgroup_size = d->subgroup_size,
+                .subgroup_shuffle = d->subgroup_shuffle,
+                .subgroup_arithmetic = d->subgroup_arithmetic,
+                .is_cpu = d->is_cpu,
+                .shared_bytes = d->shared_bytes,
+                .max_invocations = d->max_invocations,
                 .chunk_bytes = d->max_allocation};
 }
 
@@ -19,8 +23,8 @@ bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
   if (o->target && strcmp(o->target, "portable") == 0) return true;
   if (o->target && strcmp(o->target, "native") != 0) {
     const char *near = suggest(o->target, names, COUNT_OF(names));
-    buf_printf(why, "--target %s: expected native or portable%s%s%s", o->target, near ? "; did you mean " : "",
-               near ? near : "", near ? "?" : "");
+    buf_printf(why, "--target %s: expected native or portable%s%s%s", o->target,
+               near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     return false;
   }
   Buf reason = {0};
@@ -31,14 +35,16 @@ bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
     return true;
   }
   bool asked = o->target || o->device >= 0;
-  buf_printf(asked ? why : note, "%s%s", reason.data, asked ? "" : "; compiling for --target portable");
+  buf_printf(asked ? why : note, "%s%s", reason.data,
+             asked ? "" : "; compiling for --target portable");
   buf_free(&reason);
   return !asked;
 }
 
 int devices_main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-    puts("alphac devices: lists the Vulkan devices of this machine, with the number that --device takes");
+    puts("alphac devices: lists the Vulkan devices of this machine, with the number that --device "
+         "takes");
     return EXIT_ok;
   }
   if (argc > 1) return usage_error("alphac devices takes no arguments: %s", argv[1]);
@@ -46,11 +52,15 @@ int devices_main(int argc, char **argv) {
   Buf why = {0};
   int n = vk_devices(info, MAX_DEVICES, &why);
   if (n < 0) return failed("%s", why.data);
-  if (n == 0) return failed("no Vulkan device: Mesa's lavapipe (package mesa-vulkan-drivers) turns the CPU into one");
+  if (n == 0)
+    return failed(
+        "no Vulkan device: Mesa's lavapipe (package mesa-vulkan-drivers) turns the CPU into one");
   for (int i = 0; i < n && i < MAX_DEVICES; i++) {
     const DeviceInfo *d = &info[i];
     printf("%d  %s (%s)", i, d->name, d->driver);
-    if (d->usable) printf(", subgroups of %u, %.1f GiB\n", d->subgroup_size, (double)d->memory_bytes / (1 << 30));
+    if (d->usable)
+      printf(", subgroups of %u, %.1f GiB\n", d->subgroup_size,
+             (double)d->memory_bytes / (1 << 30));
     else printf(": cannot be used: it lacks %s\n", d->missing);
   }
   buf_free(&why);

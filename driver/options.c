@@ -4,7 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum Kind { FLAG_help, FLAG_version, FLAG_time, ARG_text, ARG_list, ARG_device, ARG_emit, ARG_precision } Kind;
+typedef enum Kind {
+  FLAG_help,
+  FLAG_version,
+  FLAG_time,
+  ARG_text,
+  ARG_list,
+  ARG_device,
+  ARG_emit,
+  ARG_precision
+} Kind;
 
 typedef struct Option {
   const char *name, *arg;
@@ -15,20 +24,28 @@ typedef struct Option {
 
 #define FIELD(f) offsetof(Options, f)
 static const Option table[] = {
-  {"-o", "FILE", ARG_text, FIELD(output), "where the result goes (a runner: the model's file name without .alpha)"},
-  {"-D", "KEY=VALUE", ARG_list, FIELD(define), "overrides config or train: -D layers=4 -D train.batch=2"},
-  {"--target", "T", ARG_text, FIELD(target), "native: for this machine's device (default); portable: for any Vulkan 1.2 device"},
-  {"--device", "N", ARG_device, 0, "the device that native means, as numbered by `alphac devices`"},
-  {"--entry", "NAME", ARG_list, FIELD(entry), "also compiles this function of the model; may be repeated"},
-  {"--program", "NAME", ARG_list, FIELD(program), "compiles or emits only this program; may be repeated"},
-  {"--precision", "P", ARG_precision, 0, "f32, bf16 or f16: the same as -D train.precision=P"},
-  {"--emit", "WHAT", ARG_emit, FIELD(emit_name), "instead of a runner: ast, ir, dot, plan (text, to standard output or -o), spirv\n"
-   "(one .spv and .spvasm a kernel, into the folder -o), image (without the runner)"},
-  {"--dump-after", "PASS", ARG_text, FIELD(pass.dump_after), "prints the graph after this pass, or after all"},
-  {"--skip-pass", "PASS", ARG_text, FIELD(pass.skip), "leaves this pass out"},
-  {"--time-passes", NULL, FLAG_time, 0, "prints how long each pass takes"},
-  {"--help", NULL, FLAG_help, 0, "this text"},
-  {"--version", NULL, FLAG_version, 0, "prints the version"},
+    {"-o", "FILE", ARG_text, FIELD(output),
+     "where the result goes (a runner: the model's file name without .alpha)"},
+    {"-D", "KEY=VALUE", ARG_list, FIELD(define),
+     "overrides config or train: -D layers=4 -D train.batch=2"},
+    {"--target", "T", ARG_text, FIELD(target),
+     "native: for this machine's device (default); portable: for any Vulkan 1.2 device"},
+    {"--device", "N", ARG_device, 0,
+     "the device that native means, as numbered by `alphac devices`"},
+    {"--entry", "NAME", ARG_list, FIELD(entry),
+     "also compiles this function of the model; may be repeated"},
+    {"--program", "NAME", ARG_list, FIELD(program),
+     "compiles or emits only this program; may be repeated"},
+    {"--precision", "P", ARG_precision, 0, "f32, bf16 or f16: the same as -D train.precision=P"},
+    {"--emit", "WHAT", ARG_emit, FIELD(emit_name),
+     "instead of a runner: ast, ir, dot, plan (text, to standard output or -o), spirv\n"
+     "(one .spv and .spvasm a kernel, into the folder -o), image (without the runner)"},
+    {"--dump-after", "PASS", ARG_text, FIELD(pass.dump_after),
+     "prints the graph after this pass, or after all"},
+    {"--skip-pass", "PASS", ARG_text, FIELD(pass.skip), "leaves this pass out"},
+    {"--time-passes", NULL, FLAG_time, 0, "prints how long each pass takes"},
+    {"--help", NULL, FLAG_help, 0, "this text"},
+    {"--version", NULL, FLAG_version, 0, "prints the version"},
 };
 
 static const char *const emit_names[] = {"runner", "ast", "ir", "plan", "spirv", "dot", "image"};
@@ -57,12 +74,12 @@ int failed(const char *fmt, ...) {
 }
 
 static void print_help(void) {
-  puts("alphac compiles a transformer written in the .alpha language into a program that trains it and generates from it\n"
-       "on any Vulkan device.\n\n"
+  puts("alphac compiles a transformer written in the .alpha language into a program that trains\n"
+       "it and generates from it on any Vulkan device.\n\n"
        "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
-       "  alphac check MODEL.alpha [options]        every kernel on the device against the reference evaluator\n"
+       "  alphac check MODEL.alpha [options]        tests every kernel on the device\n"
        "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
-       "  alphac eval FILE.ir                       computes a graph's outputs with the reference evaluator\n"
+       "  alphac eval FILE.ir                       computes a graph with the reference evaluator\n"
        "  alphac devices                            lists the devices of this machine\n\n"
        "Options:");
   for (int i = 0; i < COUNT_OF(table); i++) {
@@ -94,20 +111,24 @@ static int unknown_option(const char *arg) {
   for (int i = 0; i < COUNT_OF(table); i++) name[i] = table[i].name;
   char *word = xcalloc(strlen(arg) + 1, 1);
   memcpy(word, arg, strcspn(arg, "="));
-  const char *near = arg[1] == '-' ? suggest(word, name, COUNT_OF(table)) : NULL; /* one letter is like any other */
-  int status = near ? usage_error("unknown option %s; did you mean %s?", word, near) : usage_error("unknown option %s", word);
+  const char *near = arg[1] == '-' ? suggest(word, name, COUNT_OF(table)) : NULL;
+  int status = near ? usage_error("unknown option %s; did you mean %s?", word, near)
+                    : usage_error("unknown option %s", word);
   free(word);
   return status;
 }
 
-static void push(Options *o, TextList *list, const char *text) { ARENA_PUSH(o->arena, list->item, list->n, text); }
+static void push(Options *o, TextList *list, const char *text) {
+  ARENA_PUSH(o->arena, list->item, list->n, text);
+}
 
 static int set_emit(Options *o, const char *value) {
   for (int i = 0; i < COUNT_OF(emit_names); i++)
-    if (strcmp(emit_names[i], value) == 0) return o->emit = (Emit)i, o->emit_name = emit_names[i], -1;
+    if (strcmp(emit_names[i], value) == 0)
+      return o->emit = (Emit)i, o->emit_name = emit_names[i], -1;
   const char *near = suggest(value, emit_names, COUNT_OF(emit_names));
-  return usage_error("--emit %s: expected ast, ir, dot, plan, spirv or image%s%s%s", value, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
+  return usage_error("--emit %s: expected ast, ir, dot, plan, spirv or image%s%s%s", value,
+                     near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 static int set_value(Options *o, const Option *option, const char *value) {
@@ -116,7 +137,9 @@ static int set_value(Options *o, const Option *option, const char *value) {
   case ARG_text: *(const char **)field = value; return -1;
   case ARG_list: push(o, field, value); return -1;
   case ARG_emit: return set_emit(o, value);
-  case ARG_precision: push(o, &o->define, arena_printf(o->arena, "train.precision=%s", value)); return -1;
+  case ARG_precision:
+    push(o, &o->define, arena_printf(o->arena, "train.precision=%s", value));
+    return -1;
   case ARG_device: {
     char *end;
     o->device = strtol(value, &end, 10);
@@ -143,9 +166,11 @@ static int parse_option(Options *o, int argc, char **argv, int *i) {
   const Option *option = find_option(arg, len);
   if (!option) return unknown_option(arg);
   const char *value = arg[len] == '=' ? arg + len + 1 : arg[len] ? arg + len : NULL;
-  if (!option->arg) return value ? usage_error("%s takes no argument", option->name) : set_flag(o, option);
+  if (!option->arg)
+    return value ? usage_error("%s takes no argument", option->name) : set_flag(o, option);
   if (!value && ++*i < argc) value = argv[*i];
-  if (!value || !*value) return usage_error("%s needs an argument: %s %s", option->name, option->name, option->arg);
+  if (!value || !*value)
+    return usage_error("%s needs an argument: %s %s", option->name, option->name, option->arg);
   return set_value(o, option, value);
 }
 

@@ -28,7 +28,8 @@ static bool fill(int fd, const Piece *piece, int n) {
   return fsync(fd) == 0;
 }
 
-/* The new name is on disk only when its folder is. A file system that cannot sync folders has done what it can. */
+/* The new name is on disk only when its folder is. A file system that cannot sync folders has done
+ * what it can. */
 static void sync_folder(const char *path) {
   char *copy = strdup(path);
   int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY) : -1;
@@ -71,6 +72,7 @@ bool output_runner(const char *path, const void *image, size_t bytes, Buf *why) 
     trailer[8 + i] = (unsigned char)(n >> 8 * i);
   }
   memcpy(trailer + 16, IMG_TRAILER, 8);
-  Piece piece[] = {{stub_data(), stub_bytes()}, {zero, padding}, {image, bytes}, {trailer, sizeof trailer}};
+  Piece piece[] = {
+      {stub_data(), stub_bytes()}, {zero, padding}, {image, bytes}, {trailer, sizeof trailer}};
   return output_write(path, piece, COUNT_OF(piece), true, why);
 }

@@ -1,4 +1,5 @@
-/* plan: graph → kernels in order, with their memory. fuse → limit → schedule → memory → barriers. */
+/* plan: graph → kernels in order, with their memory. fuse → limit → schedule → memory → barriers.
+ */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -12,16 +13,27 @@ static Node *narrow_concat(Graph *to, const Node *n, int n_src, Node *const *src
     int n_part = 0;
     for (int i = 0; i < n_src; i += WIDE) {
       int m = n_src - i < WIDE ? n_src - i : WIDE;
-      part[n_part++] = m == 1 ? src[i] : ir_make(to, OP_concat, NULL, &(Attr){.n_int = 1, .ints = {n->ints[0]}}, m, src + i);
+      part[n_part++] = m == 1 ? src[i]
+                              : ir_make(to, OP_concat, NULL,
+                                        &(Attr){.n_int = 1, .ints = {n->ints[0]}}, m, src + i);
     }
     n_src = n_part;
     src = part;
   }
-  return ir_rebuild(to, &(Node){.op = n->op, .type = n->type, .n_src = n_src, .n_int = n->n_int, .ints = n->ints,
-                                .region = n->region, .label = n->label, .loc = n->loc}, src);
+  return ir_rebuild(to,
+                    &(Node){.op = n->op,
+                            .type = n->type,
+                            .n_src = n_src,
+                            .n_int = n->n_int,
+                            .ints = n->ints,
+                            .region = n->region,
+                            .label = n->label,
+                            .loc = n->loc},
+                    src);
 }
 
-/* A copy of the graph in which no concat has more than WIDE sources. Inputs stay, though nothing may need them. */
+/* A copy of the graph in which no concat has more than WIDE sources. Inputs stay, though nothing
+ * may need them. */
 static Graph *narrow(const Graph *g) {
   Graph *to = graph_new(g->name);
   Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map);
@@ -31,7 +43,8 @@ static Graph *narrow(const Graph *g) {
     for (int s = 0; s < n->n_src; s++) src[s] = map[n->src[s]->id];
     to->region = n->region;
     to->loc = n->loc;
-    map[i] = n->op == OP_concat && n->n_src > WIDE ? narrow_concat(to, n, n->n_src, src) : ir_rebuild(to, n, src);
+    map[i] = n->op == OP_concat && n->n_src > WIDE ? narrow_concat(to, n, n->n_src, src)
+                                                   : ir_rebuild(to, n, src);
   }
   for (int i = 0; i < g->n_output; i++)
     ir_output(to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);
@@ -65,7 +78,8 @@ static void find_kernels(Planner *p) {
     KernelJob job = {.root = p->g->node[i], .stored = p->stored};
     Node *operand[CG_MAX_SLOTS];
     Kernel k = {.root = job.root, .n_operand = cg_operands(&job, operand, CG_MAX_SLOTS)};
-    if (k.n_operand > CG_MAX_SLOTS - 2) die("plan: kernel of %%%d reads %d tensors", i, k.n_operand);
+    if (k.n_operand > CG_MAX_SLOTS - 2)
+      die("plan: kernel of %%%d reads %d tensors", i, k.n_operand);
     k.operand = arena_copy(p->arena, operand, sizeof *operand * (size_t)k.n_operand);
     p->kernel_of[i] = p->n_kernel;
     ARENA_PUSH(p->arena, p->kernel, p->n_kernel, k);

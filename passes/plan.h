@@ -1,6 +1,6 @@
-/* plan: graph → kernels in order with their memory (fuse → schedule → memory), and the layout that all programs of an image
- * share: params, states and tables have one place each; inputs and outputs, and scratch, are laid out anew by each program
- * over the same chunks. */
+/* plan: graph → kernels in order with their memory (fuse → schedule → memory), and the layout that
+ * all programs of an image share: params, states and tables have one place each; inputs and
+ * outputs, and scratch, are laid out anew by each program over the same chunks. */
 #ifndef PASSES_PLAN_H
 #define PASSES_PLAN_H
 
@@ -8,7 +8,10 @@
 #include "image/image.h"
 #include "ir/ir.h"
 
-enum { PLAN_ALIGN = 256 }; /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing uses */
+enum {
+  PLAN_ALIGN = 256
+}; /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing uses
+    */
 
 typedef struct LayoutChunk {
   ImgClass cls;
@@ -38,26 +41,29 @@ typedef struct Layout {
 
 /* ---- plan_layout.c ---- */
 Layout *layout_new(Arena *, const Target *);
-/* The place of a param or state (cls IMG_PARAM, IMG_STATE), given at its first mention. false with `why` for one that is
- * larger than a chunk. Another type than before is a bug. */
+/* The place of a param or state (cls IMG_PARAM, IMG_STATE), given at its first mention. false with
+ * `why` for one that is larger than a chunk. Another type than before is a bug. */
 bool layout_tensor(Layout *, ImgClass cls, const char *name, const Type *, PlanPlace *, Buf *why);
-bool layout_table(Layout *, const Type *, const void *data, PlanPlace *, Buf *why); /* equal ones share a place */
+bool layout_table(Layout *, const Type *, const void *data, PlanPlace *,
+                  Buf *why); /* equal ones share a place */
 /* `at` in chunk number `nth` of the class, chunks and their lengths growing as needed. */
 PlanPlace layout_at(Layout *, ImgClass cls, int nth, uint64_t at, uint64_t bytes);
 uint64_t layout_room(const Layout *); /* bytes of a chunk that tensors may use */
 bool layout_fits(const Layout *, const Type *, const char *what, Buf *why);
 
 /* ---- plan.c ---- */
-/* The plan of a program; NULL with `why` where a tensor is larger than a chunk. Lives in the layout's arena. */
+/* The plan of a program; NULL with `why` where a tensor is larger than a chunk. Lives in the
+ * layout's arena. */
 Plan *plan_graph(Layout *, const Graph *, const Target *, Buf *why);
 
 /* ---- plan_print.c ---- */
 void plan_print(Buf *, const Plan *, const Layout *);
 
 /* ---- plan_check.c ---- */
-/* Replays the plan on a map of who wrote which bytes: every operand must still be there when it is read, outputs and updates
- * must be there at the end, and a barrier must stand wherever a dispatch meets bytes that another since the last barrier
- * wrote, or reads what it overwrites. Every violation, one line each, is appended to `errors`. */
+/* Replays the plan on a map of who wrote which bytes: every operand must still be there when it is
+ * read, outputs and updates must be there at the end, and a barrier must stand wherever a dispatch
+ * meets bytes that another since the last barrier wrote, or reads what it overwrites. Every
+ * violation, one line each, is appended to `errors`. */
 bool plan_check(const Plan *, const Layout *, Buf *errors);
 
 #endif

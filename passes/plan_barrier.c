@@ -1,5 +1,6 @@
-/* barriers: a memory barrier stands before a step that reads or writes bytes which a step since the last barrier wrote, or
- * writes bytes which one read. Steps between two barriers may run at once. */
+/* barriers: a memory barrier stands before a step that reads or writes bytes which a step since the
+ * last barrier wrote, or writes bytes which one read. Steps between two barriers may run at once.
+ */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -11,7 +12,8 @@ typedef struct Ranges {
 } Ranges;
 
 static bool overlap(const PlanPlace *a, const PlanPlace *b) {
-  return a->chunk == b->chunk && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+  return a->chunk == b->chunk && a->offset < b->offset + b->bytes &&
+         b->offset < a->offset + a->bytes;
 }
 
 static bool meets(const Ranges *r, const PlanPlace *p) {

@@ -1,4 +1,5 @@
-/* The planner's referee: replays a plan on a map of who wrote which bytes. Shares nothing with the planner but the plan. */
+/* The planner's referee: replays a plan on a map of who wrote which bytes. Shares nothing with the
+ * planner but the plan. */
 #include "passes/plan_internal.h"
 
 #include <inttypes.h>
@@ -7,7 +8,7 @@
 typedef struct Owned { /* bytes that hold the whole value of a node */
   PlanPlace place;
   const Node *node;
-  int step;         /* that wrote it, −1: there from the start */
+  int step;              /* that wrote it, −1: there from the start */
   int read, read_before; /* the last two steps that read it, −1 */
 } Owned;
 
@@ -21,7 +22,8 @@ typedef struct Checker {
 } Checker;
 
 static bool overlap(const PlanPlace *a, const PlanPlace *b) {
-  return a->chunk == b->chunk && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+  return a->chunk == b->chunk && a->offset < b->offset + b->bytes &&
+         b->offset < a->offset + a->bytes;
 }
 
 static bool same(const PlanPlace *a, const PlanPlace *b) {
@@ -49,7 +51,8 @@ static void check_read(Checker *c, int step, const Node *n, const PlanPlace *p) 
     return;
   }
   if (o->step >= 0 && c->epoch[o->step] == c->epoch[step])
-    buf_printf(c->errors, "step %d reads %%%d of step %d with no barrier between\n", step, n->id, o->step);
+    buf_printf(c->errors, "step %d reads %%%d of step %d with no barrier between\n", step, n->id,
+               o->step);
   o->read_before = o->read;
   o->read = step;
 }
@@ -57,7 +60,8 @@ static void check_read(Checker *c, int step, const Node *n, const PlanPlace *p) 
 static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p) {
   const PlanStep *s = &c->plan->step[step];
   if (p->chunk < 0 || p->chunk >= c->layout->n_chunk || p->offset % PLAN_ALIGN ||
-      p->offset + p->bytes + PLAN_ALIGN > c->layout->chunk[p->chunk].bytes || p->bytes != plan_bytes(n))
+      p->offset + p->bytes + PLAN_ALIGN > c->layout->chunk[p->chunk].bytes ||
+      p->bytes != plan_bytes(n))
     buf_printf(c->errors, "step %d writes out of its chunk\n", step);
   int kept = 0;
   for (int i = 0; i < c->n; i++) {
@@ -71,9 +75,10 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
     bool reads_it = o->read == step;
     int other = reads_it ? o->read_before : o->read;
     if (other >= 0 && c->epoch[other] == c->epoch[step])
-      buf_printf(c->errors, "step %d overwrites what step %d reads with no barrier between\n", step, other);
-    if (reads_it && (s->job.copy || !same(&o->place, p) ||
-                     !plan_reads_flat(n, o->node, c->plan->stored)))
+      buf_printf(c->errors, "step %d overwrites what step %d reads with no barrier between\n", step,
+                 other);
+    if (reads_it &&
+        (s->job.copy || !same(&o->place, p) || !plan_reads_flat(n, o->node, c->plan->stored)))
       buf_printf(c->errors, "step %d overwrites %%%d while it reads it\n", step, o->node->id);
   }
   c->n = kept;
@@ -91,11 +96,13 @@ static void check_ends(Checker *c) {
         for (int t = 0; t < list[l]->n; t++)
           if (list[l]->tensor[t].name == o->name) to = list[l]->tensor[t].place;
     }
-    if (!find(c, &to, plan_home(o->node))) buf_printf(c->errors, "%s is not in its place at the end\n", o->name);
+    if (!find(c, &to, plan_home(o->node)))
+      buf_printf(c->errors, "%s is not in its place at the end\n", o->name);
   }
 }
 
-/* Params and states that the program does not replace hold at the end what they held at the start. */
+/* Params and states that the program does not replace hold at the end what they held at the start.
+ */
 static void check_kept(Checker *c) {
   const Graph *g = c->plan->graph;
   for (int i = 0; i < g->n_node; i++) {
@@ -104,7 +111,8 @@ static void check_kept(Checker *c) {
     bool replaced = false;
     for (int o = 0; o < g->n_output; o++)
       replaced = replaced || (g->output[o].kind == OUT_update && g->output[o].name == n->name);
-    if (!replaced && !find(c, &c->plan->place[i], n)) buf_printf(c->errors, "%s is overwritten\n", n->name);
+    if (!replaced && !find(c, &c->plan->place[i], n))
+      buf_printf(c->errors, "%s is overwritten\n", n->name);
   }
 }
 
@@ -113,7 +121,8 @@ bool plan_check(const Plan *plan, const Layout *layout, Buf *errors) {
   Checker c = {.plan = plan, .layout = layout, .errors = errors};
   c.epoch = xcalloc((size_t)plan->n_step + 1, sizeof *c.epoch);
   for (int i = 0; i < plan->graph->n_node; i++)
-    if (plan_given(plan->graph->node[i]) && plan->place[i].chunk >= 0) own(&c, &plan->place[i], plan->graph->node[i], -1);
+    if (plan_given(plan->graph->node[i]) && plan->place[i].chunk >= 0)
+      own(&c, &plan->place[i], plan->graph->node[i], -1);
   for (int i = 0; i < plan->n_step; i++) {
     const PlanStep *s = &plan->step[i];
     c.epoch[i] = (i ? c.epoch[i - 1] : 0) + s->barrier;

@@ -1,15 +1,18 @@
 /* fuse: which nodes are stored; every other one is computed inside the kernels that use it.
- * Needs a verified graph. Gives `stored` under codegen/plan.h's guarantees, except the limits of one kernel (plan_limit.c).
+ * Needs a verified graph. Gives `stored` under codegen/plan.h's guarantees, except the limits of
+ * one kernel (plan_limit.c).
  *
- * What must be stored is stored: leaves in memory, reductions, products, outputs, what a product, a table or a scatter reads.
- * Any other node is stored where that is estimated to be faster. The estimate counts, per node, the kernels that reach it
- * and how often each evaluates it (more often than it has elements where an expand lies between):
+ * What must be stored is stored: leaves in memory, reductions, products, outputs, what a product, a
+ * table or a scatter reads. Any other node is stored where that is estimated to be faster. The
+ * estimate counts, per node, the kernels that reach it and how often each evaluates it (more often
+ * than it has elements where an expand lies between):
  *
  *   inlined:  Σ over kernels (work · evaluations + reads of what it is computed from)
- *   stored:   work · elements + reads + elements written + one more dispatch + Σ over kernels (reads of it)
+ *   stored:   work · elements + reads + writes + one more dispatch + Σ over kernels (reads of it)
  *
- * in units of one addition on one element. Which kernels reach a node follows from what is stored above it and its work
- * from what is stored below it, so the decision is made for all nodes a few times over.
+ * in units of one addition on one element. Which kernels reach a node follows from what is stored
+ * above it and its work from what is stored below it, so the decision is made for all nodes a few
+ * times over.
  */
 #include "passes/plan_internal.h"
 
@@ -22,26 +25,36 @@ typedef struct Cost {
   double dispatch;
 } Cost;
 
-/* A stored value also takes memory, often from the forward pass until the backward pass: it must win clearly. */
+/* A stored value also takes memory, often from the forward pass until the backward pass: it must
+ * win clearly. */
 #define MARGIN 1.25
 
-/* Measured on lavapipe (15 µs a dispatch, 14 cycles a vector loaded from memory); on a GPU from 60 Tflop/s, 2 TB/s, 4 µs. */
+/* Measured on lavapipe (15 µs a dispatch, 14 cycles a vector loaded from memory); on a GPU from 60
+ * Tflop/s, 2 TB/s, 4 µs. */
 static const Cost cost_cpu = {.load = 14, .store = 14, .cached = 3, .dispatch = 5e5};
 static const Cost cost_gpu = {.load = 100, .store = 100, .cached = 8, .dispatch = 2e8};
 
+/* More than an addition takes. */
+static const double dear[OP_COUNT] = {
+    [OP_div] = 10, [OP_sqrt] = 10,    [OP_rsqrt] = 10, [OP_mod] = 10,   [OP_exp] = 24,
+    [OP_log] = 24, [OP_sigmoid] = 24, [OP_expm1] = 40, [OP_log1p] = 40, [OP_tanh] = 40,
+    [OP_erf] = 40, [OP_random] = 40,  [OP_sin] = 60,   [OP_cos] = 60,   [OP_pow] = 60,
+    [OP_pad] = 3,  [OP_concat] = 3,
+};
+
+/* A view is index arithmetic, which is done at compile time. */
 static double op_work(const Node *n) {
-  switch (n->op) {
-  case OP_const: case OP_iota: case OP_position: case OP_stop_gradient: return 0;
-  case OP_div: case OP_sqrt: case OP_rsqrt: case OP_mod: return 10;
-  case OP_exp: case OP_log: case OP_sigmoid: return 24;
-  case OP_expm1: case OP_log1p: case OP_tanh: case OP_erf: case OP_random: return 40;
-  case OP_sin: case OP_cos: case OP_pow: return 60;
-  case OP_pad: case OP_concat: return 3;
-  default: return ir_op[n->op].flags & IR_VIEW ? 0 : 1; /* a view is index arithmetic, done at compile time */
-  }
+  if (plan_free(n) || n->op == OP_stop_gradient || (ir_op[n->op].flags & IR_VIEW)) return 0;
+  return dear[n->op] > 0 ? dear[n->op] : 1;
 }
 
-/* The kernels that evaluate a node. When there are more than fit, the last entry stands for all the rest. */
+static bool reduces(const Node *n) {
+  return n->op == OP_reduce_sum || n->op == OP_reduce_prod || n->op == OP_reduce_max ||
+         n->op == OP_reduce_min || n->op == OP_argmax || n->op == OP_cumsum;
+}
+
+/* The kernels that evaluate a node. When there are more than fit, the last entry stands for all the
+ * rest. */
 enum { MAX_USERS = 12, ROUNDS = 3 };
 typedef struct Users {
   int n;
@@ -52,7 +65,7 @@ typedef struct Users {
 static void users_add(Users *u, int root, double evals) {
   for (int i = 0; i < u->n; i++) {
     if (u->root[i] != root || root < 0) continue;
-    if (evals > u->evals[i]) u->evals[i] = evals; /* one kernel computes a value once for all that use it */
+    if (evals > u->evals[i]) u->evals[i] = evals; /* a kernel computes a value once for all uses */
     return;
   }
   if (u->n < MAX_USERS) {
@@ -66,11 +79,8 @@ static void users_add(Users *u, int root, double evals) {
 
 /* How often `root`, as a kernel, evaluates its source. */
 static double root_evals(const Node *root, const Node *src) {
-  switch (root->op) {
-  case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min:
-  case OP_argmax: case OP_cumsum: case OP_concat: case OP_scatter_add: return (double)type_count(&src->type);
-  default: return (double)type_count(&root->type);
-  }
+  bool each = reduces(root) || root->op == OP_concat || root->op == OP_scatter_add;
+  return (double)type_count(each ? &src->type : &root->type);
 }
 
 static void find_users(const Planner *p, Users *users) {
@@ -84,8 +94,10 @@ static void find_users(const Planner *p, Users *users) {
         users_add(&users[src->id], i, root_evals(n, src));
         continue;
       }
-      double part = n->op == OP_concat ? (double)type_count(&src->type) / (double)type_count(&n->type) : 1;
-      for (int u = 0; u < users[i].n; u++) users_add(&users[src->id], users[i].root[u], part * users[i].evals[u]);
+      double part =
+          n->op == OP_concat ? (double)type_count(&src->type) / (double)type_count(&n->type) : 1;
+      for (int u = 0; u < users[i].n; u++)
+        users_add(&users[src->id], users[i].root[u], part * users[i].evals[u]);
     }
   }
 }
@@ -126,7 +138,8 @@ static double work_cost(const Cost *c, const Work *w, double evals) {
 
 static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const Users *u) {
   double elements = (double)type_count(&n->type);
-  if (plan_free(n) || u->n == 0 || (u->n == 1 && u->root[0] >= 0 && u->evals[0] <= elements)) return false;
+  if (plan_free(n) || u->n == 0 || (u->n == 1 && u->root[0] >= 0 && u->evals[0] <= elements))
+    return false;
   Work w = {0};
   bool *self = &p->stored[n->id], was = *self;
   *self = false;
@@ -150,20 +163,11 @@ static void find_forced(const Planner *p, bool *must) {
   for (int i = 0; i < p->g->n_node; i++) {
     Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
-    switch (n->op) {
-    case OP_param: case OP_state: case OP_input: case OP_fold:
-    case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min: case OP_argmax: case OP_cumsum:
-      must[i] = true;
-      break;
-    case OP_matmul:
+    if (plan_given(n) || reduces(n)) must[i] = true;
+    if (n->op == OP_matmul)
       must[i] = must[view_base(n->src[0])->id] = must[view_base(n->src[1])->id] = true;
-      break;
-    case OP_scatter_add:
-      must[i] = must[n->src[0]->id] = must[n->src[1]->id] = true;
-      break;
-    case OP_gather: case OP_random: must[n->src[0]->id] = true; break;
-    default: break;
-    }
+    if (n->op == OP_scatter_add) must[i] = must[n->src[0]->id] = must[n->src[1]->id] = true;
+    if (n->op == OP_gather || n->op == OP_random) must[n->src[0]->id] = true;
   }
   for (int i = 0; i < p->g->n_output; i++) {
     const Node *home = plan_home(p->g->output[i].node);
@@ -192,7 +196,8 @@ void plan_fuse(Planner *p) {
   for (int round = 0; round < ROUNDS; round++) {
     find_users(p, users);
     for (int i = 0; i < n; i++)
-      if (p->needed[i] && !must[i]) p->stored[i] = !pinned[i] && worth_storing(p, cost, p->g->node[i], &users[i]);
+      if (p->needed[i] && !must[i])
+        p->stored[i] = !pinned[i] && worth_storing(p, cost, p->g->node[i], &users[i]);
   }
   free(users);
 }

@@ -31,7 +31,8 @@ static inline bool plan_given(const Node *n) {
 static inline bool plan_free(const Node *n) {
   return n->op == OP_const || n->op == OP_iota || n->op == OP_position;
 }
-/* Whose bytes are this node's bytes: a reshape moves nothing. Outputs and updates are handed over as their home. */
+/* Whose bytes are this node's bytes: a reshape moves nothing. Outputs and updates are handed over
+ * as their home. */
 static inline Node *plan_home(Node *n) {
   while (n->op == OP_reshape) n = n->src[0];
   return n;
@@ -41,7 +42,8 @@ static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_cou
 void plan_fuse(Planner *);     /* plan_fuse.c: fills stored */
 void plan_limit(Planner *);    /* plan_limit.c: stores more, where a kernel would be too large */
 void plan_schedule(Planner *); /* plan_schedule.c: fills order */
-bool plan_memory(Planner *, Plan *, Buf *why); /* plan_memory.c: fills the plan's places and steps */
+bool plan_memory(Planner *, Plan *,
+                 Buf *why); /* plan_memory.c: fills the plan's places and steps */
 /* plan_memory.c: does the kernel read `leaf` only at the index that it writes? */
 bool plan_reads_flat(const Node *root, const Node *leaf, const bool *stored);
 /* The places that a step reads, at most CG_MAX_SLOTS; returns how many. */

@@ -8,7 +8,8 @@ Layout *layout_new(Arena *arena, const Target *t) {
   Layout *l = arena_alloc(arena, sizeof *l);
   l->arena = arena;
   l->chunk_bytes = t->chunk_bytes / PLAN_ALIGN * PLAN_ALIGN;
-  if (l->chunk_bytes < 2 * PLAN_ALIGN) die("target %s: chunks of %" PRIu64 " bytes", t->name, t->chunk_bytes);
+  if (l->chunk_bytes < 2 * PLAN_ALIGN)
+    die("target %s: chunks of %" PRIu64 " bytes", t->name, t->chunk_bytes);
   return l;
 }
 
@@ -19,8 +20,8 @@ bool layout_fits(const Layout *l, const Type *t, const char *what, Buf *why) {
   if (bytes <= layout_room(l)) return true;
   buf_printf(why, "%s ", what);
   type_print(why, t);
-  buf_printf(why, " takes %" PRIu64 " bytes, and the device gives at most %" PRIu64 " in one piece", bytes,
-             layout_room(l));
+  buf_printf(why, " takes %" PRIu64 " bytes, and the device gives at most %" PRIu64 " in one piece",
+             bytes, layout_room(l));
   return false;
 }
 
@@ -55,7 +56,8 @@ static PlanPlace append(Layout *l, ImgClass cls, const LayoutList *list, const T
   return layout_at(l, cls, nth, at, bytes);
 }
 
-bool layout_tensor(Layout *l, ImgClass cls, const char *name, const Type *t, PlanPlace *place, Buf *why) {
+bool layout_tensor(Layout *l, ImgClass cls, const char *name, const Type *t, PlanPlace *place,
+                   Buf *why) {
   LayoutList *list = cls == IMG_PARAM ? &l->param : &l->state;
   name = intern(name);
   for (int i = 0; i < list->n; i++) {
@@ -76,15 +78,19 @@ bool layout_table(Layout *l, const Type *t, const void *data, PlanPlace *place, 
   uint64_t hash = hash_bytes(data, bytes, t->dtype);
   for (int i = 0; i < l->table.n; i++) {
     const LayoutTensor *old = &l->table.tensor[i];
-    if (old->hash != hash || !type_eq(&old->type, t) || memcmp(old->data, data, bytes) != 0) continue;
+    if (old->hash != hash || !type_eq(&old->type, t) || memcmp(old->data, data, bytes) != 0)
+      continue;
     *place = old->place;
     return true;
   }
   if (!layout_fits(l, t, "a constant table", why)) return false;
   char name[32];
   snprintf(name, sizeof name, "table.%d", l->table.n);
-  LayoutTensor fresh = {.name = intern(name), .type = *t, .place = append(l, IMG_TABLE, &l->table, t),
-                        .data = arena_copy(l->arena, data, bytes), .hash = hash};
+  LayoutTensor fresh = {.name = intern(name),
+                        .type = *t,
+                        .place = append(l, IMG_TABLE, &l->table, t),
+                        .data = arena_copy(l->arena, data, bytes),
+                        .hash = hash};
   ARENA_PUSH(l->arena, l->table.tensor, l->table.n, fresh);
   *place = fresh.place;
   return true;

@@ -1,7 +1,8 @@
-/* limit: keeps each kernel within what codegen accepts. Needs fuse's choice; stores more nodes, never fewer, so that
- *   a product reads only what cg_strided can address,
- *   a kernel reads at most CG_MAX_SLOTS − 2 stored nodes, calls of random counted as such (each has a slot for its place),
- *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows faster than length).
+/* limit: keeps each kernel within what codegen accepts. Needs fuse's choice; stores more nodes,
+ * never fewer, so that a product reads only what cg_strided can address, a kernel reads at most
+ * CG_MAX_SLOTS − 2 stored nodes, calls of random counted as such (each has a slot for its place),
+ *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows
+ * faster than length).
  */
 #include "passes/plan_internal.h"
 
@@ -10,8 +11,8 @@
 
 enum { MAX_NODES = 160, MAX_OPERANDS = CG_MAX_SLOTS - 2 };
 
-/* The expression below a root as a kernel evaluates it: a node counts once for each index at which it is asked. Operations
- * that change the index begin a new context. */
+/* The expression below a root as a kernel evaluates it: a node counts once for each index at which
+ * it is asked. Operations that change the index begin a new context. */
 typedef struct Expression {
   struct {
     const Node *node;
@@ -24,9 +25,12 @@ typedef struct Expression {
 
 static bool keeps_index(const Node *n) { return ir_op[n->op].flags & IR_EW; }
 
-static bool too_large(const Expression *e) { return e->n > MAX_NODES || e->n_operand > MAX_OPERANDS; }
+static bool too_large(const Expression *e) {
+  return e->n > MAX_NODES || e->n_operand > MAX_OPERANDS;
+}
 
-static void expression_add(const Planner *p, const Node *n, int context, bool is_root, Expression *e) {
+static void expression_add(const Planner *p, const Node *n, int context, bool is_root,
+                           Expression *e) {
   if (too_large(e)) return;
   if (!is_root && p->stored[n->id]) {
     for (int i = 0; i < e->n_operand; i++)
@@ -61,8 +65,8 @@ static Node *largest_source(const Planner *p, const Node *n, Expression *scratch
   return best;
 }
 
-/* Nodes in topological order, inlined or not: each is made to fit when it is reached, so what lies below already fits and a
- * node that does not fit is brought down by storing its own sources. */
+/* Nodes in topological order, inlined or not: each is made to fit when it is reached, so what lies
+ * below already fits and a node that does not fit is brought down by storing its own sources. */
 static void fit(Planner *p, const Node *n, Expression *e) {
   for (;;) {
     expression_of(p, n, e);

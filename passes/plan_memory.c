@@ -1,9 +1,11 @@
-/* memory: where every stored value lies, and the copies that follow from it. Needs kernels in order; gives the plan's steps.
+/* memory: where every stored value lies, and the copies that follow from it. Needs kernels in
+ * order; gives the plan's steps.
  *
- * Params, states and tables lie where the layout has them; inputs and outputs one after the other; everything else in
- * scratch, reused by liveness. An update is written over the old value by the kernel that computes it where nothing reads
- * the old value later or at another index; else it is computed elsewhere and copied when all kernels have run. A leaf that is
- * both replaced and wanted elsewhere (a ← b, b ← a) is set aside before the first kernel.
+ * Params, states and tables lie where the layout has them; inputs and outputs one after the other;
+ * everything else in scratch, reused by liveness. An update is written over the old value by the
+ * kernel that computes it where nothing reads the old value later or at another index; else it is
+ * computed elsewhere and copied when all kernels have run. A leaf that is both replaced and wanted
+ * elsewhere (a ← b, b ← a) is set aside before the first kernel.
  */
 #include "passes/plan_internal.h"
 
@@ -44,7 +46,8 @@ typedef struct FlatSeen {
 
 enum { MAX_SEEN = 400 };
 
-static bool flat_below(const Node *n, bool flat, const Node *leaf, const bool *stored, FlatSeen *seen, int *n_seen) {
+static bool flat_below(const Node *n, bool flat, const Node *leaf, const bool *stored,
+                       FlatSeen *seen, int *n_seen) {
   bool keeps = flat && ((ir_op[n->op].flags & IR_EW) || n->op == OP_reshape);
   for (int s = 0; s < n->n_src; s++) {
     const Node *src = n->src[s];
@@ -53,7 +56,8 @@ static bool flat_below(const Node *n, bool flat, const Node *leaf, const bool *s
       continue;
     }
     bool known = false;
-    for (int i = 0; i < *n_seen && !known; i++) known = seen[i].node == src && seen[i].flat == keeps;
+    for (int i = 0; i < *n_seen && !known; i++)
+      known = seen[i].node == src && seen[i].flat == keeps;
     if (known) continue;
     if (*n_seen == MAX_SEEN) return false;
     seen[(*n_seen)++] = (FlatSeen){src, keeps};
@@ -78,7 +82,8 @@ static PlanPlace io_place(Memory *m, const Node *n) {
 
 static const Node *find_leaf(const Graph *g, const char *name) {
   for (int i = 0; i < g->n_node; i++)
-    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name) return g->node[i];
+    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
+      return g->node[i];
   return NULL;
 }
 
@@ -134,7 +139,9 @@ static bool place_given(Memory *m, Buf *why) {
   return place_tables(m, why);
 }
 
-static PlanPlace *new_place(Memory *m, PlanPlace value) { return arena_copy(m->p->arena, &value, sizeof value); }
+static PlanPlace *new_place(Memory *m, PlanPlace value) {
+  return arena_copy(m->p->arena, &value, sizeof value);
+}
 
 /* A step beside the kernels: `n` computed, where that costs nothing, or copied from `source`. */
 static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPlace *source) {
@@ -165,7 +172,9 @@ static bool place_update(Memory *m, const Output *o, Buf *why) {
   if (leaf == n) return true;
   PlanPlace *place = &m->plan->place[n->id], to;
   bool is_param = leaf ? leaf->op == OP_param : has_param(m->p->layout, o->name);
-  if (!layout_tensor(m->p->layout, is_param ? IMG_PARAM : IMG_STATE, o->name, &o->node->type, &to, why)) return false;
+  if (!layout_tensor(m->p->layout, is_param ? IMG_PARAM : IMG_STATE, o->name, &o->node->type, &to,
+                     why))
+    return false;
   if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
     *place = to;
   } else if ((n->op == OP_param || n->op == OP_state) && is_replaced(g, n)) {
@@ -279,9 +288,10 @@ static int find_live(Memory *m, Live **out) {
   return kept;
 }
 
-/* The smallest gap of the chunk in which the tensor fits while it lives, or the end; false where there is neither.
- * `placed` is in order of chunk and offset. */
-static bool find_gap(const Memory *m, Live *const *placed, int n, const Live *t, uint64_t *at, uint64_t *waste) {
+/* The smallest gap of the chunk in which the tensor fits while it lives, or the end; false where
+ * there is neither. `placed` is in order of chunk and offset. */
+static bool find_gap(const Memory *m, Live *const *placed, int n, const Live *t, uint64_t *at,
+                     uint64_t *waste) {
   uint64_t end = 0;
   *waste = UINT64_MAX;
   for (int i = 0; i < n; i++) {
@@ -320,7 +330,8 @@ static bool place_scratch(Memory *m, Buf *why) {
     Live *t = &live[i];
     uint64_t at, waste;
     if (!intermediate_fits(m, t->node, why)) return false;
-    for (t->nth = 0; !find_gap(m, placed, n_placed, t, &at, &waste); t->nth++) {}
+    t->nth = 0;
+    while (!find_gap(m, placed, n_placed, t, &at, &waste)) t->nth++;
     *t->place = layout_at(m->p->layout, IMG_SCRATCH, t->nth, at, t->bytes);
     int to = n_placed++;
     while (to > 0 && placed[to - 1]->place->offset > at) placed[to] = placed[to - 1], to--;
@@ -334,7 +345,8 @@ static bool place_scratch(Memory *m, Buf *why) {
 
 bool plan_memory(Planner *p, Plan *plan, Buf *why) {
   Memory m = {.p = p, .plan = plan};
-  for (int i = 0; i < p->g->n_node; i++) plan->place[i] = (PlanPlace){-1, 0, plan_bytes(p->g->node[i])};
+  for (int i = 0; i < p->g->n_node; i++)
+    plan->place[i] = (PlanPlace){-1, 0, plan_bytes(p->g->node[i])};
   find_turns(&m);
   if (!place_given(&m, why) || !place_outputs(&m, why)) return false;
   join_drafts(&m);

@@ -41,8 +41,8 @@ void plan_print(Buf *b, const Plan *plan, const Layout *l) {
   const Graph *g = plan->graph;
   int barriers = 0;
   for (int i = 0; i < plan->n_step; i++) barriers += plan->step[i].barrier;
-  buf_printf(b, "program %s: %d steps, %d barriers, %" PRIu64 " bytes of scratch\n", g->name, plan->n_step, barriers,
-             plan->peak_bytes);
+  buf_printf(b, "program %s: %d steps, %d barriers, %" PRIu64 " bytes of scratch\n", g->name,
+             plan->n_step, barriers, plan->peak_bytes);
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     if (plan->place[i].chunk < 0 || !plan_given(n)) continue;
@@ -55,7 +55,8 @@ void plan_print(Buf *b, const Plan *plan, const Layout *l) {
   for (int i = 0; i < plan->n_step; i++) print_step(b, plan, l, i);
   for (int i = 0; i < g->n_output; i++) {
     const Output *o = &g->output[i];
-    buf_printf(b, "     %s %s = %%%d", o->kind == OUT_update ? "update" : "output", o->name, o->node->id);
+    buf_printf(b, "     %s %s = %%%d", o->kind == OUT_update ? "update" : "output", o->name,
+               o->node->id);
     if (o->kind == OUT_value) buf_str(b, " at "), print_place(b, l, &plan->output[i]);
     buf_str(b, "\n");
   }

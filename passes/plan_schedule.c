@@ -1,8 +1,9 @@
-/* schedule: the order of kernels. Needs the kernels and what they read. Keeps few values alive at a time:
- *   kernels run in the graph's order, which is the order of the source text and, backward, of its reverse;
- *   a recomputed node (region < 0) runs when the first kernel asks for it, else checkpoint() would save nothing;
- *   an update that only the next run reads waits for all readers of the old value, so that it can be written in place;
- *   a kernel whose result is no larger than what it is the last to read runs as soon as it can.
+/* schedule: the order of kernels. Needs the kernels and what they read. Keeps few values alive at a
+ * time: kernels run in the graph's order, which is the order of the source text and, backward, of
+ * its reverse; a recomputed node (region < 0) runs when the first kernel asks for it, else
+ * checkpoint() would save nothing; an update that only the next run reads waits for all readers of
+ * the old value, so that it can be written in place; a kernel whose result is no larger than what
+ * it is the last to read runs as soon as it can.
  */
 #include "passes/plan_internal.h"
 
@@ -12,20 +13,22 @@ typedef struct Scheduler {
   Planner *p;
   int n_order;
   bool *done;
-  bool *lazy;      /* by kernel: not run before it is asked for */
-  bool *sink;      /* by kernel: an update that no kernel reads */
-  int **reader;    /* by node: kernels that read it */
+  bool *lazy;   /* by kernel: not run before it is asked for */
+  bool *sink;   /* by kernel: an update that no kernel reads */
+  int **reader; /* by node: kernels that read it */
   int *n_reader;
-  int *left;       /* by node: readers that have not run */
-  int *waits;      /* by kernel: operands not computed, and for an update readers of the old value that have not run */
-  Node **replaced; /* by kernel: the leaf whose value it replaces, or NULL */
-  int *updater;    /* by node: the sink kernel that replaces its value, or −1 */
+  int *left;  /* by node: readers that have not run */
+  int *waits; /* by kernel: operands not computed, and for an update readers of the old value that
+                 have not run */
+  Node **replaced;     /* by kernel: the leaf whose value it replaces, or NULL */
+  int *updater;        /* by node: the sink kernel that replaces its value, or −1 */
   int *ready, n_ready; /* kernels that nothing holds back since the last choice */
 } Scheduler;
 
 static Node *find_leaf(const Graph *g, const char *name) {
   for (int i = 0; i < g->n_node; i++)
-    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name) return g->node[i];
+    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
+      return g->node[i];
   return NULL;
 }
 
@@ -66,8 +69,10 @@ static void find_waits(Scheduler *s) {
   Planner *p = s->p;
   for (int k = 0; k < p->n_kernel; k++) {
     const Kernel *kernel = &p->kernel[k];
-    for (int o = 0; o < kernel->n_operand; o++) s->waits[k] += p->kernel_of[kernel->operand[o]->id] >= 0;
-    if (s->sink[k] && s->replaced[k]) s->waits[k] += s->n_reader[s->replaced[k]->id] - reads(kernel, s->replaced[k]);
+    for (int o = 0; o < kernel->n_operand; o++)
+      s->waits[k] += p->kernel_of[kernel->operand[o]->id] >= 0;
+    if (s->sink[k] && s->replaced[k])
+      s->waits[k] += s->n_reader[s->replaced[k]->id] - reads(kernel, s->replaced[k]);
   }
 }
 
@@ -133,7 +138,8 @@ void plan_schedule(Planner *p) {
   find_updates(&s);
   find_waits(&s);
   for (int k = 0; k < p->n_kernel; k++) s.lazy[k] = p->kernel[k].root->region < 0;
-  for (int phase = 0; phase < 3; phase++) /* what the run itself needs, updates, recomputed values that are outputs */
+  for (int phase = 0; phase < 3;
+       phase++) /* what the run itself needs, updates, recomputed values that are outputs */
     for (int k = 0; k < p->n_kernel; k++)
       if (!s.done[k] && (phase == 2 || (!s.lazy[k] && (phase == 1 || !s.sink[k])))) run_on(&s, k);
   if (s.n_order != p->n_kernel) die("schedule: %d of %d kernels", s.n_order, p->n_kernel);

@@ -9,9 +9,13 @@ bool run_open(RunDevice *r, Buf *why) {
   if (!r->device) return false;
   r->arena = arena_new();
   const DeviceInfo *d = vk_info(r->device);
-  r->target = (Target){.name = arena_str(r->arena, d->name, strlen(d->name)), .subgroup_size = d->subgroup_size,
-                       .subgroup_shuffle = d->subgroup_shuffle, .subgroup_arithmetic = d->subgroup_arithmetic,
-                       .is_cpu = d->is_cpu, .shared_bytes = d->shared_bytes, .max_invocations = d->max_invocations,
+  r->target = (Target){.name = arena_str(r->arena, d->name, strlen(d->name)),
+                       .subgroup_size = d->subgroup_size,
+                       .subgroup_shuffle = d->subgroup_shuffle,
+                       .subgroup_arithmetic = d->subgroup_arithmetic,
+                       .is_cpu = d->is_cpu,
+                       .shared_bytes = d->shared_bytes,
+                       .max_invocations = d->max_invocations,
                        .chunk_bytes = d->max_allocation};
   return true;
 }
@@ -25,7 +29,8 @@ void *run_pack(Arena *arena, const Type *t, const double *data) {
   int64_t n = type_count(t);
   uint32_t *bits = arena_alloc(arena, 4 * (size_t)n);
   for (int64_t i = 0; data && i < n; i++) {
-    if (dtype_is_float(t->dtype)) memcpy(&bits[i], &(float){(float)dtype_round(t->dtype, data[i])}, 4);
+    if (dtype_is_float(t->dtype))
+      memcpy(&bits[i], &(float){(float)dtype_round(t->dtype, data[i])}, 4);
     else bits[i] = (uint32_t)(int32_t)dtype_round(t->dtype, data[i]);
   }
   return bits;
@@ -52,9 +57,12 @@ static const double *find_feed(const Feed *feed, int n, Op op, const char *name)
   return NULL;
 }
 
-static Type type_of_tensor(const ImgTensor *t) { return type_of((DType)t->dtype, (int)t->rank, t->dim); }
+static Type type_of_tensor(const ImgTensor *t) {
+  return type_of((DType)t->dtype, (int)t->rank, t->dim);
+}
 
-static bool write_feeds(Arena *arena, Exec *exec, const Image *image, const Feed *feed, int n_feed, Buf *why) {
+static bool write_feeds(Arena *arena, Exec *exec, const Image *image, const Feed *feed, int n_feed,
+                        Buf *why) {
   for (uint32_t i = 0; i < image->n_param + image->n_state; i++) {
     bool is_param = i < image->n_param;
     const ImgTensor *t = is_param ? &image->param[i].t : &image->state[i - image->n_param].t;
@@ -73,8 +81,8 @@ static const ImgTensor *find_kept(const Image *image, const char *name) {
   die("run_graph: no %s in the image", name);
 }
 
-static bool run_image(Arena *arena, Exec *exec, const Image *image, const Graph *g, const Feed *feed, int n_feed, int times,
-                      Tensor *value, Buf *why) {
+static bool run_image(Arena *arena, Exec *exec, const Image *image, const Graph *g,
+                      const Feed *feed, int n_feed, int times, Tensor *value, Buf *why) {
   if (!write_feeds(arena, exec, image, feed, n_feed, why)) return false;
   const ImgProgram *p = &image->program[0];
   const void **in = arena_alloc(arena, sizeof *in * (p->n_input + 1));
@@ -89,19 +97,23 @@ static bool run_image(Arena *arena, Exec *exec, const Image *image, const Graph 
   int n_out = 0;
   for (int i = 0; i < g->n_output; i++) {
     const Output *o = &g->output[i];
-    void *bits = o->kind == OUT_value ? out[n_out++] : arena_alloc(arena, 4 * (size_t)type_count(&o->node->type));
-    if (o->kind == OUT_update && !exec_read(exec, find_kept(image, o->name), bits, why)) return false;
-    value[i] = (Tensor){o->node->type, arena_alloc(arena, sizeof(double) * (size_t)type_count(&o->node->type))};
+    void *bits = o->kind == OUT_value ? out[n_out++]
+                                      : arena_alloc(arena, 4 * (size_t)type_count(&o->node->type));
+    if (o->kind == OUT_update && !exec_read(exec, find_kept(image, o->name), bits, why))
+      return false;
+    value[i] = (Tensor){o->node->type,
+                        arena_alloc(arena, sizeof(double) * (size_t)type_count(&o->node->type))};
     run_unpack(&value[i].type, bits, value[i].data);
   }
   return true;
 }
 
-bool run_graph(RunDevice *r, Arena *arena, const Graph *g, const Feed *feed, int n_feed, int times, Tensor *value,
-               Buf *why) {
+bool run_graph(RunDevice *r, Arena *arena, const Graph *g, const Feed *feed, int n_feed, int times,
+               Tensor *value, Buf *why) {
   Compiler *c = compile_new(&(CompileOptions){.target = &r->target});
   bool ok = true;
-  for (int i = 0; ok && i < g->n_output; i++) { /* what is replaced but not read: a param where the feeds say so */
+  for (int i = 0; ok && i < g->n_output;
+       i++) { /* what is replaced but not read: a param where the feeds say so */
     const Output *o = &g->output[i];
     if (o->kind == OUT_update && find_feed(feed, n_feed, OP_param, o->name))
       ok = compile_param(c, o->name, &o->node->type, true, false, "", why);
@@ -117,8 +129,8 @@ bool run_graph(RunDevice *r, Arena *arena, const Graph *g, const Feed *feed, int
   return ok;
 }
 
-bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed, int n_feed, int times, Tensor *value,
-                   Buf *why) {
+bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed, int n_feed,
+                   int times, Tensor *value, Buf *why) {
   int n = n_feed, max = n_feed + g->n_node + g->n_output;
   Feed *all = arena_alloc(arena, sizeof *all * (size_t)(max + 1));
   if (n) memcpy(all, feed, sizeof *all * (size_t)n);
@@ -126,7 +138,8 @@ bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed
     const Node *leaf = g->node[i];
     if (leaf->op != OP_param && leaf->op != OP_state && leaf->op != OP_input) continue;
     if (find_feed(all, n, leaf->op, leaf->name)) continue;
-    all[n++] = (Feed){leaf->op, leaf->name, arena_alloc(arena, sizeof(double) * (size_t)type_count(&leaf->type))};
+    all[n++] = (Feed){leaf->op, leaf->name,
+                      arena_alloc(arena, sizeof(double) * (size_t)type_count(&leaf->type))};
   }
   Node **want = arena_alloc(arena, sizeof *want * (size_t)(g->n_output + 1));
   for (int i = 0; i < g->n_output; i++) want[i] = g->output[i].node;
@@ -134,13 +147,15 @@ bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed
     if (!ir_eval(arena, g, mode, all, n, want, g->n_output, value, why)) return false;
     for (int i = 0; i < g->n_output; i++)
       for (int f = 0; f < n; f++)
-        if (g->output[i].kind == OUT_update && all[f].op != OP_input && strcmp(all[f].name, g->output[i].name) == 0)
+        if (g->output[i].kind == OUT_update && all[f].op != OP_input &&
+            strcmp(all[f].name, g->output[i].name) == 0)
           all[f].data = value[i].data;
   }
   return true;
 }
 
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor, Buf *why) {
+bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor,
+                      Buf *why) {
   int64_t n = type_count(&want->type);
   double mean = 0;
   for (int64_t i = 0; i < n; i++)

@@ -1,4 +1,5 @@
-/* A graph on the device against the evaluator: compiled to an image in memory, run with scratch and outputs poisoned. */
+/* A graph on the device against the evaluator: compiled to an image in memory, run with scratch and
+ * outputs poisoned. */
 #ifndef TESTS_DRIVER_RUN_GRAPH_H
 #define TESTS_DRIVER_RUN_GRAPH_H
 
@@ -17,18 +18,22 @@ typedef struct RunDevice {
 bool run_open(RunDevice *, Buf *why);
 void run_close(RunDevice *);
 
-/* Compiles `g`, a verified graph, as an image of one program, writes the feeds and runs it `times` times, each run starting
- * from the params and states that the one before left. value[i] gets what output i holds then, in `arena`: an update's is
- * read from its param or state. Feeds that are missing are zero. */
-bool run_graph(RunDevice *, Arena *, const Graph *g, const Feed *, int n_feed, int times, Tensor *value, Buf *why);
+/* Compiles `g`, a verified graph, as an image of one program, writes the feeds and runs it `times`
+ * times, each run starting from the params and states that the one before left. value[i] gets what
+ * output i holds then, in `arena`: an update's is read from its param or state. Feeds that are
+ * missing are zero. */
+bool run_graph(RunDevice *, Arena *, const Graph *g, const Feed *, int n_feed, int times,
+               Tensor *value, Buf *why);
 
 /* The same by the evaluator, in f32 or f64. */
-bool run_reference(Arena *, const Graph *g, EvalMode, const Feed *, int n_feed, int times, Tensor *value, Buf *why);
+bool run_reference(Arena *, const Graph *g, EvalMode, const Feed *, int n_feed, int times,
+                   Tensor *value, Buf *why);
 
-/* Where elements differ by more than `tolerance` times the largest of |want|, the tensor's mean |want|, and `floor` (for what
- * sums of larger terms may cancel to), or where one is NaN or infinite and the other is not the same: false, with the first
- * such element in `why`. */
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor, Buf *why);
+/* Where elements differ by more than `tolerance` times the largest of |want|, the tensor's mean
+ * |want|, and `floor` (for what sums of larger terms may cancel to), or where one is NaN or
+ * infinite and the other is not the same: false, with the first such element in `why`. */
+bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor,
+                      Buf *why);
 
 /* 4 bytes an element, as on the device. */
 void *run_pack(Arena *, const Type *, const double *data);

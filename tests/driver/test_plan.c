@@ -1,5 +1,6 @@
-/* Plans: goldens (plans/NAME.ir → plans/NAME.plan) and the planner's referee over every generated program with random
- * updates and outputs, for several sizes of chunk. ALPHAC_BLESS=1 rewrites the goldens. */
+/* Plans: goldens (plans/NAME.ir → plans/NAME.plan) and the planner's referee over every generated
+ * program with random updates and outputs, for several sizes of chunk. ALPHAC_BLESS=1 rewrites the
+ * goldens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,13 +56,20 @@ static void golden(const char *name) {
   buf_free(&path);
 }
 
-#define GOLDENS(X) X(chain) X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) \
-  X(operands) X(reuse)
-#define DEFINE(name) static void golden_##name(void **s) { (void)s; golden(#name); }
+#define GOLDENS(X)                                                                                 \
+  X(chain)                                                                                         \
+  X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat)      \
+      X(operands) X(reuse)
+#define DEFINE(name)                                                                               \
+  static void golden_##name(void **s) {                                                            \
+    (void)s;                                                                                       \
+    golden(#name);                                                                                 \
+  }
 GOLDENS(DEFINE)
 #undef DEFINE
 
-/* Every param and state gets a random node of its type as its next value; a third of the programs keep theirs. */
+/* Every param and state gets a random node of its type as its next value; a third of the programs
+ * keep theirs. */
 static void add_updates(Graph *g, uint32_t seed) {
   int n = g->n_node;
   for (int i = 0; i < n; i++) {
@@ -72,7 +80,8 @@ static void add_updates(Graph *g, uint32_t seed) {
     seed = seed * 1664525 + 1013904223;
     int pick = (int)((seed >> 8) % (uint32_t)choices);
     for (int j = 0; j < n; j++)
-      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0) ir_output(g, OUT_update, leaf->name, g->node[j]);
+      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0)
+        ir_output(g, OUT_update, leaf->name, g->node[j]);
   }
 }
 
@@ -92,7 +101,8 @@ static void referee(void **state) {
         Layout *layout = layout_new(arena, &target);
         Buf why = {0};
         Plan *plan = plan_graph(layout, g, &target, &why);
-        if (!plan || !plan_check(plan, layout, &why)) fail_msg("program %d, seed %u: %s", i, seed, why.data);
+        if (!plan || !plan_check(plan, layout, &why))
+          fail_msg("program %d, seed %u: %s", i, seed, why.data);
         graph_free(plan->graph);
         graph_free(g);
         arena_free(arena);
@@ -137,7 +147,8 @@ static void too_large(void **state) {
   (void)state;
   Target target = cpu_target();
   target.chunk_bytes = 4096;
-  const char *expect[] = {"x f32[32,32] takes 4096 bytes, and the device gives at most 3840 in one piece"};
+  const char *expect[] = {
+      "x f32[32,32] takes 4096 bytes, and the device gives at most 3840 in one piece"};
   Graph *g = read_graph("reuse");
   Arena *arena = arena_new();
   Buf why = {0};
@@ -148,7 +159,8 @@ static void too_large(void **state) {
   buf_free(&why);
 }
 
-/* What one program writes in scratch may be where another has its inputs' copies, but params and states are shared. */
+/* What one program writes in scratch may be where another has its inputs' copies, but params and
+ * states are shared. */
 static void programs_share(void **state) {
   (void)state;
   Target target = cpu_target();
@@ -173,10 +185,12 @@ static void programs_share(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(golden_##name),
-    GOLDENS(LIST)
+      GOLDENS(LIST)
 #undef LIST
-    cmocka_unit_test(referee), cmocka_unit_test(referee_refuses), cmocka_unit_test(too_large),
-    cmocka_unit_test(programs_share),
+          cmocka_unit_test(referee),
+      cmocka_unit_test(referee_refuses),
+      cmocka_unit_test(too_large),
+      cmocka_unit_test(programs_share),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* Whole programs on the device against the evaluator: the goldens' graphs and the generated programs, each with updates of
- * params and states (a ← b, b ← a; one node under several names; what feeds another's update), run several times over. */
+/* Whole programs on the device against the evaluator: the goldens' graphs and the generated
+ * programs, each with updates of params and states (a ← b, b ← a; one node under several names;
+ * what feeds another's update), run several times over. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,14 +18,16 @@ enum { TIMES = 3 };
 
 static RunDevice device;
 
-/* The device must agree with the evaluator in f32 or, where a comparison or a rounding fell the other way, in f64. */
+/* The device must agree with the evaluator in f32 or, where a comparison or a rounding fell the
+ * other way, in f64. */
 static void compare(const Graph *g, const char *title, const Feed *feed, int n_feed, int times) {
   Arena *arena = arena_new();
   Buf why = {0};
   size_t n = (size_t)g->n_output;
   Tensor *got = arena_alloc(arena, sizeof *got * n), *f32 = arena_alloc(arena, sizeof *f32 * n);
   Tensor *f64 = arena_alloc(arena, sizeof *f64 * n);
-  if (!run_graph(&device, arena, g, feed, n_feed, times, got, &why)) fail_msg("%s: %s", title, why.data);
+  if (!run_graph(&device, arena, g, feed, n_feed, times, got, &why))
+    fail_msg("%s: %s", title, why.data);
   assert_true(run_reference(arena, g, EVAL_f32, feed, n_feed, times, f32, &why));
   assert_true(run_reference(arena, g, EVAL_f64, feed, n_feed, times, f64, &why));
   for (int i = 0; i < g->n_output; i++) {
@@ -66,9 +69,15 @@ static void read_and_compare(const char *name) {
   buf_free(&text);
 }
 
-#define GRAPHS(X) X(chain) X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) \
-  X(operands) X(reuse)
-#define DEFINE(name) static void run_##name(void **s) { (void)s; read_and_compare(#name); }
+#define GRAPHS(X)                                                                                  \
+  X(chain)                                                                                         \
+  X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat)      \
+      X(operands) X(reuse)
+#define DEFINE(name)                                                                               \
+  static void run_##name(void **s) {                                                               \
+    (void)s;                                                                                       \
+    read_and_compare(#name);                                                                       \
+  }
 GRAPHS(DEFINE)
 #undef DEFINE
 
@@ -83,7 +92,8 @@ static void add_updates(Graph *g, uint32_t seed) {
     seed = seed * 1664525 + 1013904223;
     int pick = (int)((seed >> 8) % (uint32_t)choices);
     for (int j = 0; j < n; j++)
-      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0) ir_output(g, OUT_update, leaf->name, g->node[j]);
+      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0)
+        ir_output(g, OUT_update, leaf->name, g->node[j]);
   }
 }
 
@@ -108,9 +118,9 @@ int main(void) {
   }
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(run_##name),
-    GRAPHS(LIST)
+      GRAPHS(LIST)
 #undef LIST
-    cmocka_unit_test(generated),
+          cmocka_unit_test(generated),
   };
   int failures = cmocka_run_group_tests_name("run", tests, NULL, NULL);
   run_close(&device);
