@@ -19,7 +19,13 @@ can_install() {
   command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }
 }
 
+has_vulkan_driver() { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; }
+
 refuse() { # what to do by hand
+  case " $* " in
+  *mesa-vulkan-drivers*) ;;
+  *) has_vulkan_driver || set -- "$@" mesa-vulkan-drivers ;;
+  esac
   echo "These packages are needed and cannot be installed from here (no apt, or neither root nor sudo):" >&2
   echo "  $*" >&2
   echo "Install them (on Debian or Ubuntu: apt-get install $*) and run this again." >&2
@@ -56,9 +62,9 @@ has_gpu() { ls /dev/dri/renderD* /dev/nvidia0 /dev/dxg >/dev/null 2>&1; }
 # A machine with a GPU keeps the driver that it has. Without one: lavapipe, on Debian 12 the version from
 # bookworm-backports (25.0), which runs compute kernels several times faster than the stock one (22.3).
 need_vulkan_driver() {
-  has_gpu && ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 && return 0
+  has_gpu && has_vulkan_driver && return 0
   command -v dpkg-query >/dev/null 2>&1 || {
-    ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 ||
+    has_vulkan_driver ||
       echo "No Vulkan driver found; install Mesa's (lavapipe runs on the CPU)." >&2
     return 0
   }
