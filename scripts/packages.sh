@@ -19,7 +19,12 @@ can_install() {
   command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }
 }
 
-has_vulkan_driver() { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; }
+any_exists() {
+  for path in "$@"; do [ -e "$path" ] && return 0; done
+  return 1
+}
+has_vulkan_driver() { any_exists /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; }
+has_gpu() { any_exists /dev/dri/renderD* /dev/nvidia0 /dev/dxg; }
 
 refuse() { # what to do by hand
   case " $* " in
@@ -56,8 +61,6 @@ need_packages() {
   echo "Installing:$missing"
   apt_install $missing || { echo "apt-get could not install:$missing" >&2; exit 1; }
 }
-
-has_gpu() { ls /dev/dri/renderD* /dev/nvidia0 /dev/dxg >/dev/null 2>&1; }
 
 # A machine with a GPU keeps the driver that it has. Without one: lavapipe, on Debian 12 the version from
 # bookworm-backports (25.0), which runs compute kernels several times faster than the stock one (22.3).
