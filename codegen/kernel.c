@@ -173,23 +173,31 @@ void kernel_store(Kernel *k, SpvId index, int n, const SpvId *value) {
 
 /* ---- loops ---- */
 
-Loop kernel_loop(Kernel *k, SpvId n, int64_t bound) {
-  enum { LIMIT = 65000, INNER = 50000 };
+void kernel_repeat(Kernel *k, SpvId n, int64_t bound, int64_t times, LoopBody *body, void *context) {
+  enum { MOST = 24000, MAX_UNROLL = 256 };
   Spv *b = k->b;
-  if (bound <= LIMIT) return (Loop){spv_for(b, n), 1};
-  SpvId inner = spv_u(b, INNER);
-  SpvId round_up = spv_u(b, INNER - 1);
-  SpvId outer = spv_bin(b, SpvOpIAdd, n, round_up);
-  outer = spv_bin(b, SpvOpUDiv, outer, inner);
-  outer = spv_for(b, outer);
-  SpvId start = spv_bin(b, SpvOpIMul, outer, inner);
-  SpvId left = spv_bin(b, SpvOpISub, n, start);
-  SpvId whole = spv_cmp(b, SpvOpULessThan, inner, left);
-  left = spv_select(b, whole, inner, left);
-  SpvId i = spv_for(b, left);
-  return (Loop){spv_bin(b, SpvOpIAdd, start, i), 2};
-}
-
-void kernel_loop_end(Kernel *k, Loop loop) {
-  for (int i = 0; i < loop.depth; i++) spv_end(k->b);
+  int64_t unroll = 1;
+  while (bound * times / unroll > MOST && unroll < MAX_UNROLL) unroll *= 2;
+  if (unroll == 1) {
+    SpvId i = spv_for(b, n);
+    body(context, i);
+    spv_end(b);
+    return;
+  }
+  SpvId by = spv_u(b, (uint32_t)unroll);
+  SpvId rounds = spv_bin(b, SpvOpUDiv, n, by);
+  SpvId i = spv_for(b, rounds);
+  i = spv_bin(b, SpvOpIMul, i, by);
+  for (int64_t u = 0; u < unroll; u++) {
+    SpvId step = spv_u(b, (uint32_t)u);
+    SpvId here = spv_bin(b, SpvOpIAdd, i, step);
+    body(context, here);
+  }
+  spv_end(b);
+  SpvId done = spv_bin(b, SpvOpIMul, rounds, by);
+  SpvId rest = spv_bin(b, SpvOpISub, n, done);
+  i = spv_for(b, rest);
+  i = spv_bin(b, SpvOpIAdd, done, i);
+  body(context, i);
+  spv_end(b);
 }

@@ -43,13 +43,11 @@ void kernel_store(Kernel *, SpvId index, int n, const SpvId *value);
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
 SpvId kernel_to_memory(Kernel *, DType, SpvId value);
 
-/* Loops of any constant or bounded length, nested so that none reaches Mesa 22.3's limit; closed by loop.depth spv_end. */
-typedef struct Loop {
-  SpvId index; /* 0 … n−1 */
-  int depth;
-} Loop;
-Loop kernel_loop(Kernel *, SpvId n, int64_t bound); /* n <= bound */
-void kernel_loop_end(Kernel *, Loop);
+/* for i < n: body(context, i); n <= bound. Mesa 22.3 lets an invocation run no more than 65,535 iterations of all its loops
+ * together and then goes on as if they had ended, so a long loop is unrolled until it stays below: `times` is how often
+ * kernel_repeat itself is run by loops around it. */
+typedef void LoopBody(void *context, SpvId i);
+void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, void *context);
 
 /* ---- expr.c ---- */
 /* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */

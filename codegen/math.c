@@ -284,12 +284,25 @@ static SpvId float_min_max(Kernel *k, Op op, SpvId x, SpvId y) {
   return choose(k, first, x, y);
 }
 
+/* Vulkan leaves division by more than 2^126 undefined; a quarter of both is the same quotient. */
+static SpvId divide(Kernel *k, SpvId x, SpvId y) {
+  SpvId limit = const_f(k, 0x1p125f);
+  SpvId quarter = const_f(k, 0.25f);
+  SpvId one = const_f(k, 1);
+  SpvId a = abs_f(k, y);
+  SpvId large = less_f(k, limit, a);
+  SpvId scale = choose(k, large, quarter, one);
+  x = mul_f(k, x, scale);
+  y = mul_f(k, y, scale);
+  return div_f(k, x, y);
+}
+
 static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   switch (op) {
   case OP_add: return add_f(k, x, y);
   case OP_sub: return sub_f(k, x, y);
   case OP_mul: return mul_f(k, x, y);
-  case OP_div: return div_f(k, x, y);
+  case OP_div: return divide(k, x, y);
   case OP_pow: return math_pow(k, x, y);
   case OP_mod: return math_mod(k, x, y);
   case OP_min: case OP_max: return float_min_max(k, op, x, y);

@@ -13,7 +13,7 @@
 
 #include "codegen/reduce.h"
 
-enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096 };
+enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096, LONGEST = 200000 /* for one loop: see kernel_repeat */ };
 
 /* ---- operands ---- */
 
@@ -334,7 +334,8 @@ void emit_matmul(Kernel *k) {
   double flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
   int64_t outputs = mm.m * mm.n * mm.batches;
   bool rows = mm.a.unit_k && mm.b.unit_k; /* else the terms lie far apart, and tiles read them better */
-  if (outputs < 1024 && mm.kk >= (rows ? 512 : 64 * outputs)) {
+  bool few = outputs < 1024 && mm.kk >= (rows ? 512 : 64 * outputs);
+  if (few || mm.kk > LONGEST) {
     Reduce sum = {k, OP_reduce_sum, DT_f32, type_count(&root->type), mm.kk, true, 1, mm.kk % 4 == 0 ? 4 : 1, product, &mm};
     reduce_emit(&sum);
   } else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16) {

@@ -8,13 +8,13 @@
  *   tile      a workgroup of X outputs × Y partial results; partial y takes terms y, y + Y, …;
  *             then a tree in workgroup memory:                         rows without subgroups, few outputs, long sums
  *
- * Each invocation's own sum is nested in blocks of 64 with an accumulator per level, so that the error grows with the
- * logarithm of the length, and no loop is long. The order is fixed: the same bits every time. */
+ * Each invocation's own sum is nested in blocks of 64 (more where it is very long) with an accumulator per level, so that the
+ * error hardly grows with the length. The order is fixed: the same bits every time. */
 #include "codegen/reduce.h"
 
 #include <math.h>
 
-enum { BLOCK = 64, MAX_LEVELS = 6, LOCAL = 64 };
+enum { BLOCK = 64, LONG = 20000, VERY_LONG = 1000000 /* units of one invocation */, MAX_LEVELS = 6, LOCAL = 64 };
 
 typedef struct Acc { /* a partial result; index only for argmax */
   SpvId value, index;
@@ -103,15 +103,19 @@ typedef struct Serial {
   Reduce *r;
   const Ix *out;       /* its unit of outputs */
   SpvId first, stride; /* its units of terms: first + i · stride */
+  SpvId block;         /* i where the innermost block starts */
+  int64_t size, blocks; /* of the innermost ones: units, how many at most */
   Acc level[MAX_LEVELS][4];
   int width;
 } Serial;
 
-/* Adds unit i of the terms to the innermost accumulators. */
-static void add_terms(Serial *s, SpvId i) {
+/* Adds unit `number` of the block to the innermost accumulators. */
+static void add_terms(void *context, SpvId number) {
+  Serial *s = context;
   Reduce *r = s->r;
   IxTable *t = r->k->ix;
   Spv *b = r->k->b;
+  SpvId i = spv_bin(b, SpvOpIAdd, s->block, number);
   SpvId unit = spv_bin(b, SpvOpIMul, i, s->stride);
   unit = spv_bin(b, SpvOpIAdd, unit, s->first);
   const Ix *term = ix_mul(t, ix_value(t, unit, r->terms / r->term_width), r->term_width);
@@ -135,14 +139,12 @@ static void add_block(Serial *s, int level, SpvId start, SpvId n, int64_t bound)
     acc_set(r, s->level[level][c], identity(r));
   }
   if (level == 0) {
-    Loop loop = kernel_loop(r->k, n, bound);
-    SpvId i = spv_bin(b, SpvOpIAdd, start, loop.index);
-    add_terms(s, i);
-    kernel_loop_end(r->k, loop);
+    s->block = start;
+    kernel_repeat(r->k, n, bound, s->blocks, add_terms, s);
     return;
   }
-  int64_t size = 1;
-  for (int i = 0; i < level; i++) size *= BLOCK;
+  int64_t size = s->size;
+  for (int i = 1; i < level; i++) size *= BLOCK;
   SpvId block = spv_u(b, (uint32_t)size);
   SpvId up = spv_u(b, (uint32_t)size - 1);
   SpvId count = spv_bin(b, SpvOpIAdd, n, up);
@@ -164,7 +166,12 @@ static void serial(Reduce *r, const Ix *out, SpvId first, SpvId stride, SpvId n,
   s.width = r->out_width * r->term_width;
   int level = 0;
   bool sums = r->op == OP_reduce_sum || r->op == OP_reduce_prod;
-  for (int64_t left = bound; sums && left > 2 * BLOCK; left = (left + BLOCK - 1) / BLOCK) level++;
+  s.size = bound > VERY_LONG ? 16 * BLOCK : bound > LONG ? 4 * BLOCK : BLOCK; /* fewer innermost loops, unrolled further */
+  for (int64_t left = bound, size = s.size; sums && left > 2 * size; size = BLOCK) {
+    left = (left + size - 1) / size;
+    level++;
+  }
+  s.blocks = level ? (bound + s.size - 1) / s.size : 1;
   SpvId zero = spv_u(r->k->b, 0);
   add_block(&s, level, zero, n, bound);
   for (int c = 0; c < s.width; c++) result[c] = acc_get(r, s.level[level][c]);
@@ -345,7 +352,7 @@ void reduce_emit(Reduce *r) {
   int64_t lanes = subgroups ? t->subgroup_size : 32, most = t->max_invocations < 256 ? t->max_invocations : 256;
   r->k->wide = r->out_width * r->term_width == 4;
   r->k->out->flops = (double)r->outputs * (double)r->terms;
-  if (r->row ? term_units < lanes : term_units < 64 || units >= 2048) emit_serial(r);
+  if (r->row ? term_units < lanes : term_units < 64 || (units >= 2048 && term_units < LONG)) emit_serial(r);
   else if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes)) emit_subgroup(r);
   else if (r->row) emit_tile(r, 1, power_below(term_units, most));
   else {

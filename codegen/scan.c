@@ -5,7 +5,10 @@
 enum { LOCAL = 64 };
 
 typedef struct Line {
+  Kernel *k;
   int64_t outer, length, inner;
+  const Ix *first; /* of its elements */
+  SpvId sum, rest; /* so far, and what rounding lost */
 } Line;
 
 /* sum += x; gives the value to store */
@@ -30,12 +33,27 @@ static SpvId advance(Kernel *k, DType d, SpvId sum, SpvId rest, SpvId x) {
   return math_round(k, d, y);
 }
 
+static void step(void *context, SpvId i) {
+  Line *l = context;
+  Kernel *k = l->k;
+  Node *root = k->job->root;
+  if (root->ints[1]) {
+    SpvId last = const_u(k, (uint32_t)l->length - 1);
+    i = spv_bin(k->b, SpvOpISub, last, i);
+  }
+  const Ix *place = ix_add(k->ix, l->first, ix_mul(k->ix, ix_value(k->ix, i, l->length), l->inner));
+  SpvId x = expr_at(k, root->src[0], place);
+  SpvId y = advance(k, (DType)root->type.dtype, l->sum, l->rest, x);
+  SpvId index = ix_emit(k->ix, place);
+  kernel_store(k, index, 1, &y);
+}
+
 void emit_scan(Kernel *k) {
   Spv *b = k->b;
   const Node *root = k->job->root;
   DType d = (DType)root->type.dtype;
   int axis = (int)root->ints[0];
-  Line l = {1, root->type.dim[axis], 1};
+  Line l = {.k = k, .outer = 1, .length = root->type.dim[axis], .inner = 1};
   for (int i = 0; i < axis; i++) l.outer *= root->type.dim[i];
   for (int i = axis + 1; i < root->type.rank; i++) l.inner *= root->type.dim[i];
   int64_t lines = l.outer * l.inner;
@@ -49,26 +67,16 @@ void emit_scan(Kernel *k) {
   SpvId limit = const_u(k, (uint32_t)lines);
   SpvId within = spv_cmp(b, SpvOpULessThan, line, limit);
   spv_if(b, within);
-  SpvId sum = spv_local(b, kernel_element_type(k, d));
-  SpvId rest = spv_local(b, kernel_element_type(k, d));
+  SpvId type = kernel_element_type(k, d);
   SpvId zero = expr_const(k, d, 0);
-  spv_set(b, sum, zero);
-  spv_set(b, rest, zero);
+  l.sum = spv_local(b, type);
+  l.rest = spv_local(b, type);
+  spv_set(b, l.sum, zero);
+  spv_set(b, l.rest, zero);
   const Ix *at = ix_value(k->ix, line, lines);
-  const Ix *first = ix_mul(k->ix, ix_div(k->ix, at, l.inner), l.inner * l.length);
-  first = ix_add(k->ix, first, ix_mod(k->ix, at, l.inner));
+  l.first = ix_mul(k->ix, ix_div(k->ix, at, l.inner), l.inner * l.length);
+  l.first = ix_add(k->ix, l.first, ix_mod(k->ix, at, l.inner));
   SpvId length = const_u(k, (uint32_t)l.length);
-  Loop loop = kernel_loop(k, length, l.length);
-  SpvId i = loop.index;
-  if (root->ints[1]) {
-    SpvId last = const_u(k, (uint32_t)l.length - 1);
-    i = spv_bin(b, SpvOpISub, last, i);
-  }
-  const Ix *place = ix_add(k->ix, first, ix_mul(k->ix, ix_value(k->ix, i, l.length), l.inner));
-  SpvId x = expr_at(k, root->src[0], place);
-  SpvId y = advance(k, d, sum, rest, x);
-  SpvId index = ix_emit(k->ix, place);
-  kernel_store(k, index, 1, &y);
-  kernel_loop_end(k, loop);
+  kernel_repeat(k, length, l.length, 1, step, &l);
   spv_end(b);
 }

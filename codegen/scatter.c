@@ -7,7 +7,7 @@
  *              only then are its columns summed, else they are zero. Most rows of a large table end there. */
 #include "codegen/emit_math.h"
 
-enum { LOCAL = 64 };
+enum { LOCAL = 64, MANY = 1 << 20 };
 
 typedef struct Scatter {
   Kernel *k;
@@ -37,43 +37,53 @@ static void accumulate(Scatter *s, SpvId sum, SpvId rest, SpvId x) {
   spv_set(k->b, rest, total);
 }
 
-/* Sums columns width·unit … of row v over all ids and stores them. */
-static void sum_columns(Scatter *s, SpvId v, SpvId unit) {
+typedef struct Sum { /* of `width` columns of row v */
+  Scatter *s;
+  SpvId v, unit, sum[4], rest[4];
+} Sum;
+
+/* Adds row i of x where its id is v. */
+static void add_row(void *context, SpvId number) {
+  Sum *w = context;
+  Scatter *s = w->s;
   Kernel *k = s->k;
-  Spv *b = k->b;
-  SpvId sum[4], rest[4], value[4];
-  SpvId type = kernel_element_type(k, s->type);
-  SpvId zero = expr_const(k, s->type, 0);
-  int64_t units = s->columns / s->width;
-  for (int c = 0; c < s->width; c++) {
-    sum[c] = spv_local(b, type);
-    rest[c] = spv_local(b, type);
-    spv_set(b, sum[c], zero);
-    spv_set(b, rest[c], zero);
-  }
-  SpvId n = const_u(k, (uint32_t)s->n_id);
-  Loop loop = kernel_loop(k, n, s->n_id);
-  const Ix *i = ix_value(k->ix, loop.index, s->n_id);
+  const Ix *i = ix_value(k->ix, number, s->n_id);
   SpvId id = expr_at(k, s->ids, i);
-  SpvId named = spv_cmp(b, SpvOpIEqual, id, v);
-  spv_if(b, named);
-  const Ix *column = ix_mul(k->ix, ix_value(k->ix, unit, units), s->width);
+  SpvId named = spv_cmp(k->b, SpvOpIEqual, id, w->v);
+  spv_if(k->b, named);
+  const Ix *column = ix_mul(k->ix, ix_value(k->ix, w->unit, s->columns / s->width), s->width);
   const Ix *first = ix_add(k->ix, ix_mul(k->ix, i, s->columns), column);
   for (int c = 0; c < s->width; c++) {
     SpvId x = expr_at(k, s->x, ix_add(k->ix, first, ix_const(k->ix, c)));
-    accumulate(s, sum[c], rest[c], x);
+    accumulate(s, w->sum[c], w->rest[c], x);
   }
-  spv_end(b);
-  kernel_loop_end(k, loop);
+  spv_end(k->b);
+}
+
+/* Sums columns width·unit … of row v over all ids and stores them; run `times` times by a loop around it. */
+static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
+  Kernel *k = s->k;
+  Spv *b = k->b;
+  Sum w = {.s = s, .v = v, .unit = unit};
+  SpvId type = kernel_element_type(k, s->type), value[4];
+  SpvId zero = expr_const(k, s->type, 0);
   for (int c = 0; c < s->width; c++) {
-    value[c] = spv_get(b, sum[c]);
+    w.sum[c] = spv_local(b, type);
+    w.rest[c] = spv_local(b, type);
+    spv_set(b, w.sum[c], zero);
+    spv_set(b, w.rest[c], zero);
+  }
+  SpvId n = const_u(k, (uint32_t)s->n_id);
+  kernel_repeat(k, n, s->n_id, times, add_row, &w);
+  for (int c = 0; c < s->width; c++) {
+    value[c] = spv_get(b, w.sum[c]);
     if (s->type != DT_i32) {
-      SpvId more = spv_get(b, rest[c]);
+      SpvId more = spv_get(b, w.rest[c]);
       value[c] = xadd(k, value[c], more);
     }
     value[c] = math_round(k, s->type, value[c]);
   }
-  SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)units);
+  SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)(s->columns / s->width));
   SpvId place = spv_bin(b, SpvOpIAdd, row, unit);
   kernel_store(k, place, s->width, value);
 }
@@ -93,7 +103,7 @@ static void emit_elements(Scatter *s) {
   const Ix *at = ix_value(k->ix, place, total);
   SpvId v = ix_emit(k->ix, ix_div(k->ix, at, units));
   SpvId unit = ix_emit(k->ix, ix_mod(k->ix, at, units));
-  sum_columns(s, v, unit);
+  sum_columns(s, v, unit, 1);
   spv_end(b);
 }
 
@@ -145,32 +155,65 @@ static SpvId any_of(Kernel *k, const Team *t, SpvId x) {
   return spv_get(b, any);
 }
 
+typedef struct Search {
+  Scatter *s;
+  const Team *team;
+  SpvId v, found;
+  int width; /* ids looked at together */
+} Search;
+
+static void look(void *context, SpvId i) {
+  Search *w = context;
+  Kernel *k = w->s->k;
+  SpvId unit = turn(k, w->team, i);
+  const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, w->s->n_id / w->width), w->width);
+  SpvId zero = const_u(k, 0);
+  SpvId one = const_u(k, 1);
+  SpvId any = spv_get(k->b, w->found);
+  for (int c = 0; c < w->width; c++) {
+    SpvId id = expr_at(k, w->s->ids, ix_add(k->ix, first, ix_const(k->ix, c)));
+    SpvId named = spv_cmp(k->b, SpvOpIEqual, id, w->v);
+    SpvId more = choose(k, named, one, zero);
+    any = spv_bin(k->b, SpvOpBitwiseOr, any, more);
+  }
+  spv_set(k->b, w->found, any);
+}
+
 /* Whether any id is v: each member looks at its share, four neighbours at once where the ids divide by four. */
 static SpvId any_named(Scatter *s, const Team *t, SpvId v) {
   Kernel *k = s->k;
-  Spv *b = k->b;
-  SpvId found = spv_local(b, spv_u32(b));
+  Search w = {.s = s, .team = t, .v = v, .found = spv_local(k->b, spv_u32(k->b)), .width = s->n_id % 4 == 0 ? 4 : 1};
   SpvId zero = const_u(k, 0);
-  SpvId one = const_u(k, 1);
-  spv_set(b, found, zero);
-  int width = s->n_id % 4 == 0 ? 4 : 1;
-  int64_t units = s->n_id / width;
+  spv_set(k->b, w.found, zero);
+  int64_t units = s->n_id / w.width;
   SpvId n = share(k, t, units);
-  Loop loop = kernel_loop(k, n, (units + t->size - 1) / t->size);
-  SpvId unit = turn(k, t, loop.index);
-  const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, units), width);
-  SpvId count = spv_get(b, found);
-  for (int c = 0; c < width; c++) {
-    SpvId id = expr_at(k, s->ids, ix_add(k->ix, first, ix_const(k->ix, c)));
-    SpvId named = spv_cmp(b, SpvOpIEqual, id, v);
-    SpvId more = choose(k, named, one, zero);
-    count = spv_bin(b, SpvOpBitwiseOr, count, more);
-  }
-  spv_set(b, found, count);
-  kernel_loop_end(k, loop);
-  SpvId any = spv_get(b, found);
+  kernel_repeat(k, n, (units + t->size - 1) / t->size, 1, look, &w);
+  SpvId any = spv_get(k->b, w.found);
   any = any_of(k, t, any);
-  return spv_cmp(b, SpvOpINotEqual, any, zero);
+  return spv_cmp(k->b, SpvOpINotEqual, any, zero);
+}
+
+typedef struct Row {
+  Scatter *s;
+  const Team *team;
+  SpvId v, any;
+  int64_t turns; /* of a member, at most */
+} Row;
+
+static void do_unit(void *context, SpvId i) {
+  Row *w = context;
+  Scatter *s = w->s;
+  Kernel *k = s->k;
+  SpvId unit = turn(k, w->team, i);
+  spv_if(k->b, w->any);
+  sum_columns(s, w->v, unit, w->turns);
+  spv_else(k->b);
+  SpvId zero[4];
+  for (int c = 0; c < s->width; c++) zero[c] = expr_const(k, s->type, 0);
+  SpvId row = op_u(k, SpvOpIMul, w->v, (uint32_t)(s->columns / s->width));
+  SpvId place = spv_bin(k->b, SpvOpIAdd, row, unit);
+  kernel_store(k, place, s->width, zero);
+  spv_end(k->b);
 }
 
 static void emit_rows(Scatter *s, Team t) {
@@ -192,20 +235,10 @@ static void emit_rows(Scatter *s, Team t) {
   SpvId last = const_u(k, (uint32_t)s->rows - 1);
   SpvId past = spv_cmp(b, SpvOpUGreaterThan, v, last);
   v = choose(k, past, last, v);
-  SpvId any = any_named(s, &t, v);
+  Row w = {.s = s, .team = &t, .v = v, .turns = (units + t.size - 1) / t.size};
+  w.any = any_named(s, &t, v);
   SpvId n = share(k, &t, units);
-  Loop loop = kernel_loop(k, n, (units + t.size - 1) / t.size);
-  SpvId unit = turn(k, &t, loop.index);
-  spv_if(b, any);
-  sum_columns(s, v, unit);
-  spv_else(b);
-  SpvId zero[4];
-  for (int c = 0; c < s->width; c++) zero[c] = expr_const(k, s->type, 0);
-  SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)units);
-  SpvId place = spv_bin(b, SpvOpIAdd, row, unit);
-  kernel_store(k, place, s->width, zero);
-  spv_end(b);
-  kernel_loop_end(k, loop);
+  kernel_repeat(k, n, w.turns, 1, do_unit, &w);
 }
 
 void emit_scatter_add(Kernel *k) {
@@ -219,6 +252,7 @@ void emit_scatter_add(Kernel *k) {
   k->out->flops = (double)type_count(&s.x->type);
   bool subgroups = t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
   int64_t units = s.columns / s.width;
-  if (s.n_id < 16 || units < 4) emit_elements(&s);
+  /* by element too where a member's turns times the ids would be more iterations than loops may have */
+  if (s.n_id < 16 || units < 4 || s.n_id * (units / 8 + 1) > MANY) emit_elements(&s);
   else emit_rows(&s, subgroups ? (Team){true, t->subgroup_size, 0} : (Team){false, LOCAL, 0});
 }

@@ -1,5 +1,5 @@
-/* Shapes that generated cases are too small for: edges of matrix tiles, long sums and loops (Mesa 22.3 ends loops at 65,535
- * iterations), dispatches past 65,535 workgroups, tables larger than their ids. Inputs are whole numbers wherever the result is
+/* Shapes that generated cases are too small for: edges of matrix tiles, long sums and loops (Mesa 22.3 ends an invocation's
+ * loops at 65,535 iterations in all), dispatches past 65,535 workgroups, tables larger than their ids. Inputs are whole numbers wherever the result is
  * then exact in f32, so that one wrong element of millions shows. */
 #include "tests/codegen/check.h"
 
@@ -74,7 +74,8 @@ static void products(Shapes *s) {
   product(s, 32, 32, 9001, 3, false);
   product(s, 3, 5, 200000, 0, false);   /* few outputs: a reduction */
   product(s, 3, 5, 70000, 2, true);
-  product(s, 64, 64, 140000, 1, false); /* loops past 65,535 */
+  product(s, 64, 64, 140000, 1, false);
+  product(s, 40, 36, 300000, 0, false); /* loops past 65,535, were they tiles */
 }
 
 /* q·kᵀ and p·v of attention as the language writes it: heads split from a wide row, keys shared between heads. */
@@ -147,6 +148,8 @@ static void reductions(Shapes *s) {
     reduction(s, op[i], DIM(17, 30, 44), 2, inner, true);
   }
   reduction(s, OP_reduce_sum, DIM(4200001, 2), 1, one, true); /* more workgroups than one dimension has */
+  reduction(s, OP_reduce_sum, DIM(24000000), 1, zero, true); /* loops that would be past 65,535 */
+  reduction(s, OP_reduce_max, DIM(17000001), 1, zero, true);
   reduction(s, OP_reduce_sum, DIM(3, 1000000), 1, one, false);
   reduction(s, OP_reduce_sum, DIM(1000000, 3), 1, zero, false);
   reduction(s, OP_reduce_sum, DIM(2000, 2048), 1, zero, false);
@@ -183,6 +186,7 @@ static void rows_by_id(Shapes *s) {
   scatters(s, 10, 300, 3);
   scatters(s, 40, 333, 66);
   scatters(s, 3, 140000, 16);
+  scatters(s, 5, 140000, 80);
 }
 
 /* ---- elementwise ---- */
