@@ -39,7 +39,8 @@ void *arena_alloc(Arena *a, size_t bytes) {
   Block *b = a->block;
   if (!b || b->cap - b->used < bytes) {
     Block *fresh = block_new(bytes > BLOCK_BYTES / 4 ? bytes : BLOCK_BYTES);
-    if (b && bytes > BLOCK_BYTES / 4) { /* a large piece gets a block of its own, behind the current one */
+    if (b && bytes > BLOCK_BYTES /
+                       4) { /* a large piece gets a block of its own, behind the current one */
       fresh->next = b->next;
       b->next = fresh;
     } else {

@@ -1,4 +1,5 @@
-/* base: what every part needs: memory arenas, growing text, fatal errors. Knows nothing of the others. */
+/* base: what every part needs: memory arenas, growing text, fatal errors. Knows nothing of the
+ * others. */
 #ifndef BASE_BASE_H
 #define BASE_BASE_H
 
@@ -22,16 +23,16 @@
 typedef struct Arena Arena;
 Arena *arena_new(void);
 void arena_free(Arena *);
-void *arena_alloc(Arena *, size_t bytes);                 /* zeroed, 16-byte aligned, never NULL */
+void *arena_alloc(Arena *, size_t bytes); /* zeroed, 16-byte aligned, never NULL */
 void *arena_copy(Arena *, const void *, size_t bytes);
 char *arena_str(Arena *, const char *text, size_t bytes); /* copy, NUL-terminated */
 char *arena_printf(Arena *, const char *fmt, ...) PRINTF_LIKE(2, 3);
-size_t arena_used(const Arena *);                         /* bytes handed out */
+size_t arena_used(const Arena *); /* bytes handed out */
 
 /* Appends one element to an arena-backed array of `n` elements; the array moves as it grows. */
 #define ARENA_PUSH(arena, array, n, element)                                                       \
   do {                                                                                             \
-    if (((n) & ((n) - 1)) == 0) {                                                                  \
+    if (((n) & ((n)-1)) == 0) {                                                                    \
       void *grown_ = arena_alloc((arena), sizeof *(array) * ((n) ? 2 * (size_t)(n) : 1));          \
       if (n) memcpy(grown_, (array), sizeof *(array) * (size_t)(n));                               \
       (array) = grown_;                                                                            \
@@ -53,7 +54,8 @@ void buf_free(Buf *);
 bool buf_read_file(Buf *, const char *path); /* appends the file; false and errno set on failure */
 
 /* ---- die.c ---- */
-/* A bug of the compiler: says so with what is known and exits with status 70. Never for a user's mistake. */
+/* A bug of the compiler: says so with what is known and exits with status 70. Never for a user's
+ * mistake. */
 void die(const char *fmt, ...) PRINTF_LIKE(1, 2) NORETURN;
 void *xmalloc(size_t), *xcalloc(size_t n, size_t bytes), *xrealloc(void *, size_t);
 
@@ -65,7 +67,8 @@ const char *intern_n(const char *text, size_t bytes);
 /* The candidate nearest to `word` by edit distance, NULL where none is near enough to be meant. */
 const char *suggest(const char *word, const char *const *candidate, int n);
 
-/* Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): out = bijection(counter; key). */
+/* Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): out =
+ * bijection(counter; key). */
 void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 uint64_t hash_bytes(const void *, size_t bytes, uint64_t seed); /* XXH3, 64 bits */

@@ -22,5 +22,7 @@ static void *checked(void *p, size_t bytes) {
 }
 
 void *xmalloc(size_t bytes) { return checked(malloc(bytes), bytes); }
-void *xcalloc(size_t n, size_t bytes) { return checked(calloc(n, bytes), n && bytes ? n * bytes : 0); }
+void *xcalloc(size_t n, size_t bytes) {
+  return checked(calloc(n, bytes), n && bytes ? n * bytes : 0);
+}
 void *xrealloc(void *p, size_t bytes) { return checked(realloc(p, bytes), bytes); }

@@ -1,24 +1,34 @@
 /* From a job to its kernel: one row per family. */
 #include "codegen/kernel.h"
 
-const Target target_portable = {
-    .name = "portable", .shared_bytes = 16 << 10, .max_invocations = 128, .chunk_bytes = (uint64_t)1 << 31};
+const Target target_portable = {.name = "portable",
+                                .shared_bytes = 16 << 10,
+                                .max_invocations = 128,
+                                .chunk_bytes = (uint64_t)1 << 31};
 
 static const struct Family {
   const char *name;
   void (*emit)(Kernel *);
-} map = {"map", emit_map}, reduce = {"reduce", emit_reduce}, scan = {"scan", emit_scan}, matmul = {"matmul", emit_matmul},
-  scatter = {"scatter", emit_scatter_add};
+} map = {"map", emit_map}, reduce = {"reduce", emit_reduce}, scan = {"scan", emit_scan},
+  matmul = {"matmul", emit_matmul}, scatter = {"scatter", emit_scatter_add};
 
 static const struct Family *family(const KernelJob *job) {
   if (job->copy) return &map;
   switch (job->root->op) {
-  case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min: case OP_argmax: return &reduce;
+  case OP_reduce_sum:
+  case OP_reduce_prod:
+  case OP_reduce_max:
+  case OP_reduce_min:
+  case OP_argmax: return &reduce;
   case OP_cumsum: return &scan;
   case OP_matmul: return &matmul;
   case OP_scatter_add: return &scatter;
-  case OP_param: case OP_state: case OP_input: case OP_fold:
-    die("codegen: %%%d %s is stored before any kernel runs", job->root->id, ir_op[job->root->op].name);
+  case OP_param:
+  case OP_state:
+  case OP_input:
+  case OP_fold:
+    die("codegen: %%%d %s is stored before any kernel runs", job->root->id,
+        ir_op[job->root->op].name);
   default: return &map;
   }
 }

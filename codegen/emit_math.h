@@ -1,4 +1,5 @@
-/* Short names for float instructions, inside the files that emit mathematics. `x…` ones are exact: never contracted. */
+/* Short names for float instructions, inside the files that emit mathematics. `x…` ones are exact:
+ * never contracted. */
 #ifndef CODEGEN_EMIT_MATH_H
 #define CODEGEN_EMIT_MATH_H
 
@@ -14,15 +15,21 @@ static inline SpvId round_f(Kernel *k, SpvId x) { return spv_glsl(k->b, GLSLstd4
 static inline SpvId xadd(Kernel *k, SpvId x, SpvId y) { return spv_exact(k->b, SpvOpFAdd, x, y); }
 static inline SpvId xsub(Kernel *k, SpvId x, SpvId y) { return spv_exact(k->b, SpvOpFSub, x, y); }
 static inline SpvId xmul(Kernel *k, SpvId x, SpvId y) { return spv_exact(k->b, SpvOpFMul, x, y); }
-static inline SpvId less_f(Kernel *k, SpvId x, SpvId y) { return spv_cmp(k->b, SpvOpFOrdLessThan, x, y); }
-static inline SpvId equal_f(Kernel *k, SpvId x, SpvId y) { return spv_cmp(k->b, SpvOpFOrdEqual, x, y); }
+static inline SpvId less_f(Kernel *k, SpvId x, SpvId y) {
+  return spv_cmp(k->b, SpvOpFOrdLessThan, x, y);
+}
+static inline SpvId equal_f(Kernel *k, SpvId x, SpvId y) {
+  return spv_cmp(k->b, SpvOpFOrdEqual, x, y);
+}
 static inline SpvId const_f(Kernel *k, float v) { return spv_f(k->b, v); }
 static inline SpvId const_u(Kernel *k, uint32_t v) { return spv_u(k->b, v); }
 static inline SpvId op_u(Kernel *k, SpvOp op, SpvId x, uint32_t c) {
   SpvId y = spv_u(k->b, c);
   return spv_bin(k->b, op, x, y);
 }
-static inline SpvId choose(Kernel *k, SpvId c, SpvId x, SpvId y) { return spv_select(k->b, c, x, y); }
+static inline SpvId choose(Kernel *k, SpvId c, SpvId x, SpvId y) {
+  return spv_select(k->b, c, x, y);
+}
 static inline SpvId both(Kernel *k, SpvId c, SpvId d) {
   return spv_bin(k->b, SpvOpLogicalAnd, c, d);
 }

@@ -1,5 +1,5 @@
-/* The value of an expression at an index: loads what is stored, computes the rest, each node once per index. Views only
- * change the index. */
+/* The value of an expression at an index: loads what is stored, computes the rest, each node once
+ * per index. Views only change the index. */
 #include "codegen/kernel.h"
 
 #include <math.h>
@@ -75,7 +75,8 @@ static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
 
 /* ---- what changes the index ---- */
 
-/* index − lo where that is within 0 … dim − 1, else 0; *inside tells which. Keeps the index a multiple of what it was. */
+/* index − lo where that is within 0 … dim − 1, else 0; *inside tells which. Keeps the index a
+ * multiple of what it was. */
 static const Ix *shifted(Kernel *k, const Ix *index, int64_t lo, int64_t dim, SpvId *inside) {
   Spv *b = k->b;
   int64_t unit = 4, low = ix_offset(index) % 4;
@@ -186,7 +187,9 @@ static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
   case OP_pad: return pad_value(k, n, index);
   case OP_concat: return concat_value(k, n, index);
   case OP_gather: return gather_value(k, n, index);
-  default: die("codegen: %%%d %s is neither stored nor can it be computed in place", n->id, ir_op[n->op].name);
+  default:
+    die("codegen: %%%d %s is neither stored nor can it be computed in place", n->id,
+        ir_op[n->op].name);
   }
 }
 

@@ -6,10 +6,10 @@ enum { MAX_TERMS = 24 };
 
 typedef struct Atom {
   enum { ATOM_value, ATOM_div, ATOM_mod } kind;
-  int serial;     /* order of creation: terms are sorted by it */
+  int serial; /* order of creation: terms are sorted by it */
   int64_t max;
   SpvId value;
-  const Ix *of;   /* quotient or remainder of this */
+  const Ix *of; /* quotient or remainder of this */
   int64_t by;
 } Atom;
 
@@ -24,7 +24,8 @@ struct Ix {
   Term term[];
 };
 
-/* What ix_split was asked: the algebra does not find every way back, and the way back is what matters most. */
+/* What ix_split was asked: the algebra does not find every way back, and the way back is what
+ * matters most. */
 enum { MAX_RANK = 8 }; /* as IR_MAX_RANK */
 typedef struct Split {
   const Ix *linear;
@@ -57,14 +58,17 @@ IxTable *ix_table(Arena *a, Spv *b) {
 
 static uint64_t hash(int n, const Term *term, int64_t c) {
   uint64_t h = hash_bytes(&c, sizeof c, (uint64_t)n);
-  for (int i = 0; i < n; i++) h = hash_bytes((int64_t[]){term[i].atom->serial, term[i].coef}, 16, h);
+  for (int i = 0; i < n; i++)
+    h = hash_bytes((int64_t[]){term[i].atom->serial, term[i].coef}, 16, h);
   return h;
 }
 
 static Ix **place(IxTable *t, int n, const Term *term, int64_t c) {
   for (int i = (int)(hash(n, term, c) & (uint64_t)(t->cap - 1));; i = (i + 1) & (t->cap - 1)) {
     Ix *x = t->ix[i];
-    if (!x || (x->n == n && x->c == c && (n == 0 || memcmp(x->term, term, (size_t)n * sizeof *term) == 0))) return &t->ix[i];
+    if (!x || (x->n == n && x->c == c &&
+               (n == 0 || memcmp(x->term, term, (size_t)n * sizeof *term) == 0)))
+      return &t->ix[i];
   }
 }
 
@@ -96,7 +100,9 @@ static const Ix *of_atom(IxTable *t, Atom a) {
   Atom *found = NULL;
   for (int i = 0; i < t->n_atom && !found; i++) {
     Atom *x = t->atom[i];
-    if (x->kind == a.kind && x->value == a.value && x->of == a.of && x->by == a.by && x->max == a.max) found = x;
+    if (x->kind == a.kind && x->value == a.value && x->of == a.of && x->by == a.by &&
+        x->max == a.max)
+      found = x;
   }
   if (!found) {
     a.serial = t->n_atom;
@@ -111,7 +117,8 @@ static const Ix *of_atom(IxTable *t, Atom a) {
 const Ix *ix_const(IxTable *t, int64_t c) { return make(t, 0, NULL, c); }
 
 const Ix *ix_value(IxTable *t, SpvId value, int64_t bound) {
-  return bound <= 1 ? ix_const(t, 0) : of_atom(t, (Atom){.kind = ATOM_value, .value = value, .max = bound - 1});
+  return bound <= 1 ? ix_const(t, 0)
+                    : of_atom(t, (Atom){.kind = ATOM_value, .value = value, .max = bound - 1});
 }
 
 /* c·(e mod d) + c·d·(e / d) = c·e: finds such a pair among the terms. */
@@ -124,7 +131,8 @@ static bool find_pair(const Term *term, int n, int *mod, int *div) {
       if (d->kind != ATOM_div || term[j].coef != term[i].coef * m->by) continue;
       /* e / d itself, or, where e is a quotient of f by q: f / (q·d) */
       const Ix *e = m->of;
-      bool nested = e->n == 1 && e->c == 0 && e->term[0].coef == 1 && e->term[0].atom->kind == ATOM_div;
+      bool nested =
+        e->n == 1 && e->c == 0 && e->term[0].coef == 1 && e->term[0].atom->kind == ATOM_div;
       if ((d->of == e && d->by == m->by) ||
           (nested && d->of == e->term[0].atom->of && d->by == e->term[0].atom->by * m->by)) {
         *mod = i;
@@ -164,7 +172,8 @@ const Ix *ix_add(IxTable *t, const Ix *x, const Ix *y) {
       if (i != mod && i != div) kept[n_kept++] = term[i];
     memcpy(term, kept, sizeof kept);
     n = n_kept;
-    for (int i = 0; i < e->n; i++) n = add_term(term, n, (Term){e->term[i].atom, e->term[i].coef * coef});
+    for (int i = 0; i < e->n; i++)
+      n = add_term(term, n, (Term){e->term[i].atom, e->term[i].coef * coef});
     c += e->c * coef;
   }
   return make(t, n, term, c);
@@ -199,7 +208,8 @@ static int64_t gcd(int64_t a, int64_t b) {
   return a;
 }
 
-static const Ix *exact_div(IxTable *t, const Ix *x, int64_t by) { /* floor; every coefficient is a multiple of `by` */
+static const Ix *exact_div(IxTable *t, const Ix *x,
+                           int64_t by) { /* floor; every coefficient is a multiple of `by` */
   const Ix *whole, *rest;
   divide(t, x, by, &whole, &rest);
   return whole;
@@ -207,7 +217,9 @@ static const Ix *exact_div(IxTable *t, const Ix *x, int64_t by) { /* floor; ever
 
 /* (e mod a) → its e and a, where x is just that */
 static const Atom *single(const Ix *x, int kind) {
-  return x->n == 1 && x->c == 0 && x->term[0].coef == 1 && (int)x->term[0].atom->kind == kind ? x->term[0].atom : NULL;
+  return x->n == 1 && x->c == 0 && x->term[0].coef == 1 && (int)x->term[0].atom->kind == kind
+           ? x->term[0].atom
+           : NULL;
 }
 
 const Ix *ix_div(IxTable *t, const Ix *x, int64_t by) {
@@ -299,7 +311,8 @@ static Split without_ones(int rank, const int64_t *dim, const Ix *const *index) 
 static const Split *find_split(const IxTable *t, const Split *s) {
   for (int i = t->n_split; i-- > 0;) {
     const Split *x = t->split[i];
-    if (x->rank == s->rank && memcmp(x->dim, s->dim, sizeof s->dim) == 0 && memcmp(x->index, s->index, sizeof s->index) == 0)
+    if (x->rank == s->rank && memcmp(x->dim, s->dim, sizeof s->dim) == 0 &&
+        memcmp(x->index, s->index, sizeof s->index) == 0)
       return x;
   }
   return NULL;

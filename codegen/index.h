@@ -1,6 +1,7 @@
-/* Index arithmetic at compile time: sums of coefficient · atom + constant over whole numbers ≥ 0, interned, so that equal
- * indices are equal pointers. An atom is a value of the shader, or the quotient or remainder of an index by a constant. Splitting
- * a linear index into a shape's indices and putting them together again gives the linear index back. */
+/* Index arithmetic at compile time: sums of coefficient · atom + constant over whole numbers ≥ 0,
+ * interned, so that equal indices are equal pointers. An atom is a value of the shader, or the
+ * quotient or remainder of an index by a constant. Splitting a linear index into a shape's indices
+ * and putting them together again gives the linear index back. */
 #ifndef CODEGEN_INDEX_H
 #define CODEGEN_INDEX_H
 
@@ -17,9 +18,9 @@ const Ix *ix_mul(IxTable *, const Ix *, int64_t);
 const Ix *ix_div(IxTable *, const Ix *, int64_t);
 const Ix *ix_mod(IxTable *, const Ix *, int64_t);
 
-int64_t ix_max(const Ix *);      /* no value is larger */
-int64_t ix_offset(const Ix *);   /* its constant */
-int64_t ix_step(const Ix *);     /* greatest common divisor of the coefficients; 0 for a constant */
+int64_t ix_max(const Ix *);    /* no value is larger */
+int64_t ix_offset(const Ix *); /* its constant */
+int64_t ix_step(const Ix *);   /* greatest common divisor of the coefficients; 0 for a constant */
 SpvId ix_emit(IxTable *, const Ix *);
 
 /* The indices of a row-major shape at a linear index, and back. */

@@ -25,7 +25,8 @@ static void visit(Walk *w, Node *n, bool is_root) {
 }
 
 int cg_operands(const KernelJob *job, Node **operand, int max) {
-  Walk w = {.job = job, .found = operand, .max = max, .seen = xcalloc((size_t)job->root->id + 1, 1)};
+  Walk w = {
+    .job = job, .found = operand, .max = max, .seen = xcalloc((size_t)job->root->id + 1, 1)};
   visit(&w, job->root, !job->copy);
   free(w.seen);
   return w.n;
@@ -34,25 +35,36 @@ int cg_operands(const KernelJob *job, Node **operand, int max) {
 /* ---- begin and end ---- */
 
 static SpvId new_slot(Kernel *k, KernelSlot slot, SpvId type) {
-  if (k->n_slot == CG_MAX_SLOTS) die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->root->op].name, CG_MAX_SLOTS);
+  if (k->n_slot == CG_MAX_SLOTS)
+    die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->root->op].name,
+        CG_MAX_SLOTS);
   k->out->slot[k->n_slot++] = slot;
   return spv_push(k->b, type);
 }
 
-SpvId kernel_element_type(Kernel *k, DType d) { return dtype_is_float(d) ? spv_f32(k->b) : spv_u32(k->b); }
+SpvId kernel_element_type(Kernel *k, DType d) {
+  return dtype_is_float(d) ? spv_f32(k->b) : spv_u32(k->b);
+}
 
 static SpvId buffer_type(Kernel *k, DType d, int n) {
   SpvId element = kernel_element_type(k, d);
   return spv_buffer(k->b, n == 1 ? element : spv_vec(k->b, element, n), 4 * (uint32_t)n);
 }
 
-void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job, const Target *target, KernelCode *out) {
-  *k = (Kernel){.arena = arena, .scratch = scratch, .b = spv_new(scratch), .job = job, .target = target, .out = out};
+void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
+                  const Target *target, KernelCode *out) {
+  *k = (Kernel){.arena = arena,
+                .scratch = scratch,
+                .b = spv_new(scratch),
+                .job = job,
+                .target = target,
+                .out = out};
   *out = (KernelCode){.local = {1, 1, 1}, .groups = {1, 1, 1}};
   k->ix = ix_table(scratch, k->b);
   k->operand = arena_alloc(scratch, CG_MAX_SLOTS * sizeof *k->operand);
   k->n_operand = cg_operands(job, k->operand, CG_MAX_SLOTS);
-  if (k->n_operand > CG_MAX_SLOTS - 2) die("codegen: a kernel for %s reads %d operands", ir_op[job->root->op].name, k->n_operand);
+  if (k->n_operand > CG_MAX_SLOTS - 2)
+    die("codegen: a kernel for %s reads %d operands", ir_op[job->root->op].name, k->n_operand);
   SpvId type = buffer_type(k, (DType)job->root->type.dtype, 1);
   k->result = new_slot(k, (KernelSlot){.kind = SLOT_result}, type);
   for (int i = 0; i < k->n_operand; i++) {
@@ -74,7 +86,8 @@ void kernel_end(Kernel *k, const char *family) {
   uint32_t *word = spv_finish(k->b, out->local, &out->n_word);
   out->word = arena_copy(k->arena, word, (size_t)out->n_word * sizeof *word);
   out->bytes = 4.0 * (double)type_count(&root->type);
-  for (int i = 0; i < k->n_operand; i++) out->bytes += 4.0 * (double)type_count(&k->operand[i]->type);
+  for (int i = 0; i < k->n_operand; i++)
+    out->bytes += 4.0 * (double)type_count(&k->operand[i]->type);
 }
 
 SpvId kernel_raw(Kernel *k, uint32_t low, uint32_t high) {
@@ -173,7 +186,8 @@ void kernel_store(Kernel *k, SpvId index, int n, const SpvId *value) {
 
 /* ---- loops ---- */
 
-void kernel_repeat(Kernel *k, SpvId n, int64_t bound, int64_t times, LoopBody *body, void *context) {
+void kernel_repeat(Kernel *k, SpvId n, int64_t bound, int64_t times, LoopBody *body,
+                   void *context) {
   enum { MOST = 24000, MAX_UNROLL = 256 };
   Spv *b = k->b;
   int64_t unroll = 1;

@@ -1,4 +1,5 @@
-/* What the kernel families share: one kernel under construction, its operands, and the value of any expression at an index. */
+/* What the kernel families share: one kernel under construction, its operands, and the value of any
+ * expression at an index. */
 #ifndef CODEGEN_KERNEL_H
 #define CODEGEN_KERNEL_H
 
@@ -17,23 +18,29 @@ typedef struct Kernel {
   int n_operand;
   SpvId result, pointer[CG_MAX_SLOTS]; /* buffers of scalars */
   int n_slot;
-  bool wide;      /* read four neighbours at once where an index allows it */
-  struct { int64_t number; SpvId value; } place[CG_MAX_SLOTS]; /* of random calls: raw slots */
+  bool wide; /* read four neighbours at once where an index allows it */
+  struct {
+    int64_t number;
+    SpvId value;
+  } place[CG_MAX_SLOTS]; /* of random calls: raw slots */
   int n_place;
   struct Memo *memo; /* values of nodes at indices */
   int n_memo, memo_cap;
 } Kernel;
 
 /* ---- kernel.c ---- */
-void kernel_begin(Kernel *, Arena *, Arena *scratch, const KernelJob *, const Target *, KernelCode *out);
+void kernel_begin(Kernel *, Arena *, Arena *scratch, const KernelJob *, const Target *,
+                  KernelCode *out);
 void kernel_end(Kernel *, const char *family);
 SpvId kernel_raw(Kernel *, uint32_t low, uint32_t high); /* a uvec2 slot */
-void kernel_groups(Kernel *, int64_t groups, uint32_t local); /* a 1-dimensional dispatch, folded into y where it is large */
-SpvId kernel_group(Kernel *);                             /* its linear workgroup */
-SpvId kernel_lane(Kernel *, int axis);                    /* LocalInvocationId */
-SpvId kernel_element_type(Kernel *, DType);               /* in memory */
+void kernel_groups(Kernel *, int64_t groups,
+                   uint32_t local); /* a 1-dimensional dispatch, folded into y where it is large */
+SpvId kernel_group(Kernel *);       /* its linear workgroup */
+SpvId kernel_lane(Kernel *, int axis);      /* LocalInvocationId */
+SpvId kernel_element_type(Kernel *, DType); /* in memory */
 
-/* An element of an operand at a linear index, as it lies in memory; four from a multiple of 4 on. */
+/* An element of an operand at a linear index, as it lies in memory; four from a multiple of 4
+ * on. */
 SpvId kernel_load(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
 SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
@@ -43,9 +50,10 @@ void kernel_store(Kernel *, SpvId index, int n, const SpvId *value);
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
 SpvId kernel_to_memory(Kernel *, DType, SpvId value);
 
-/* for i < n: body(context, i); n <= bound. Mesa 22.3 lets an invocation run no more than 65,535 iterations of all its loops
- * together and then goes on as if they had ended, so a long loop is unrolled until it stays below: `times` is how often
- * kernel_repeat itself is run by loops around it. */
+/* for i < n: body(context, i); n <= bound. Mesa 22.3 lets an invocation run no more than 65,535
+ * iterations of all its loops together and then goes on as if they had ended, so a long loop is
+ * unrolled until it stays below: `times` is how often kernel_repeat itself is run by loops around
+ * it. */
 typedef void LoopBody(void *context, SpvId i);
 void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, void *context);
 
@@ -61,17 +69,22 @@ SpvId expr_const(Kernel *, DType, double);
 SpvId math_unary(Kernel *, Op, DType, SpvId x);
 SpvId math_binary(Kernel *, Op, DType of_sources, SpvId x, SpvId y);
 SpvId math_cast(Kernel *, DType to, DType from, SpvId x);
-SpvId math_round(Kernel *, DType, SpvId x); /* f32 to the nearest value of a 16-bit type; others unchanged */
+SpvId math_round(Kernel *, DType,
+                 SpvId x); /* f32 to the nearest value of a 16-bit type; others unchanged */
 SpvId math_is_nan(Kernel *, SpvId x);
 /* s + x where the rounding error goes to *lost: exact as a pair */
 SpvId math_two_sum(Kernel *, SpvId s, SpvId x, SpvId *lost);
-SpvId math_uniform(Kernel *, SpvId index, SpvId place, const SpvId rng[4]); /* OP_random at a linear index */
+SpvId math_uniform(Kernel *, SpvId index, SpvId place,
+                   const SpvId rng[4]); /* OP_random at a linear index */
 SpvId math_add_c(Kernel *, SpvId x, float c), math_mul_c(Kernel *, SpvId x, float c);
-SpvId math_poly(Kernel *, SpvId x, int n, const float *coef); /* coef[0] + coef[1]·x + … by Horner's rule */
+SpvId math_poly(Kernel *, SpvId x, int n,
+                const float *coef); /* coef[0] + coef[1]·x + … by Horner's rule */
 
 /* ---- math_special.c ---- */
-SpvId math_exp(Kernel *, SpvId), math_expm1(Kernel *, SpvId), math_log(Kernel *, SpvId), math_log1p(Kernel *, SpvId);
-SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId), math_erf(Kernel *, SpvId);
+SpvId math_exp(Kernel *, SpvId), math_expm1(Kernel *, SpvId), math_log(Kernel *, SpvId),
+  math_log1p(Kernel *, SpvId);
+SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId),
+  math_erf(Kernel *, SpvId);
 SpvId math_pow(Kernel *, SpvId x, SpvId y);
 SpvId math_mod(Kernel *, SpvId x, SpvId y);
 

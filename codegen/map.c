@@ -1,17 +1,20 @@
 /* map: result[i] = expression(i) for every element i, row-major; or a copy of a stored node.
  *
- * An invocation computes U units of W elements, W = 4 where rows divide by four. Within a workgroup of 64 each subgroup covers
- * a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 … U−1):
+ * An invocation computes U units of W elements, W = 4 where rows divide by four. Within a workgroup
+ * of 64 each subgroup covers a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 …
+ * U−1):
  *
  *   unit = group·64·U + subgroup·S·U + j·S + L      element = W·unit + 0 … W−1
  *
- * The number of units and U are push constants: where every operand is read at the element's own place or at a constant one,
- * no shape remains in the module, and tensors of different size share it. */
+ * The number of units and U are push constants: where every operand is read at the element's own
+ * place or at a constant one, no shape remains in the module, and tensors of different size share
+ * it. */
 #include "codegen/kernel.h"
 
 enum { LOCAL = 64, MAX_UNITS = 8 };
 
-/* Whether the value at a row-major position needs other values only at that position or at a constant one. */
+/* Whether the value at a row-major position needs other values only at that position or at a
+ * constant one. */
 static bool is_flat(const Kernel *k, const Node *n, bool is_root) {
   if (type_count(&n->type) == 1) return true;
   if (k->job->stored[n->id] && (!is_root || k->job->copy)) return true;
@@ -23,7 +26,8 @@ static bool is_flat(const Kernel *k, const Node *n, bool is_root) {
   return true;
 }
 
-/* is_flat walks a tree; where the expression is a large graph with sharing that would take forever. */
+/* is_flat walks a tree; where the expression is a large graph with sharing that would take
+ * forever. */
 static bool is_small(const Node *n, int *budget) {
   if (--*budget < 0) return false;
   for (int i = 0; i < n->n_src; i++)
@@ -36,7 +40,8 @@ static int width(const Kernel *k) {
   if (type_count(t) % 4 != 0) return 1;
   if (t->dim[t->rank - 1] % 4 == 0) return 4;
   int budget = 1000;
-  return (k->job->copy || is_small(k->job->root, &budget)) && is_flat(k, k->job->root, true) ? 4 : 1;
+  return (k->job->copy || is_small(k->job->root, &budget)) && is_flat(k, k->job->root, true) ? 4
+                                                                                             : 1;
 }
 
 void emit_map(Kernel *k) {

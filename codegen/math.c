@@ -1,4 +1,5 @@
-/* Operations on values of a type: what the instruction set has, with NaN, overflow and 16-bit rounding as ops.def says. */
+/* Operations on values of a type: what the instruction set has, with NaN, overflow and 16-bit
+ * rounding as ops.def says. */
 #include "codegen/emit_math.h"
 
 #include <math.h>
@@ -50,7 +51,8 @@ static SpvId is_finite(Kernel *k, SpvId x) {
 
 /* ---- 16-bit types ---- */
 
-/* Drops the low `bits` mantissa bits, nearest even; a carry may run into the exponent, which is right. */
+/* Drops the low `bits` mantissa bits, nearest even; a carry may run into the exponent, which is
+ * right. */
 static SpvId round_bits(Kernel *k, SpvId x, int bits) {
   SpvId u = as_bits(k, x);
   SpvId odd = op_u(k, SpvOpShiftRightLogical, u, (uint32_t)bits);
@@ -161,8 +163,8 @@ static SpvId sign(Kernel *k, SpvId x) {
   return choose(k, negative, minus, s);
 }
 
-/* 0 where x is negative. By the bits, from the least negative number to −∞: a driver may turn a comparison of floats into max,
- * which loses NaN. */
+/* 0 where x is negative. By the bits, from the least negative number to −∞: a driver may turn a
+ * comparison of floats into max, which loses NaN. */
 static SpvId relu(Kernel *k, SpvId x) {
   SpvId bits = as_bits(k, x);
   bits = op_u(k, SpvOpISub, bits, 0x80000001u);
@@ -209,8 +211,8 @@ static SpvId float_unary(Kernel *k, Op op, SpvId x) {
 
 /* The result has as few bits as the source, or is one of few values. */
 static bool needs_no_rounding(Op op) {
-  return op == OP_neg || op == OP_abs || op == OP_sign || op == OP_relu || op == OP_floor || op == OP_ceil ||
-         op == OP_round || op == OP_stop_gradient || op == OP_min || op == OP_max;
+  return op == OP_neg || op == OP_abs || op == OP_sign || op == OP_relu || op == OP_floor ||
+         op == OP_ceil || op == OP_round || op == OP_stop_gradient || op == OP_min || op == OP_max;
 }
 
 SpvId math_unary(Kernel *k, Op op, DType d, SpvId x) {
@@ -225,13 +227,14 @@ SpvId math_unary(Kernel *k, Op op, DType d, SpvId x) {
 
 static SpvId compare(Kernel *k, Op op, DType d, SpvId x, SpvId y) {
   static const SpvOp table[][3] = {
-      /* bool                  i32                      floats; eq false and ne true where one is NaN */
-      {SpvOpLogicalEqual,    SpvOpIEqual,            SpvOpFOrdEqual},
-      {SpvOpLogicalNotEqual, SpvOpINotEqual,         SpvOpFUnordNotEqual},
-      {SpvOpULessThan,       SpvOpSLessThan,         SpvOpFOrdLessThan},
-      {SpvOpULessThanEqual,  SpvOpSLessThanEqual,    SpvOpFOrdLessThanEqual},
-      {SpvOpUGreaterThan,    SpvOpSGreaterThan,      SpvOpFOrdGreaterThan},
-      {SpvOpUGreaterThanEqual, SpvOpSGreaterThanEqual, SpvOpFOrdGreaterThanEqual},
+    /* bool                  i32                      floats; eq false and ne true where one is
+     * NaN */
+    {SpvOpLogicalEqual, SpvOpIEqual, SpvOpFOrdEqual},
+    {SpvOpLogicalNotEqual, SpvOpINotEqual, SpvOpFUnordNotEqual},
+    {SpvOpULessThan, SpvOpSLessThan, SpvOpFOrdLessThan},
+    {SpvOpULessThanEqual, SpvOpSLessThanEqual, SpvOpFOrdLessThanEqual},
+    {SpvOpUGreaterThan, SpvOpSGreaterThan, SpvOpFOrdGreaterThan},
+    {SpvOpUGreaterThanEqual, SpvOpSGreaterThanEqual, SpvOpFOrdGreaterThanEqual},
   };
   if (d == DT_bool && op != OP_eq && op != OP_ne) { /* false < true */
     x = kernel_to_memory(k, d, x);
@@ -240,7 +243,8 @@ static SpvId compare(Kernel *k, Op op, DType d, SpvId x, SpvId y) {
   return spv_cmp(k->b, table[op - OP_eq][d == DT_bool ? 0 : d == DT_i32 ? 1 : 2], x, y);
 }
 
-/* x − y·⌊x/y⌋ from the remainder with the sign of x; 0 for y = 0, where the division is undefined. */
+/* x − y·⌊x/y⌋ from the remainder with the sign of x; 0 for y = 0, where the division is
+ * undefined. */
 static SpvId integer_mod(Kernel *k, SpvId x, SpvId y) {
   Spv *b = k->b;
   SpvId zero = const_u(k, 0);
@@ -268,7 +272,8 @@ static SpvId integer_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   case OP_sub: return spv_bin(b, SpvOpISub, x, y);
   case OP_mul: return spv_bin(b, SpvOpIMul, x, y);
   case OP_mod: return integer_mod(k, x, y);
-  case OP_min: case OP_max: {
+  case OP_min:
+  case OP_max: {
     SpvId first = spv_cmp(b, op == OP_min ? SpvOpSLessThan : SpvOpSGreaterThan, x, y);
     return choose(k, first, x, y);
   }
@@ -305,7 +310,8 @@ static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   case OP_div: return divide(k, x, y);
   case OP_pow: return math_pow(k, x, y);
   case OP_mod: return math_mod(k, x, y);
-  case OP_min: case OP_max: return float_min_max(k, op, x, y);
+  case OP_min:
+  case OP_max: return float_min_max(k, op, x, y);
   default: die("codegen: no emitter for %s", ir_op[op].name);
   }
 }
@@ -332,7 +338,8 @@ static SpvId multiply_wide(Kernel *k, uint32_t m, SpvId x, SpvId *low) {
   return spv_extract(b, pair, 1);
 }
 
-/* Philox 4x32-10, counter {index / 4, place, step, micro-batch}, key {seed low, seed high}; word index mod 4, its upper 24 bits. */
+/* Philox 4x32-10, counter {index / 4, place, step, micro-batch}, key {seed low, seed high}; word
+ * index mod 4, its upper 24 bits. */
 SpvId math_uniform(Kernel *k, SpvId index, SpvId place, const SpvId rng[4]) {
   Spv *b = k->b;
   SpvId c[4], key[2] = {rng[0], rng[1]};

@@ -1,5 +1,6 @@
-/* exp, log and their kind in f32, where a device's own may be worse than 1e-5 relative. Polynomials are minimax fits on the
- * intervals named; reductions use arithmetic that no driver may contract. Errors are a few units in the last place. */
+/* exp, log and their kind in f32, where a device's own may be worse than 1e-5 relative. Polynomials
+ * are minimax fits on the intervals named; reductions use arithmetic that no driver may contract.
+ * Errors are a few units in the last place. */
 #include "codegen/emit_math.h"
 
 #include <math.h>
@@ -8,7 +9,8 @@ SpvId math_exp(Kernel *k, SpvId x) { return spv_glsl(k->b, GLSLstd450Exp, x); }
 
 /* |x| <= 1/2: x + x²·P(x), else e^x − 1 */
 SpvId math_expm1(Kernel *k, SpvId x) {
-  static const float p[] = {0.50000006f, 0.166666642f, 0.0416653603f, 0.00833357871f, 0.00139961776f, 0.000198498077f};
+  static const float p[] = {0.50000006f,    0.166666642f,   0.0416653603f,
+                            0.00833357871f, 0.00139961776f, 0.000198498077f};
   SpvId small = math_poly(k, x, COUNT_OF(p), p);
   SpvId square = mul_f(k, x, x);
   small = mul_f(k, small, square);
@@ -42,8 +44,9 @@ static SpvId split(Kernel *k, SpvId x, SpvId *e) {
 
 /* log m = f − f²/2 + f³·P(f) with f = m − 1; log x = log m + e·log 2 in two parts. */
 SpvId math_log(Kernel *k, SpvId x) {
-  static const float p[] = {0.333333135f,  -0.250000089f, 0.200021192f,  -0.166679963f, 0.142195508f,
-                            -0.124055915f, 0.118881747f,  -0.116756409f, 0.0674660131f};
+  static const float p[] = {0.333333135f,  -0.250000089f, 0.200021192f,
+                            -0.166679963f, 0.142195508f,  -0.124055915f,
+                            0.118881747f,  -0.116756409f, 0.0674660131f};
   SpvId e;
   SpvId m = split(k, x, &e);
   SpvId f = math_add_c(k, m, -1);
@@ -86,9 +89,11 @@ SpvId math_log1p(Kernel *k, SpvId x) {
   return choose(k, regular, sum, y);
 }
 
-/* |x| < 0.625: x + x³·P(x²), else 1 − 2 / (e^2|x| + 1), which ends at 1 where e^2|x| is infinite. */
+/* |x| < 0.625: x + x³·P(x²), else 1 − 2 / (e^2|x| + 1), which ends at 1 where e^2|x| is
+ * infinite. */
 SpvId math_tanh(Kernel *k, SpvId x) {
-  static const float p[] = {-0.333332837f, 0.133314908f, -0.0537434965f, 0.0206505787f, -0.00571703631f};
+  static const float p[] = {-0.333332837f, 0.133314908f, -0.0537434965f, 0.0206505787f,
+                            -0.00571703631f};
   SpvId z = mul_f(k, x, x);
   SpvId small = math_poly(k, z, COUNT_OF(p), p);
   small = mul_f(k, small, z);
@@ -113,7 +118,7 @@ SpvId math_tanh(Kernel *k, SpvId x) {
 
 /* |x| < 1: x·P(x²); 1 <= |x| < 4: 1 − e^−Q(|x|), Q = −log erfc; beyond, 1 in f32. */
 SpvId math_erf(Kernel *k, SpvId x) {
-  static const float p[] = {1.12837911f,    -0.37612626f,    0.112836003f,  -0.0268544443f,
+  static const float p[] = {1.12837911f,    -0.37612626f,     0.112836003f,  -0.0268544443f,
                             0.00518953521f, -0.000802084105f, 7.8891193e-05f};
   static const float q[] = {-0.000188040227f, 1.12957847f,    0.633219898f,     0.108418576f,
                             -0.0252082571f,   0.00420456193f, -0.000441336364f, 2.16868502e-05f};
@@ -139,8 +144,8 @@ SpvId math_erf(Kernel *k, SpvId x) {
   return choose(k, nan, x, y);
 }
 
-/* x = q·π/2 + r by Cody and Waite in four parts of π/2, the first three with so few bits that q times them is exact up to
- * q = 2^16, |x| about 1e5. Then sin or cos of r on ±π/4. */
+/* x = q·π/2 + r by Cody and Waite in four parts of π/2, the first three with so few bits that q
+ * times them is exact up to q = 2^16, |x| about 1e5. Then sin or cos of r on ±π/4. */
 SpvId math_sin_cos(Kernel *k, SpvId x, bool cosine) {
   static const float part[] = {0x1.92p+0f, 0x1.fap-12f, 0x1.54p-20f, 0x1.10b462p-30f};
   static const float sin_p[] = {-0.166666538f, 0.00833213143f, -0.000195108383f};
@@ -199,7 +204,8 @@ static SpvId two_product(Kernel *k, SpvId x, SpvId y, SpvId *low) {
   return p;
 }
 
-/* log2 x = high + *low for 0 < x < ∞, by 2·artanh((m − 1) / (m + 1)) with the quotient in two parts */
+/* log2 x = high + *low for 0 < x < ∞, by 2·artanh((m − 1) / (m + 1)) with the quotient in two
+ * parts */
 static SpvId log2_two(Kernel *k, SpvId x, SpvId *low) {
   static const float p[] = {0.333333313f, 0.200001672f, 0.142686397f, 0.117913842f};
   SpvId e, g_low, product_low, h_low, sum_low;
@@ -232,7 +238,8 @@ static SpvId log2_two(Kernel *k, SpvId x, SpvId *low) {
 
 /* 2^(p + low) for finite p, |low| small; 0 and ∞ beyond the range */
 static SpvId exp2_two(Kernel *k, SpvId p, SpvId low) {
-  static const float c[] = {0.693147182f, 0.240226462f, 0.0555032864f, 0.00961848907f, 0.00133999309f, 0.000153458081f};
+  static const float c[] = {0.693147182f,   0.240226462f,   0.0555032864f,
+                            0.00961848907f, 0.00133999309f, 0.000153458081f};
   SpvId clamped = spv_clamp(k->b, p, -200, 200);
   SpvId n = round_f(k, clamped);
   SpvId f = xsub(k, clamped, n);
@@ -252,7 +259,8 @@ static SpvId exp2_two(Kernel *k, SpvId p, SpvId low) {
   return y;
 }
 
-/* |x|^y by 2^(y·log2 |x|) in two-float arithmetic; whole powers of whole numbers are made exact; then IEEE's special cases. */
+/* |x|^y by 2^(y·log2 |x|) in two-float arithmetic; whole powers of whole numbers are made exact;
+ * then IEEE's special cases. */
 SpvId math_pow(Kernel *k, SpvId x, SpvId y) {
   Spv *b = k->b;
   SpvId zero = const_f(k, 0);
@@ -326,7 +334,8 @@ static SpvId signs_differ(Kernel *k, SpvId x, SpvId y) {
   return both(k, differ, nonzero);
 }
 
-/* x − y·⌊x/y⌋, the product exact: quotients to 2^24 in one step, to 2^47 in two; then the remainder is moved into [0, y). */
+/* x − y·⌊x/y⌋, the product exact: quotients to 2^24 in one step, to 2^47 in two; then the remainder
+ * is moved into [0, y). */
 SpvId math_mod(Kernel *k, SpvId x, SpvId y) {
   Spv *b = k->b;
   SpvId zero = const_f(k, 0);

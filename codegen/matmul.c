@@ -1,25 +1,33 @@
-/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches: a transpose is only strides.
+/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches:
+ * a transpose is only strides.
  *
- * Sizes and strides are push constants, so that matrices of different shape share a module; which stride is 1, whether tiles
- * reach past the edge and whether k divides by four are not. Each operand is "rows × k" (B's rows are C's columns):
+ * Sizes and strides are push constants, so that matrices of different shape share a module; which
+ * stride is 1, whether tiles reach past the edge and whether k divides by four are not. Each
+ * operand is "rows × k" (B's rows are C's columns):
  *
- *            k →                    Loads take four elements along whichever dimension has stride 1; C's tile is kept in
- *   rows  ┌────────┐                registers as one vec4 of neighbouring columns per row, and every step of k adds
- *    ↓    │ A or B │                A[m, k] · (B[k, n], …, B[k, n + 3]).
- *         └────────┘                Rows past the edge repeat the last one and are not stored.
+ *            k →                    Loads take four elements along whichever dimension has stride
+ * 1; C's tile is kept in rows  ┌────────┐                registers as one vec4 of neighbouring
+ * columns per row, and every step of k adds ↓    │ A or B │                A[m, k] · (B[k, n], …,
+ * B[k, n + 3]). └────────┘                Rows past the edge repeat the last one and are not
+ * stored.
  *
  * Long sums are cut into blocks with an accumulator of their own, for the error's sake. */
 #include "codegen/matmul.h"
 
 #include "codegen/reduce.h"
 
-enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096, LONGEST = 200000 /* for one loop: see kernel_repeat */ };
+enum {
+  BLOCK = 2048 /* terms, of sums longer than */,
+  SINGLE = 4096,
+  LONGEST = 200000 /* for one loop: see kernel_repeat */
+};
 
 /* ---- operands ---- */
 
 static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
   Strided v;
-  if (!cg_strided(n, mm->k->job->stored, &v)) die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->root->id, n->id);
+  if (!cg_strided(n, mm->k->job->stored, &v))
+    die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->root->id, n->id);
   *s = (Side){.base = v.base, .offset = v.offset, .row = v.stride[row_dim], .k = v.stride[k_dim]};
   for (int i = 0; i < mm->n_batch; i++) s->batch[i] = v.stride[i];
   if (n->type.dim[k_dim] == 1) s->k = 1; /* never stepped */
@@ -33,7 +41,9 @@ static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
   s->aligned = ok && type_count(&s->base->type) >= 4;
 }
 
-static SpvId pick(Matmul *mm, SpvId pair, int i) { return spv_extract(mm->k->b, pair, (uint32_t)i); }
+static SpvId pick(Matmul *mm, SpvId pair, int i) {
+  return spv_extract(mm->k->b, pair, (uint32_t)i);
+}
 
 static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool edge) {
   Kernel *k = mm->k;
@@ -45,7 +55,8 @@ static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool ed
   s->offset_id = pick(mm, offset, 0);
   const Ix *part[IR_MAX_RANK], *sum = ix_const(k->ix, 0);
   ix_split(k->ix, batch, mm->n_batch, mm->batch_dim, part);
-  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
+  for (int i = 0; i < mm->n_batch; i++)
+    sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
   if (mm->batches > 1) {
     SpvId of_batch = ix_emit(k->ix, sum);
     s->offset_id = spv_bin(b, SpvOpIAdd, s->offset_id, of_batch);
@@ -251,8 +262,10 @@ void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void
   SpvId steps = spv_u(b, (uint32_t)mm->steps);
   SpvId iterations = spv_bin(b, SpvOpUDiv, mm->kk_id, steps);
   SpvId zero = spv_u(b, 0);
-  if (mm->kk > SINGLE) blocks(&s, iterations, variable);
-  else if (mm->kk >= mm->steps) iterate(&s, zero, iterations, variable);
+  if (mm->kk > SINGLE)
+    blocks(&s, iterations, variable);
+  else if (mm->kk >= mm->steps)
+    iterate(&s, zero, iterations, variable);
   if (mm->tail) {
     SpvId left = spv_bin(b, SpvOpUMod, mm->kk_id, steps);
     SpvId from = spv_bin(b, SpvOpISub, mm->kk_id, left);
@@ -300,7 +313,8 @@ void matmul_store(Matmul *mm, SpvId row, SpvId column, SpvId value4) {
 
 /* ---- few outputs, a long sum: a reduction ---- */
 
-static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const *part, const Ix *row, const Ix *term) {
+static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const *part,
+                         const Ix *row, const Ix *term) {
   const Ix *sum = ix_add(k->ix, ix_mul(k->ix, row, s->row), ix_mul(k->ix, term, s->k));
   for (int i = 0; i < n_batch; i++) sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
   return ix_add(k->ix, sum, ix_const(k->ix, s->offset));
@@ -312,8 +326,10 @@ static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
   const Ix *part[IR_MAX_RANK];
   const Type *t = &k->job->root->type;
   ix_split(k->ix, out, t->rank, t->dim, part);
-  SpvId x = kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
-  SpvId y = kernel_load(k, mm->b.base, at_side(k, &mm->b, mm->n_batch, part, part[t->rank - 1], term));
+  SpvId x =
+    kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
+  SpvId y =
+    kernel_load(k, mm->b.base, at_side(k, &mm->b, mm->n_batch, part, part[t->rank - 1], term));
   return spv_bin(k->b, SpvOpFMul, x, y);
 }
 
@@ -333,10 +349,15 @@ void emit_matmul(Kernel *k) {
   make_side(&mm, &mm.b, b, r - 1, r - 2);
   double flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
   int64_t outputs = mm.m * mm.n * mm.batches;
-  bool rows = mm.a.unit_k && mm.b.unit_k; /* else the terms lie far apart, and tiles read them better */
+  bool rows =
+    mm.a.unit_k && mm.b.unit_k; /* else the terms lie far apart, and tiles read them better */
   bool few = outputs < 1024 && mm.kk >= (rows ? 512 : 64 * outputs);
   if (few || mm.kk > LONGEST) {
-    Reduce sum = {k, OP_reduce_sum, DT_f32, type_count(&root->type), mm.kk, true, 1, mm.kk % 4 == 0 ? 4 : 1, product, &mm};
+    Reduce sum = {k,       OP_reduce_sum,
+                  DT_f32,  type_count(&root->type),
+                  mm.kk,   true,
+                  1,       mm.kk % 4 == 0 ? 4 : 1,
+                  product, &mm};
     reduce_emit(&sum);
   } else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16) {
     matmul_subgroup(&mm);

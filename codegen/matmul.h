@@ -1,4 +1,5 @@
-/* What the levels of matrix products share: the operands as strided views, their loads, the tiles' stores. */
+/* What the levels of matrix products share: the operands as strided views, their loads, the tiles'
+ * stores. */
 #ifndef CODEGEN_MATMUL_H
 #define CODEGEN_MATMUL_H
 
@@ -7,12 +8,12 @@
 /* One operand seen as rows × k: A's rows are m, B's are n. */
 typedef struct Side {
   Node *base;
-  int64_t offset, row, k;         /* elements */
-  int64_t batch[IR_MAX_RANK];     /* strides of the batch dimensions */
-  bool unit_row, unit_k;          /* that stride is 1, known to the kernel */
-  bool aligned;                   /* runs of four along the unit dimension, from multiples of four on, are aligned */
-  SpvId row_id, k_id, offset_id;  /* in the shader: strides, and the offset with the batch's share */
-  SpvId rows_id;                  /* how many rows there are, to clamp to; 0: tiles end where the rows end */
+  int64_t offset, row, k;     /* elements */
+  int64_t batch[IR_MAX_RANK]; /* strides of the batch dimensions */
+  bool unit_row, unit_k;      /* that stride is 1, known to the kernel */
+  bool aligned; /* runs of four along the unit dimension, from multiples of four on, are aligned */
+  SpvId row_id, k_id, offset_id; /* in the shader: strides, and the offset with the batch's share */
+  SpvId rows_id; /* how many rows there are, to clamp to; 0: tiles end where the rows end */
 } Side;
 
 typedef struct Matmul {
@@ -24,20 +25,23 @@ typedef struct Matmul {
   bool edge_m, edge_n; /* tiles reach past the result */
   int steps;           /* of the sum, taken at once: 4 or 8 */
   bool tail;           /* the sum's length does not divide by that */
-  SpvId m_id, n_id, kk_id, batch_id, tile_m_id, tile_n_id; /* tile_*_id: first row and column of this workgroup */
+  SpvId m_id, n_id, kk_id, batch_id, tile_m_id,
+    tile_n_id; /* tile_*_id: first row and column of this workgroup */
 } Matmul;
 
-/* Sets up push constants, the grid and the tile's place; opens a scope that matmul_end closes. `local`: invocations;
- * `steps`: a multiple of four. */
+/* Sets up push constants, the grid and the tile's place; opens a scope that matmul_end closes.
+ * `local`: invocations; `steps`: a multiple of four. */
 void matmul_begin(Matmul *, int tile_m, int tile_n, int steps, uint32_t local);
 void matmul_end(Matmul *);
-/* v[r][j] = side[row + r][k + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or 4) */
+/* v[r][j] = side[row + r][k + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or
+ * 4) */
 void matmul_load(Matmul *, Side *, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]);
 /* The four columns of B as one vec4 per step, from what matmul_load gave for four of its rows. */
 void matmul_columns(Matmul *, int steps, SpvId (*v)[4], SpvId *column);
 /* acc + s·x for a scalar s and vec4 x, acc */
 SpvId matmul_fma(Matmul *, SpvId s, SpvId x, SpvId acc);
-/* The loop over the sum: step(…, k, mm->steps, …) advances the vec4 sums acc by so many terms, step(…, k, 1, …) by what is left. */
+/* The loop over the sum: step(…, k, mm->steps, …) advances the vec4 sums acc by so many terms,
+ * step(…, k, 1, …) by what is left. */
 typedef void MatmulStep(Matmul *, SpvId k, int steps, SpvId *acc, const void *context);
 enum { MATMUL_MAX_ACC = 32 };
 void matmul_loop(Matmul *, int n_acc, SpvId *acc, MatmulStep *, const void *context);

@@ -1,20 +1,29 @@
-/* reduce: result[o] = combination over r of source[o, r], for sum, product, max, min and argmax, over any axes; the source is an
- * expression computed on the fly.
+/* reduce: result[o] = combination over r of source[o, r], for sum, product, max, min and argmax,
+ * over any axes; the source is an expression computed on the fly.
  *
- * Outputs o run over the kept dimensions, terms r over the reduced ones, both row-major. Three ways, by shape:
+ * Outputs o run over the kept dimensions, terms r over the reduced ones, both row-major. Three
+ * ways, by shape:
  *
- *   serial    one invocation per output (or four neighbouring ones); lanes lie across outputs: many columns, or short rows
- *   subgroup  one subgroup per output; lane L takes terms L, L + S, …; then shuffles:             rows
- *   tile      a workgroup of X outputs × Y partial results; partial y takes terms y, y + Y, …;
- *             then a tree in workgroup memory:                         rows without subgroups, few outputs, long sums
+ *   serial    one invocation per output (or four neighbouring ones); lanes lie across outputs: many
+ * columns, or short rows subgroup  one subgroup per output; lane L takes terms L, L + S, …; then
+ * shuffles:             rows tile      a workgroup of X outputs × Y partial results; partial y
+ * takes terms y, y + Y, …; then a tree in workgroup memory:                         rows without
+ * subgroups, few outputs, long sums
  *
- * Each invocation's own sum is nested in blocks of 64 (more where it is very long) with an accumulator per level, so that the
- * error hardly grows with the length. The order is fixed: the same bits every time. */
+ * Each invocation's own sum is nested in blocks of 64 (more where it is very long) with an
+ * accumulator per level, so that the error hardly grows with the length. The order is fixed: the
+ * same bits every time. */
 #include "codegen/reduce.h"
 
 #include <math.h>
 
-enum { BLOCK = 64, LONG = 20000, VERY_LONG = 1000000 /* units of one invocation */, MAX_LEVELS = 6, LOCAL = 64 };
+enum {
+  BLOCK = 64,
+  LONG = 20000,
+  VERY_LONG = 1000000 /* units of one invocation */,
+  MAX_LEVELS = 6,
+  LOCAL = 64
+};
 
 typedef struct Acc { /* a partial result; index only for argmax */
   SpvId value, index;
@@ -31,7 +40,9 @@ static Acc identity(Reduce *r) {
   switch (r->op) {
   case OP_reduce_sum: a.value = expr_const(k, r->type, 0); break;
   case OP_reduce_prod: a.value = expr_const(k, r->type, 1); break;
-  case OP_reduce_min: a.value = expr_const(k, r->type, is_int ? INT32_MAX : (double)INFINITY); break;
+  case OP_reduce_min:
+    a.value = expr_const(k, r->type, is_int ? INT32_MAX : (double)INFINITY);
+    break;
   default: a.value = expr_const(k, r->type, is_int ? INT32_MIN : -(double)INFINITY);
   }
   if (is_arg(r)) a.index = spv_u(k->b, INT32_MAX);
@@ -65,7 +76,10 @@ static Acc combine_arg(Reduce *r, Acc x, Acc y) {
 
 static Acc combine(Reduce *r, Acc x, Acc y) {
   if (is_arg(r)) return combine_arg(r, x, y);
-  Op op = r->op == OP_reduce_sum ? OP_add : r->op == OP_reduce_prod ? OP_mul : r->op == OP_reduce_max ? OP_max : OP_min;
+  Op op = r->op == OP_reduce_sum    ? OP_add
+          : r->op == OP_reduce_prod ? OP_mul
+          : r->op == OP_reduce_max  ? OP_max
+                                    : OP_min;
   DType d = r->type == DT_i32 ? DT_i32 : DT_f32; /* partial results are not rounded to 16 bits */
   return (Acc){math_binary(r->k, op, d, x.value, y.value), 0};
 }
@@ -101,9 +115,9 @@ static void acc_add(Reduce *r, Acc variable, Acc more) {
 
 typedef struct Serial {
   Reduce *r;
-  const Ix *out;       /* its unit of outputs */
-  SpvId first, stride; /* its units of terms: first + i · stride */
-  SpvId block;         /* i where the innermost block starts */
+  const Ix *out;        /* its unit of outputs */
+  SpvId first, stride;  /* its units of terms: first + i · stride */
+  SpvId block;          /* i where the innermost block starts */
   int64_t size, blocks; /* of the innermost ones: units, how many at most */
   Acc level[MAX_LEVELS][4];
   int width;
@@ -121,8 +135,10 @@ static void add_terms(void *context, SpvId number) {
   const Ix *term = ix_mul(t, ix_value(t, unit, r->terms / r->term_width), r->term_width);
   for (int c = 0; c < s->width; c++) {
     const Ix *o = s->out, *x = term;
-    if (r->out_width == 4) o = ix_add(t, ix_mul(t, o, 4), ix_const(t, c));
-    else x = ix_add(t, term, ix_const(t, c));
+    if (r->out_width == 4)
+      o = ix_add(t, ix_mul(t, o, 4), ix_const(t, c));
+    else
+      x = ix_add(t, term, ix_const(t, c));
     Acc a = {0};
     a.value = r->value(r, o, x);
     if (is_arg(r)) a.index = ix_emit(t, x);
@@ -156,17 +172,22 @@ static void add_block(Serial *s, int level, SpvId start, SpvId n, int64_t bound)
   left = spv_select(b, full, block, left);
   from = spv_bin(b, SpvOpIAdd, start, from);
   add_block(s, level - 1, from, left, size);
-  for (int c = 0; c < s->width; c++) acc_add(r, s->level[level][c], acc_get(r, s->level[level - 1][c]));
+  for (int c = 0; c < s->width; c++)
+    acc_add(r, s->level[level][c], acc_get(r, s->level[level - 1][c]));
   spv_end(b);
 }
 
-/* The combination of `n` units from `first` on with that stride; n <= bound. Gives one result per output of the unit. */
-static void serial(Reduce *r, const Ix *out, SpvId first, SpvId stride, SpvId n, int64_t bound, Acc *result) {
+/* The combination of `n` units from `first` on with that stride; n <= bound. Gives one result per
+ * output of the unit. */
+static void serial(Reduce *r, const Ix *out, SpvId first, SpvId stride, SpvId n, int64_t bound,
+                   Acc *result) {
   Serial s = {.r = r, .out = out, .first = first, .stride = stride};
   s.width = r->out_width * r->term_width;
   int level = 0;
   bool sums = r->op == OP_reduce_sum || r->op == OP_reduce_prod;
-  s.size = bound > VERY_LONG ? 16 * BLOCK : bound > LONG ? 4 * BLOCK : BLOCK; /* fewer innermost loops, unrolled further */
+  s.size = bound > VERY_LONG ? 16 * BLOCK
+           : bound > LONG    ? 4 * BLOCK
+                             : BLOCK; /* fewer innermost loops, unrolled further */
   for (int64_t left = bound, size = s.size; sums && left > 2 * size; size = BLOCK) {
     left = (left + size - 1) / size;
     level++;
@@ -176,7 +197,8 @@ static void serial(Reduce *r, const Ix *out, SpvId first, SpvId stride, SpvId n,
   add_block(&s, level, zero, n, bound);
   for (int c = 0; c < s.width; c++) result[c] = acc_get(r, s.level[level][c]);
   for (int step = 1; step < r->term_width; step *= 2)
-    for (int c = 0; c + step < r->term_width; c += 2 * step) result[c] = combine(r, result[c], result[c + step]);
+    for (int c = 0; c + step < r->term_width; c += 2 * step)
+      result[c] = combine(r, result[c], result[c + step]);
 }
 
 /* How many of `units` fall to the one with number `which` of `among`. */
@@ -224,11 +246,13 @@ static Acc shuffled(Reduce *r, Acc a, bool by_xor, uint32_t lane_or_mask) {
   Acc s = {0};
   SpvId lane = by_xor ? 0 : spv_u(b, lane_or_mask);
   s.value = by_xor ? spv_shuffle_xor(b, a.value, lane_or_mask) : spv_shuffle(b, a.value, lane);
-  if (is_arg(r)) s.index = by_xor ? spv_shuffle_xor(b, a.index, lane_or_mask) : spv_shuffle(b, a.index, lane);
+  if (is_arg(r))
+    s.index = by_xor ? spv_shuffle_xor(b, a.index, lane_or_mask) : spv_shuffle(b, a.index, lane);
   return s;
 }
 
-/* Every lane gets the combination of all. Constant lanes cost nothing on lavapipe; a butterfly is short on a GPU. */
+/* Every lane gets the combination of all. Constant lanes cost nothing on lavapipe; a butterfly is
+ * short on a GPU. */
 static Acc across_subgroup(Reduce *r, Acc a, uint32_t lanes) {
   if (!r->k->target->is_cpu || lanes > 16) {
     for (uint32_t mask = 1; mask < lanes; mask *= 2) a = combine(r, a, shuffled(r, a, true, mask));
@@ -244,7 +268,8 @@ static Acc across_subgroup(Reduce *r, Acc a, uint32_t lanes) {
 static void emit_subgroup(Reduce *r) {
   Kernel *k = r->k;
   Spv *b = k->b;
-  uint32_t lanes = k->target->subgroup_size, local = lanes > LOCAL ? lanes : LOCAL, rows = local / lanes;
+  uint32_t lanes = k->target->subgroup_size, local = lanes > LOCAL ? lanes : LOCAL,
+           rows = local / lanes;
   int64_t units = r->terms / r->term_width;
   k->out->subgroup_size = lanes;
   kernel_groups(k, (r->outputs + rows - 1) / rows, local);
@@ -272,7 +297,8 @@ static void emit_subgroup(Reduce *r) {
 }
 
 /* result[c] of partial y = 0 becomes the combination over all y. */
-static void across_tile(Reduce *r, uint32_t x_size, uint32_t y_size, SpvId x, SpvId y, Acc *result) {
+static void across_tile(Reduce *r, uint32_t x_size, uint32_t y_size, SpvId x, SpvId y,
+                        Acc *result) {
   Kernel *k = r->k;
   Spv *b = k->b;
   SpvId width = spv_u(b, x_size);
@@ -305,7 +331,8 @@ static void across_tile(Reduce *r, uint32_t x_size, uint32_t y_size, SpvId x, Sp
     }
     spv_end(b);
   }
-  for (int c = 0; c < r->out_width; c++) result[c] = acc_get(r, here[c]); /* written by this very invocation */
+  for (int c = 0; c < r->out_width; c++)
+    result[c] = acc_get(r, here[c]); /* written by this very invocation */
 }
 
 static void emit_tile(Reduce *r, uint32_t x_size, uint32_t y_size) {
@@ -322,12 +349,14 @@ static void emit_tile(Reduce *r, uint32_t x_size, uint32_t y_size) {
   unit = spv_bin(b, SpvOpIAdd, unit, x);
   SpvId limit = spv_u(b, (uint32_t)units);
   SpvId within = spv_cmp(b, SpvOpULessThan, unit, limit);
-  SpvId zero = spv_u(b, 0); /* barriers need every invocation: those past the end repeat the first output */
+  SpvId zero =
+    spv_u(b, 0); /* barriers need every invocation: those past the end repeat the first output */
   SpvId clamped = spv_select(b, within, unit, zero);
   Acc result[4];
   SpvId n = share(k, term_units, y, y_size);
   SpvId stride = spv_u(b, y_size);
-  serial(r, ix_value(k->ix, clamped, units), y, stride, n, (term_units + y_size - 1) / y_size, result);
+  serial(r, ix_value(k->ix, clamped, units), y, stride, n, (term_units + y_size - 1) / y_size,
+         result);
   across_tile(r, x_size, y_size, x, y, result);
   SpvId first = spv_cmp(b, SpvOpIEqual, y, zero);
   SpvId type = spv_bool(b);
@@ -348,13 +377,18 @@ static uint32_t power_below(int64_t n, int64_t most) {
 void reduce_emit(Reduce *r) {
   const Target *t = r->k->target;
   int64_t units = r->outputs / r->out_width, term_units = r->terms / r->term_width;
-  bool subgroups = t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
-  int64_t lanes = subgroups ? t->subgroup_size : 32, most = t->max_invocations < 256 ? t->max_invocations : 256;
+  bool subgroups =
+    t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
+  int64_t lanes = subgroups ? t->subgroup_size : 32,
+          most = t->max_invocations < 256 ? t->max_invocations : 256;
   r->k->wide = r->out_width * r->term_width == 4;
   r->k->out->flops = (double)r->outputs * (double)r->terms;
-  if (r->row ? term_units < lanes : term_units < 64 || (units >= 2048 && term_units < LONG)) emit_serial(r);
-  else if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes)) emit_subgroup(r);
-  else if (r->row) emit_tile(r, 1, power_below(term_units, most));
+  if (r->row ? term_units < lanes : term_units < 64 || (units >= 2048 && term_units < LONG))
+    emit_serial(r);
+  else if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes))
+    emit_subgroup(r);
+  else if (r->row)
+    emit_tile(r, 1, power_below(term_units, most));
   else {
     uint32_t x = power_below(2 * units - 1, 32), y = power_below(term_units / 4, most / x);
     emit_tile(r, x, y);

@@ -1,5 +1,6 @@
-/* scan: result[o, i, n] = Σ source[o, j, n] over j <= i, or j >= i in reverse. One invocation walks one line (o, n); lanes lie
- * across n. Sums of floats carry what rounding lost in a second accumulator, so a line may be of any length. */
+/* scan: result[o, i, n] = Σ source[o, j, n] over j <= i, or j >= i in reverse. One invocation walks
+ * one line (o, n); lanes lie across n. Sums of floats carry what rounding lost in a second
+ * accumulator, so a line may be of any length. */
 #include "codegen/emit_math.h"
 
 enum { LOCAL = 64 };
@@ -22,7 +23,8 @@ static SpvId advance(Kernel *k, DType d, SpvId sum, SpvId rest, SpvId x) {
   }
   SpvId lost;
   s = math_two_sum(k, s, x, &lost);
-  SpvId finite = math_unary(k, OP_isfinite, DT_f32, lost); /* not where the sum itself is infinite or NaN */
+  SpvId finite =
+    math_unary(k, OP_isfinite, DT_f32, lost); /* not where the sum itself is infinite or NaN */
   SpvId zero = const_f(k, 0);
   lost = choose(k, finite, lost, zero);
   SpvId total = spv_get(b, rest);

@@ -1,10 +1,12 @@
-/* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every output element is computed
- * by one invocation, which looks at all ids; no atomics, a fixed order, every element written. An invocation takes W neighbouring
- * columns of one row at a time, W = 4 where rows divide by four.
+/* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every
+ * output element is computed by one invocation, which looks at all ids; no atomics, a fixed order,
+ * every element written. An invocation takes W neighbouring columns of one row at a time, W = 4
+ * where rows divide by four.
  *
  *   element    an invocation per W columns: few ids or few columns
- *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see whether any names the row;
- *              only then are its columns summed, else they are zero. Most rows of a large table end there. */
+ *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see
+ * whether any names the row; only then are its columns summed, else they are zero. Most rows of a
+ * large table end there. */
 #include "codegen/emit_math.h"
 
 enum { LOCAL = 64, MANY = 1 << 20 };
@@ -60,7 +62,8 @@ static void add_row(void *context, SpvId number) {
   spv_end(k->b);
 }
 
-/* Sums columns width·unit … of row v over all ids and stores them; run `times` times by a loop around it. */
+/* Sums columns width·unit … of row v over all ids and stores them; run `times` times by a loop
+ * around it. */
 static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
   Kernel *k = s->k;
   Spv *b = k->b;
@@ -107,7 +110,8 @@ static void emit_elements(Scatter *s) {
   spv_end(b);
 }
 
-/* The members of a row's team; barriers need all of a workgroup, so there a row past the end is repeated, not left out. */
+/* The members of a row's team; barriers need all of a workgroup, so there a row past the end is
+ * repeated, not left out. */
 typedef struct Team {
   bool is_subgroup;
   uint32_t size;
@@ -179,10 +183,15 @@ static void look(void *context, SpvId i) {
   spv_set(k->b, w->found, any);
 }
 
-/* Whether any id is v: each member looks at its share, four neighbours at once where the ids divide by four. */
+/* Whether any id is v: each member looks at its share, four neighbours at once where the ids divide
+ * by four. */
 static SpvId any_named(Scatter *s, const Team *t, SpvId v) {
   Kernel *k = s->k;
-  Search w = {.s = s, .team = t, .v = v, .found = spv_local(k->b, spv_u32(k->b)), .width = s->n_id % 4 == 0 ? 4 : 1};
+  Search w = {.s = s,
+              .team = t,
+              .v = v,
+              .found = spv_local(k->b, spv_u32(k->b)),
+              .width = s->n_id % 4 == 0 ? 4 : 1};
   SpvId zero = const_u(k, 0);
   spv_set(k->b, w.found, zero);
   int64_t units = s->n_id / w.width;
@@ -250,9 +259,13 @@ void emit_scatter_add(Kernel *k) {
   s.width = s.columns % 4 == 0 ? 4 : 1;
   k->wide = true;
   k->out->flops = (double)type_count(&s.x->type);
-  bool subgroups = t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
+  bool subgroups =
+    t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
   int64_t units = s.columns / s.width;
-  /* by element too where a member's turns times the ids would be more iterations than loops may have */
-  if (s.n_id < 16 || units < 4 || s.n_id * (units / 8 + 1) > MANY) emit_elements(&s);
-  else emit_rows(&s, subgroups ? (Team){true, t->subgroup_size, 0} : (Team){false, LOCAL, 0});
+  /* by element too where a member's turns times the ids would be more iterations than loops may
+   * have */
+  if (s.n_id < 16 || units < 4 || s.n_id * (units / 8 + 1) > MANY)
+    emit_elements(&s);
+  else
+    emit_rows(&s, subgroups ? (Team){true, t->subgroup_size, 0} : (Team){false, LOCAL, 0});
 }

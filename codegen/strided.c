@@ -8,13 +8,16 @@ static void contiguous(Node *n, Strided *s) {
   shape_strides(&n->type, s->stride);
 }
 
-/* Strides of `to` over the same elements as `from` with `stride`; false where none exist. Dimensions of 1 do not matter. */
+/* Strides of `to` over the same elements as `from` with `stride`; false where none exist.
+ * Dimensions of 1 do not matter. */
 static bool reshape(const Type *from, const Type *to, int64_t *stride) {
   int64_t dim[IR_MAX_RANK], old[IR_MAX_RANK], result[IR_MAX_RANK] = {0};
   int n = 0, i = 0, j = 0;
   for (int d = 0; d < from->rank; d++) {
     if (from->dim[d] == 1) continue;
-    if (n && old[n - 1] == stride[d] * from->dim[d]) { /* runs on from the dimension before: one longer dimension */
+    if (n &&
+        old[n - 1] ==
+          stride[d] * from->dim[d]) { /* runs on from the dimension before: one longer dimension */
       dim[n - 1] *= from->dim[d];
       old[n - 1] = stride[d];
     } else {

@@ -30,7 +30,8 @@ static int print_help(const Command *c) {
 
 static const ArgSpec *find(const Command *c, const char *arg, size_t len) {
   for (int i = 0; i < c->n_spec; i++)
-    if (strlen(c->spec[i].name) == len && strncmp(c->spec[i].name, arg, len) == 0) return &c->spec[i];
+    if (strlen(c->spec[i].name) == len && strncmp(c->spec[i].name, arg, len) == 0)
+      return &c->spec[i];
   return NULL;
 }
 
@@ -64,9 +65,12 @@ int args_parse(const Command *c, Arena *arena, int argc, char **argv, const char
       continue;
     }
     if (!value && i + 1 < argc) value = argv[++i];
-    if (!value || !*value) return args_usage_error(c, "%s needs a value: %s %s", s->name, s->name, s->value);
-    if (s->list) ARENA_PUSH(arena, s->list->item, s->list->n, value);
-    else *s->text = value;
+    if (!value || !*value)
+      return args_usage_error(c, "%s needs a value: %s %s", s->name, s->name, s->value);
+    if (s->list)
+      ARENA_PUSH(arena, s->list->item, s->list->n, value);
+    else
+      *s->text = value;
   }
   return *file ? -1 : args_usage_error(c, "no graph given: %s", c->usage);
 }
@@ -82,8 +86,10 @@ int args_graphs(Arena *arena, const char *file, Graph ***graphs) {
   bool is_stdin = strcmp(file, "-") == 0;
   int n = -1;
   buf_str(&text, "");
-  if (!(is_stdin ? read_stdin(&text) : buf_read_file(&text, file))) failed("cannot read %s: %s", file, strerror(errno));
-  else n = ir_parse_all(arena, is_stdin ? "<stdin>" : file, text.data, text.len, graphs, &errors);
+  if (!(is_stdin ? read_stdin(&text) : buf_read_file(&text, file)))
+    failed("cannot read %s: %s", file, strerror(errno));
+  else
+    n = ir_parse_all(arena, is_stdin ? "<stdin>" : file, text.data, text.len, graphs, &errors);
   for (int i = 0; i < n; i++) {
     size_t before = errors.len;
     if (ir_verify((*graphs)[i], &errors)) continue;

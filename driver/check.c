@@ -32,8 +32,10 @@ static void *pack(Arena *arena, const Type *t, const double *data) {
   int64_t n = type_count(t);
   uint32_t *bits = arena_alloc(arena, 4 * (size_t)n);
   for (int64_t i = 0; i < n; i++) {
-    if (dtype_is_float(t->dtype)) memcpy(&bits[i], &(float){(float)data[i]}, 4);
-    else bits[i] = (uint32_t)(int32_t)data[i];
+    if (dtype_is_float(t->dtype))
+      memcpy(&bits[i], &(float){(float)data[i]}, 4);
+    else
+      bits[i] = (uint32_t)(int32_t)data[i];
   }
   return bits;
 }
@@ -42,8 +44,10 @@ static double *unpack(Arena *arena, const Type *t, const void *from) {
   int64_t n = type_count(t);
   double *data = arena_alloc(arena, sizeof *data * (size_t)n);
   for (int64_t i = 0; i < n; i++) {
-    if (dtype_is_float(t->dtype)) data[i] = ((const float *)from)[i];
-    else data[i] = ((const int32_t *)from)[i];
+    if (dtype_is_float(t->dtype))
+      data[i] = ((const float *)from)[i];
+    else
+      data[i] = ((const int32_t *)from)[i];
   }
   return data;
 }
@@ -53,8 +57,8 @@ static double uniform(uint64_t *seed) {
   return (double)(*seed >> 40) / (1 << 24);
 }
 
-/* The fewest rows of a table that the graph gathers from: whole numbers below it are ids for all.
- */
+/* The fewest rows of a table that the graph gathers from: whole numbers below it are ids for
+ * all. */
 static int64_t fewest_rows(const Graph *g) {
   int64_t rows = 64;
   for (int i = 0; i < g->n_node; i++)
@@ -83,8 +87,10 @@ static void make_feeds(Check *c, const Graph *g) {
     bool positive = n->op == OP_state; /* second moments, counts */
     for (int64_t e = 0; e < count; e++) {
       double u = uniform(&seed);
-      if (n->type.dtype == DT_i32) data[e] = floor(u * (double)rows);
-      else if (n->type.dtype == DT_bool) data[e] = u < 0.5;
+      if (n->type.dtype == DT_i32)
+        data[e] = floor(u * (double)rows);
+      else if (n->type.dtype == DT_bool)
+        data[e] = u < 0.5;
       else
         data[e] = dtype_round((DType)n->type.dtype, n->type.rank == 0 ? 100 + u
                                                     : positive        ? 0.1 * u
@@ -116,8 +122,10 @@ static bool run_image(Check *c, const Image *image, const Graph *g, Buf *why) {
     const Node *n = g->node[i];
     if (n->op != OP_param && n->op != OP_state && n->op != OP_input) continue;
     void *bits = pack(c->arena, &n->type, find_feed(c, n));
-    if (n->op == OP_input) in[n_in++] = bits;
-    else ok = exec_write(exec, find_kept(image, n->op, n->name), bits, why);
+    if (n->op == OP_input)
+      in[n_in++] = bits;
+    else
+      ok = exec_write(exec, find_kept(image, n->op, n->name), bits, why);
   }
   for (uint32_t i = 0; i < p->n_output; i++) out[i] = arena_alloc(c->arena, p->output[i].bytes);
   ok = ok && exec_run(exec, p, in, out, why);
@@ -277,7 +285,8 @@ static int check_model(Check *c, Buf *errors) {
   for (int i = 0; status == EXIT_ok && i < set.n; i++) {
     if (!check_program(c, set.graph[i], &why))
       status = failed("%s: %s", set.graph[i]->name, why.data);
-    else if (c->wrong) status = EXIT_failed;
+    else if (c->wrong)
+      status = EXIT_failed;
   }
   vk_close(c->device);
   programs_free(&set);

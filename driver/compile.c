@@ -224,12 +224,12 @@ static void list_tensors(Compiler *c) {
     const LayoutTensor *t = &l->param.tensor[i];
     const ParamFlags *f = flags_of(c, t->name);
     image->param[i] =
-        (ImgParam){tensor(t->name, &t->type, &t->place), f->trainable, f->decay, f->init};
+      (ImgParam){tensor(t->name, &t->type, &t->place), f->trainable, f->decay, f->init};
   }
   for (int i = 0; i < l->state.n; i++) {
     const LayoutTensor *t = &l->state.tensor[i];
     image->state[i] =
-        (ImgState){tensor(t->name, &t->type, &t->place), strncmp(t->name, "accum.", 6) == 0};
+      (ImgState){tensor(t->name, &t->type, &t->place), strncmp(t->name, "accum.", 6) == 0};
   }
   for (int i = 0; i < l->table.n; i++) {
     const LayoutTensor *t = &l->table.tensor[i];

@@ -10,7 +10,7 @@ typedef struct CompileOptions {
   const Target *target;
   Buf *plan; /* plans as text are appended; may be NULL */
   const char
-      *spirv_dir; /* every distinct kernel is written there as .spv and .spvasm; may be NULL */
+    *spirv_dir; /* every distinct kernel is written there as .spv and .spvasm; may be NULL */
   void (*progress)(void *arg, const char *program, int done,
                    int total); /* kernels of a program; may be NULL */
   void *progress_arg;

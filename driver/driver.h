@@ -43,7 +43,7 @@ typedef struct Options {
 /* −1: go on; else the exit status (help or version was printed, or what is wrong). */
 int options_parse(Options *, int argc, char **argv);
 int usage_error(const char *fmt, ...)
-    PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
+  PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
 int failed(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it; EXIT_failed */
 
 /* ---- main.c ---- */
@@ -57,8 +57,8 @@ int check_main(int argc,
                char **argv); /* alphac check: kernels on the device against the evaluator */
 
 /* ---- native.c ---- */
-/* The target by name. `note` gets what the user should know about a choice that was made for them.
- */
+/* The target by name. `note` gets what the user should know about a choice that was made for
+ * them. */
 bool target_choose(const Options *, Target *, Buf *note, Buf *why);
 int devices_main(int argc, char **argv);
 

@@ -13,7 +13,7 @@ typedef struct Session {
   const Command *command;
   Arena *arena;
   const Graph *g;
-  Node **leaf; /* param, state and input nodes */
+  Node **leaf;   /* param, state and input nodes */
   double **data; /* by leaf; NULL: not given */
   int n_leaf;
 } Session;
@@ -21,7 +21,8 @@ typedef struct Session {
 static void find_leaves(Session *s) {
   for (int i = 0; i < s->g->n_node; i++) {
     Node *n = s->g->node[i];
-    if (n->op == OP_param || n->op == OP_state || n->op == OP_input) ARENA_PUSH(s->arena, s->leaf, s->n_leaf, n);
+    if (n->op == OP_param || n->op == OP_state || n->op == OP_input)
+      ARENA_PUSH(s->arena, s->leaf, s->n_leaf, n);
   }
   s->data = arena_alloc(s->arena, sizeof *s->data * (size_t)(s->n_leaf + 1));
 }
@@ -51,8 +52,10 @@ static int take_input(Session *s, const char *text) {
   for (;;) {
     char *end;
     double v = strtod(++at, &end);
-    if (end == at || (*end && *end != ',')) return failed("--input %s: \"%.20s\" is no number", name, at);
-    if (!dtype_is_float(d) && dtype_round(d, v) != v) return failed("--input %s: %g is no %s", name, v, dtype_name(d));
+    if (end == at || (*end && *end != ','))
+      return failed("--input %s: \"%.20s\" is no number", name, at);
+    if (!dtype_is_float(d) && dtype_round(d, v) != v)
+      return failed("--input %s: %g is no %s", name, v, dtype_name(d));
     if (n < count) s->data[i][n] = v;
     n++;
     at = end;
@@ -63,8 +66,9 @@ static int take_input(Session *s, const char *text) {
   else if (n != count) {
     Buf type = {0};
     type_print(&type, &s->leaf[i]->type);
-    int status = failed("--input %s: expected %" PRId64 " values for %s, or one for all; found %" PRId64, name, count,
-                        type.data, n);
+    int status =
+      failed("--input %s: expected %" PRId64 " values for %s, or one for all; found %" PRId64, name,
+             count, type.data, n);
     buf_free(&type);
     return status;
   }
@@ -89,13 +93,15 @@ static bool read_tensor(Session *s, const Safetensors *file, const StTensor *t, 
     float f[PIECE];
     int32_t whole[PIECE];
     bool is_float = dtype_is_float((DType)type->dtype);
-    if (!(is_float ? st_read_f32(file, t, at, n, f, why) : st_read_i32(file, t, at, n, whole, why))) return false;
+    if (!(is_float ? st_read_f32(file, t, at, n, f, why) : st_read_i32(file, t, at, n, whole, why)))
+      return false;
     for (int64_t k = 0; k < n; k++) s->data[i][at + k] = is_float ? f[k] : whole[k];
   }
   return true;
 }
 
-/* Every tensor of the file that the graph has a leaf for; others are left alone, so that a checkpoint can be given. */
+/* Every tensor of the file that the graph has a leaf for; others are left alone, so that a
+ * checkpoint can be given. */
 static int take_file(Session *s, const char *path) {
   Buf why = {0};
   Safetensors *file = st_open(path, &why);
@@ -110,7 +116,8 @@ static int take_file(Session *s, const char *path) {
   return status;
 }
 
-/* What was not given: numbers from −1 to 1, whole numbers from 0 to 9, or bits; a function of the seed and the name. */
+/* What was not given: numbers from −1 to 1, whole numbers from 0 to 9, or bits; a function of the
+ * seed and the name. */
 static void fill(Session *s, uint32_t seed) {
   for (int i = 0; i < s->n_leaf; i++) {
     const Node *n = s->leaf[i];
@@ -121,9 +128,10 @@ static void fill(Session *s, uint32_t seed) {
     for (int64_t k = 0; k < count; k++) {
       uint32_t word[4];
       philox4x32((uint32_t[]){(uint32_t)k, (uint32_t)(k >> 32), 0, 0}, key, word);
-      s->data[i][k] = n->type.dtype == DT_bool  ? word[0] >> 31
-                      : n->type.dtype == DT_i32 ? word[0] % 10
-                                                : dtype_round(n->type.dtype, (word[0] >> 8) * 0x1p-23 - 1);
+      s->data[i][k] = n->type.dtype == DT_bool ? word[0] >> 31
+                      : n->type.dtype == DT_i32
+                        ? word[0] % 10
+                        : dtype_round(n->type.dtype, (word[0] >> 8) * 0x1p-23 - 1);
     }
   }
 }
@@ -165,9 +173,12 @@ static void print_json_string(const char *text) {
   printf("\"");
   for (const char *s = text; *s; s++) {
     unsigned char c = (unsigned char)*s;
-    if (c == '"' || c == '\\') printf("\\%c", c);
-    else if (c < 0x20) printf("\\u%04x", c);
-    else putchar(c);
+    if (c == '"' || c == '\\')
+      printf("\\%c", c);
+    else if (c < 0x20)
+      printf("\\u%04x", c);
+    else
+      putchar(c);
   }
   printf("\"");
 }
@@ -180,8 +191,8 @@ static void print_json(const Graph *g, const Tensor *result, EvalMode mode) {
     const Tensor *t = &result[i];
     printf("%s{\"name\":", i ? "," : "");
     print_json_string(g->output[i].name);
-    printf(",\"kind\":\"%s\",\"dtype\":\"%s\",\"shape\":[", g->output[i].kind == OUT_update ? "update" : "output",
-           dtype_name((DType)t->type.dtype));
+    printf(",\"kind\":\"%s\",\"dtype\":\"%s\",\"shape\":[",
+           g->output[i].kind == OUT_update ? "update" : "output", dtype_name((DType)t->type.dtype));
     for (int d = 0; d < t->type.rank; d++) printf("%s%" PRId64, d ? "," : "", t->type.dim[d]);
     printf("],\"data\":[");
     for (int64_t k = 0; k < type_count(&t->type); k++) {
@@ -212,7 +223,8 @@ static int evaluate(const Session *s, EvalMode mode, bool json) {
   return fflush(stdout) == 0 ? EXIT_ok : failed("cannot write the result: %s", strerror(errno));
 }
 
-/* The graph to evaluate: the only one, or the one that --graph names; NULL: what is wrong was printed. */
+/* The graph to evaluate: the only one, or the one that --graph names; NULL: what is wrong was
+ * printed. */
 static const Graph *choose(Graph *const *g, int n, const char *name) {
   Buf names = {0};
   for (int i = 0; i < n; i++) {
@@ -222,13 +234,16 @@ static const Graph *choose(Graph *const *g, int n, const char *name) {
     }
     buf_printf(&names, "%s %s", i ? "," : "", g[i]->name);
   }
-  if (name) failed("--graph %s: the file has%s", name, names.data);
-  else failed("the file has %d graphs; choose one with --graph:%s", n, names.data);
+  if (name)
+    failed("--graph %s: the file has%s", name, names.data);
+  else
+    failed("the file has %d graphs; choose one with --graph:%s", n, names.data);
   buf_free(&names);
   return NULL;
 }
 
-static int run(Session *s, const TextList *input, const char *inputs, const char *seed, EvalMode mode, bool json) {
+static int run(Session *s, const TextList *input, const char *inputs, const char *seed,
+               EvalMode mode, bool json) {
   find_leaves(s);
   int status = inputs ? take_file(s, inputs) : -1;
   for (int i = 0; i < input->n && status < 0; i++) status = take_input(s, input->item[i]);
@@ -237,7 +252,8 @@ static int run(Session *s, const TextList *input, const char *inputs, const char
     errno = 0;
     unsigned long v = strtoul(seed, &end, 10);
     if (!isdigit((unsigned char)*seed) || *end || errno || v > UINT32_MAX)
-      return args_usage_error(s->command, "--seed %s: expected a number from 0 to 4294967295", seed);
+      return args_usage_error(s->command, "--seed %s: expected a number from 0 to 4294967295",
+                              seed);
     fill(s, (uint32_t)v);
   }
   return status < 0 ? evaluate(s, mode, json) : status;
@@ -248,18 +264,23 @@ int eval_main(int argc, char **argv) {
   TextList input = {0};
   bool f64 = false, json = false;
   const ArgSpec spec[] = {
-    {"--input", "NAME=V,V,...", "values of a param, state or input, row by row; one value fills it", .list = &input},
+    {"--input", "NAME=V,V,...", "values of a param, state or input, row by row; one value fills it",
+     .list = &input},
     {"--inputs", "FILE", "a safetensors file with values by name", .text = &inputs},
     {"--seed", "S", "fills what is still missing with random numbers", .text = &seed},
     {"--graph", "NAME", "which graph, where the file holds several", .text = &name},
     {"--f64", NULL, "computes in double, without rounding each result to its type", .flag = &f64},
     {"--json", NULL, "prints one JSON object instead of text", .flag = &json},
   };
-  const Command command = {"eval", "alphac eval FILE.ir [--input NAME=V,V,...]",
-                           "Reads a graph's text (docs/ir.md), computes it with the reference evaluator and prints its outputs.\n"
-                           "FILE.ir may be - for standard input.",
-                           "Example: alphac eval loss.ir --inputs weights.safetensors --input tokens=1,2,3,4\n", spec,
-                           COUNT_OF(spec)};
+  const Command command = {
+    "eval",
+    "alphac eval FILE.ir [--input NAME=V,V,...]",
+    "Reads a graph's text (docs/ir.md), computes it with the reference evaluator and prints its "
+    "outputs.\n"
+    "FILE.ir may be - for standard input.",
+    "Example: alphac eval loss.ir --inputs weights.safetensors --input tokens=1,2,3,4\n",
+    spec,
+    COUNT_OF(spec)};
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
   if (status < 0) {

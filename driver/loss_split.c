@@ -52,8 +52,9 @@ static bool split_sum(const Split *s, Node *n, LossParts *out) {
 static bool split(const Split *s, Node *n, LossParts *out) {
   double c;
   switch (n->op) {
-  case OP_reshape: case OP_expand: case OP_permute:
-    return type_count(&n->src[0]->type) == 1 && split(s, n->src[0], out);
+  case OP_reshape:
+  case OP_expand:
+  case OP_permute: return type_count(&n->src[0]->type) == 1 && split(s, n->src[0], out);
   case OP_neg:
     if (!split(s, n->src[0], out)) return false;
     out->sum = ir_neg(s->g, out->sum);
@@ -65,7 +66,8 @@ static bool split(const Split *s, Node *n, LossParts *out) {
   case OP_div:
     if (is_const(n->src[1], &c)) return split_scaled(s, n, n->src[0], c, out);
     return split_quotient(s, n->src[0], n->src[1], out);
-  case OP_add: case OP_sub: return split_sum(s, n, out);
+  case OP_add:
+  case OP_sub: return split_sum(s, n, out);
   default: return false;
   }
 }

@@ -16,14 +16,16 @@ static const struct {
   const char *name;
   int (*run)(int argc, char **argv);
 } command[] = {
-    {"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
+  {"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
 
 /* The model's file name without folder and .alpha, and with `suffix`. */
 static const char *default_output(const Options *o, const char *suffix) {
   const char *slash = strrchr(o->model, '/'), *base = slash ? slash + 1 : o->model;
   size_t len = strlen(base);
-  if (len > 6 && strcmp(base + len - 6, ".alpha") == 0) len -= 6;
-  else if (!*suffix) suffix = ".runner";
+  if (len > 6 && strcmp(base + len - 6, ".alpha") == 0)
+    len -= 6;
+  else if (!*suffix)
+    suffix = ".runner";
   return arena_printf(o->arena, "%.*s%s", (int)len, base, suffix);
 }
 
@@ -37,8 +39,8 @@ static int emit_text(const Options *o, const Buf *text) {
   Buf why = {0};
   if (o->output)
     return output_write(o->output, &(Piece){text->data, text->len}, 1, false, &why)
-               ? EXIT_ok
-               : failed("%s", why.data);
+             ? EXIT_ok
+             : failed("%s", why.data);
   if (fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0)
     return failed("cannot write to standard output: %s", strerror(errno));
   return EXIT_ok;
@@ -76,8 +78,10 @@ static void progress_end(Progress *p) {
 /* ---- the steps ---- */
 void print_errors(const Buf *errors) {
   if (errors->len == 0) return;
-  if (errors->data[errors->len - 1] == '\n') fputs(errors->data, stderr); /* with their places */
-  else failed("%s", errors->data);
+  if (errors->data[errors->len - 1] == '\n')
+    fputs(errors->data, stderr); /* with their places */
+  else
+    failed("%s", errors->data);
 }
 
 Model *load_model(const Options *o, Buf *errors) {
@@ -98,8 +102,10 @@ bool build_programs(const Options *o, Model *m, ProgramSet *out, Buf *errors) {
 static int emit_graphs(const Options *o, const ProgramSet *p) {
   Buf text = {0};
   for (int i = 0; i < p->n; i++) {
-    if (o->emit == EMIT_dot) dot_print(&text, p->graph[i]);
-    else ir_print(&text, p->graph[i]);
+    if (o->emit == EMIT_dot)
+      dot_print(&text, p->graph[i]);
+    else
+      ir_print(&text, p->graph[i]);
   }
   int status = emit_text(o, &text);
   buf_free(&text);
@@ -125,8 +131,8 @@ static int write_image(const Options *o, const Image *image) {
   if (!image_write(&bytes, image))
     return failed("%s: the image is larger than its format allows", path);
   bool ok = o->emit == EMIT_image
-                ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
-                : output_runner(path, bytes.data, bytes.len, &why);
+              ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
+              : output_runner(path, bytes.data, bytes.len, &why);
   int status = ok ? EXIT_ok : failed("%s", why.data);
   buf_free(&bytes);
   buf_free(&why);
@@ -145,7 +151,7 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
             train->precision);
 
   CompileOptions option = {
-      .target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
+    .target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
   Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
   clock_gettime(CLOCK_MONOTONIC, &progress.last);
   option.progress_arg = &progress;
@@ -158,8 +164,10 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   bool ok = compile_all(c, m, p, &why);
   progress_end(&progress);
   int status = EXIT_ok;
-  if (!ok) status = failed("%s: %s", o->model, why.data);
-  else if (o->emit == EMIT_plan) status = emit_text(o, &plan);
+  if (!ok)
+    status = failed("%s: %s", o->model, why.data);
+  else if (o->emit == EMIT_plan)
+    status = emit_text(o, &plan);
   else if (o->emit != EMIT_spirv)
     status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));
   compile_free(c);
@@ -177,8 +185,10 @@ static int compile_model(const Options *o) {
   if (o->emit == EMIT_ast) {
     if (fe_print_ast(o->model, &text, &errors)) status = emit_text(o, &text);
   } else if ((m = load_model(o, &errors)) && build_programs(o, m, &programs, &errors)) {
-    if (o->emit == EMIT_ir || o->emit == EMIT_dot) status = emit_graphs(o, &programs);
-    else status = make_image(o, m, &programs);
+    if (o->emit == EMIT_ir || o->emit == EMIT_dot)
+      status = emit_graphs(o, &programs);
+    else
+      status = make_image(o, m, &programs);
   }
   print_errors(&errors);
   programs_free(&programs);
@@ -194,9 +204,9 @@ static int check_command(const char *word) {
   for (int i = 0; i < COUNT_OF(command); i++) name[i] = command[i].name;
   if (word[0] == '-' || strpbrk(word, "./") || access(word, F_OK) == 0) return -1;
   const char *near = suggest(word, name, COUNT_OF(command));
-  return near ? usage_error("there is no file and no command %s; did you mean alphac %s?", word,
-                            near)
-              : -1;
+  return near
+           ? usage_error("there is no file and no command %s; did you mean alphac %s?", word, near)
+           : -1;
 }
 
 int main(int argc, char **argv) {

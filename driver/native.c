@@ -54,14 +54,15 @@ int devices_main(int argc, char **argv) {
   if (n < 0) return failed("%s", why.data);
   if (n == 0)
     return failed(
-        "no Vulkan device: Mesa's lavapipe (package mesa-vulkan-drivers) turns the CPU into one");
+      "no Vulkan device: Mesa's lavapipe (package mesa-vulkan-drivers) turns the CPU into one");
   for (int i = 0; i < n && i < MAX_DEVICES; i++) {
     const DeviceInfo *d = &info[i];
     printf("%d  %s (%s)", i, d->name, d->driver);
     if (d->usable)
       printf(", subgroups of %u, %.1f GiB\n", d->subgroup_size,
              (double)d->memory_bytes / (1 << 30));
-    else printf(": cannot be used: it lacks %s\n", d->missing);
+    else
+      printf(": cannot be used: it lacks %s\n", d->missing);
   }
   buf_free(&why);
   return EXIT_ok;

@@ -53,7 +53,8 @@ bool output_write(const char *path, const Piece *piece, int n, bool executable, 
   int reason = errno;
   if (fd >= 0 && close(fd) != 0 && ok) ok = false, reason = errno;
   if (ok && rename(temp.data, path) != 0) ok = false, reason = errno;
-  if (ok) sync_folder(path);
+  if (ok)
+    sync_folder(path);
   else {
     if (fd >= 0) unlink(temp.data);
     buf_printf(why, "cannot write %s: %s", path, strerror(reason));
@@ -73,6 +74,6 @@ bool output_runner(const char *path, const void *image, size_t bytes, Buf *why) 
   }
   memcpy(trailer + 16, IMG_TRAILER, 8);
   Piece piece[] = {
-      {stub_data(), stub_bytes()}, {zero, padding}, {image, bytes}, {trailer, sizeof trailer}};
+    {stub_data(), stub_bytes()}, {zero, padding}, {image, bytes}, {trailer, sizeof trailer}};
   return output_write(path, piece, COUNT_OF(piece), true, why);
 }

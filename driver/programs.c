@@ -114,8 +114,8 @@ static bool add_forwards(Builder *b) {
   const char *dim[MAX_DIMS];
   int64_t context = b->context;
   bool fits = true;
-  int n = fe_has_function(b->model, "forward") ? fe_entry_dims(b->model, "forward", dim, MAX_DIMS)
-                                               : 0;
+  int n =
+    fe_has_function(b->model, "forward") ? fe_entry_dims(b->model, "forward", dim, MAX_DIMS) : 0;
   fe_config_int(b->model, "context", &context);
   if (n == 1) return add_forward(b, (int64_t[]){1}, 1, &fits);
   if (n != 2 || context < 1) return true;
@@ -174,9 +174,9 @@ static bool add_entry(Builder *b, const char *text) {
   for (int i = 0; i < n; i++) {
     if (value[i] > 0) continue;
     buf_printf(
-        b->errors,
-        "error: --entry %s: the length of dimension %s is not known; give it as --entry %s:%s=16\n",
-        text, dim[i], name, dim[i]);
+      b->errors,
+      "error: --entry %s: the length of dimension %s is not known; give it as --entry %s:%s=16\n",
+      text, dim[i], name, dim[i]);
     return false;
   }
   if (!wants_program(b, name)) return true;
@@ -205,13 +205,17 @@ static bool check_only(Builder *b) {
 bool programs_build(Model *m, const ProgramOptions *o, ProgramSet *out, Buf *errors) {
   *out = (ProgramSet){0};
   const TrainInfo *train = fe_train(m);
-  Builder b = {.model = m, .option = o, .out = out, .errors = errors, .batch = 1,
+  Builder b = {.model = m,
+               .option = o,
+               .out = out,
+               .errors = errors,
+               .batch = 1,
                .only_met = xcalloc((size_t)o->n_only + 1, sizeof(bool))};
   if (train->present && train->batch > 0) b.batch = train->batch;
   if (train->present && train->context > 0) b.context = train->context;
   if (b.context == 0 && !fe_config_int(m, "context", &b.context)) b.context = 0;
-  bool ok = add_init(&b) && add_loss_programs(&b) && add_forwards(&b) && add_entries(&b) &&
-            check_only(&b);
+  bool ok =
+    add_init(&b) && add_loss_programs(&b) && add_forwards(&b) && add_entries(&b) && check_only(&b);
   free(b.only_met);
   if (!ok) programs_free(out);
   return ok;

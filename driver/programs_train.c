@@ -122,8 +122,8 @@ static void list_trainees(Training *t) {
   t->n = 0;
   for (int i = 0; i < n; i++)
     if (param[i].trainable)
-      t->p[t->n++] = (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type),
-                               NULL};
+      t->p[t->n++] =
+        (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type), NULL};
 }
 
 static void differentiate(Training *t, Node *loss) {
@@ -182,8 +182,8 @@ static Node *gradient_norm(Training *t) {
 
 static void clip_gradients(Training *t, Node *norm, double clip) {
   Graph *g = t->g;
-  Node *factor = ir_min(g, number(g, 1),
-                        ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
+  Node *factor =
+    ir_min(g, number(g, 1), ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
   for (int i = 0; i < t->n; i++)
     t->p[i].grad = ir_mul(g, t->p[i].grad, spread(g, factor, &t->p[i].info->type));
 }

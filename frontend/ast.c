@@ -1,15 +1,18 @@
-/* ast: the printer of --emit=ast: one parenthesised form a line, expressions as they may be written. */
+/* ast: the printer of --emit=ast: one parenthesised form a line, expressions as they may be
+ * written. */
 #include "frontend/ast.h"
 
 #include <string.h>
 
 const char *operator_text(Operator op) {
-  static const char *const text[] = {"or", "and", "not", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "@", "-", "^"};
+  static const char *const text[] = {
+    "or", "and", "not", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "%", "@", "-", "^"};
   return text[op];
 }
 
 const char *decl_word(DeclKind kind) {
-  static const char *const text[] = {"import", "config", "train", "fn", "module", "model", "optimizer", "schedule"};
+  static const char *const text[] = {"import", "config", "train",     "fn",
+                                     "module", "model",  "optimizer", "schedule"};
   return text[kind];
 }
 
@@ -18,9 +21,12 @@ const char *decl_word(DeclKind kind) {
 static void print_string(Buf *b, const char *s) {
   buf_str(b, "\"");
   for (; *s; s++) {
-    if (*s == '"' || *s == '\\') buf_printf(b, "\\%c", *s);
-    else if ((unsigned char)*s < 32) buf_printf(b, "\\%03o", (unsigned)*s);
-    else buf_put(b, s, 1);
+    if (*s == '"' || *s == '\\')
+      buf_printf(b, "\\%c", *s);
+    else if ((unsigned char)*s < 32)
+      buf_printf(b, "\\%03o", (unsigned)*s);
+    else
+      buf_put(b, s, 1);
   }
   buf_str(b, "\"");
 }
@@ -86,7 +92,9 @@ void expr_print(Buf *b, const Expr *e) {
     print_optional(b, "..", e->c);
     buf_str(b, "]");
     break;
-  case E_unary: case E_binary: case E_choose: print_operation(b, e); break;
+  case E_unary:
+  case E_binary:
+  case E_choose: print_operation(b, e); break;
   case E_call:
     expr_print(b, e->a);
     print_args(b, e, "(", ")");
@@ -177,8 +185,10 @@ static void print_fn(Buf *b, const FnDecl *fn, int indent) {
     buf_str(b, " -> ");
     print_type(b, fn->result);
   }
-  if (fn->expr) print_optional(b, " = ", fn->expr);
-  else print_block(b, &fn->body, indent + 1);
+  if (fn->expr)
+    print_optional(b, " = ", fn->expr);
+  else
+    print_block(b, &fn->body, indent + 1);
   buf_str(b, ")");
 }
 
@@ -188,7 +198,9 @@ static void print_member(Buf *b, const Member *m, int indent) {
   static const char *const decay[] = {"", "decay ", "nodecay "};
   line(b, indent);
   switch (m->kind) {
-  case M_param: buf_printf(b, "(%s %s%s", m->frozen ? "frozen" : "param", decay[m->decay], m->name); break;
+  case M_param:
+    buf_printf(b, "(%s %s%s", m->frozen ? "frozen" : "param", decay[m->decay], m->name);
+    break;
   case M_const: buf_printf(b, "(const %s", m->name); break;
   case M_state: buf_printf(b, "(state %s", m->name); break;
   case M_value: buf_printf(b, "(member %s", m->name); break;
@@ -217,11 +229,14 @@ static void print_decl(Buf *b, const Decl *d) {
   switch (d->kind) {
   case D_import:
     buf_str(b, "(import ");
-    if (d->beside) print_string(b, d->path);
-    else buf_str(b, d->path);
+    if (d->beside)
+      print_string(b, d->path);
+    else
+      buf_str(b, d->path);
     buf_printf(b, " as %s)", d->name);
     return;
-  case D_config: case D_train:
+  case D_config:
+  case D_train:
     buf_printf(b, "(%s", decl_word(d->kind));
     for (int i = 0; i < d->n_entry; i++) {
       buf_printf(b, "\n  (%s = ", d->entry[i].name);

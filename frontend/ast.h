@@ -1,4 +1,5 @@
-/* ast: the program as written. Everything lives in the arena of the model that it was read for; names are interned. */
+/* ast: the program as written. Everything lives in the arena of the model that it was read for;
+ * names are interned. */
 #ifndef FRONTEND_AST_H
 #define FRONTEND_AST_H
 
@@ -7,12 +8,32 @@
 enum { AST_MAX_DEPTH = 500 }; /* of one expression */
 
 typedef enum Operator {
-  O_or, O_and, O_not, O_eq, O_ne, O_lt, O_le, O_gt, O_ge, O_add, O_sub, O_mul, O_div, O_mod, O_matmul, O_neg, O_pow
+  O_or,
+  O_and,
+  O_not,
+  O_eq,
+  O_ne,
+  O_lt,
+  O_le,
+  O_gt,
+  O_ge,
+  O_add,
+  O_sub,
+  O_mul,
+  O_div,
+  O_mod,
+  O_matmul,
+  O_neg,
+  O_pow
 } Operator;
 const char *operator_text(Operator);
 
 typedef enum ExprKind {
-  E_int, E_float, E_string, E_bool, E_none,
+  E_int,
+  E_float,
+  E_string,
+  E_bool,
+  E_none,
   E_name,   /* name */
   E_list,   /* arg */
   E_each,   /* [a for name in b], or [a for name in b..c] */
@@ -121,14 +142,23 @@ typedef struct Entry { /* of config or train */
   Expr *value;
 } Entry;
 
-typedef enum DeclKind { D_import, D_config, D_train, D_fn, D_module, D_model, D_optimizer, D_schedule } DeclKind;
+typedef enum DeclKind {
+  D_import,
+  D_config,
+  D_train,
+  D_fn,
+  D_module,
+  D_model,
+  D_optimizer,
+  D_schedule
+} DeclKind;
 typedef struct Decl {
   DeclKind kind;
   const char *name; /* D_import: the name it is used by */
   Place at;
   const char *path; /* D_import: the file's path, or the name of one of stdlib */
   Place path_at;
-  bool beside;      /* D_import: it is a path, relative to the importing file */
+  bool beside; /* D_import: it is a path, relative to the importing file */
   FnDecl *fn;
   Formal *formal;
   int n_formal;

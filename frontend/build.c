@@ -1,9 +1,10 @@
-/* build: makes the ast for the grammar's actions, with the checks that a grammar cannot say well. */
+/* build: makes the ast for the grammar's actions, with the checks that a grammar cannot say
+ * well. */
 #include "frontend/build_internal.h"
 
 #include <string.h>
 
-#define DEFINE_ADD(function, List, Element) \
+#define DEFINE_ADD(function, List, Element)                                                        \
   void function(Parse *p, List *list, Element e) { ARENA_PUSH(p->arena, list->at, list->n, e); }
 DEFINE_ADD(add_arg, Args, Arg)
 DEFINE_ADD(add_expr, Exprs, Expr *)
@@ -47,9 +48,11 @@ static Decl *new_decl(Parse *p, DeclKind kind, const char *name, Span at) {
   return d;
 }
 
-Decl *build_import(Parse *p, const char *name, Span name_at, const char *target, Span target_at, bool path) {
+Decl *build_import(Parse *p, const char *name, Span name_at, const char *target, Span target_at,
+                   bool path) {
   if (path && !name) {
-    diag_error(p->diag, parse_place(p, name_at), "an import of a file needs a name: import \"%.80s\" as name", target);
+    diag_error(p->diag, parse_place(p, name_at),
+               "an import of a file needs a name: import \"%.80s\" as name", target);
     return NULL;
   }
   Decl *d = new_decl(p, D_import, name, name_at);
@@ -78,7 +81,8 @@ Decl *build_fn_decl(Parse *p, FnDecl *fn) {
   return d;
 }
 
-Decl *build_class(Parse *p, DeclKind kind, const char *name, Span name_at, Formals formals, Members members) {
+Decl *build_class(Parse *p, DeclKind kind, const char *name, Span name_at, Formals formals,
+                  Members members) {
   Decl *d = new_decl(p, kind, name, name_at);
   d->formal = formals.at;
   d->n_formal = formals.n;
@@ -86,7 +90,8 @@ Decl *build_class(Parse *p, DeclKind kind, const char *name, Span name_at, Forma
   return d;
 }
 
-FnDecl *build_fn(Parse *p, const char *name, Span name_at, Formals formals, TypeExpr *result, Expr *expr, Block body) {
+FnDecl *build_fn(Parse *p, const char *name, Span name_at, Formals formals, TypeExpr *result,
+                 Expr *expr, Block body) {
   FnDecl *fn = arena_alloc(p->arena, sizeof *fn);
   *fn = (FnDecl){name, parse_place(p, name_at), formals.at, formals.n, result, expr, body};
   return fn;
@@ -107,7 +112,8 @@ TypeExpr *build_type(Parse *p, Span at, const char *word, Span word_at, Exprs *d
   while (i < COUNT_OF(words) && strcmp(words[i], word) != 0) i++;
   bool known = i < COUNT_OF(words) && (meaning[i] == T_number) == !dims;
   if (!known)
-    diag_error(p->diag, parse_place(p, word_at), "a type is [dims], int[dims], bool[dims] or number, found `%.40s`", word);
+    diag_error(p->diag, parse_place(p, word_at),
+               "a type is [dims], int[dims], bool[dims] or number, found `%.40s`", word);
   else
     t->word = meaning[i];
   return t;
@@ -124,7 +130,8 @@ Member *build_member(Parse *p, MemberKind kind, const char *name, Span name_at, 
   return m;
 }
 
-Member *build_tensor(Parse *p, MemberKind kind, const char *name, Span name_at, Exprs *dims, Expr *value) {
+Member *build_tensor(Parse *p, MemberKind kind, const char *name, Span name_at, Exprs *dims,
+                     Expr *value) {
   Member *m = build_member(p, kind, name, name_at, value);
   m->has_dims = dims != NULL;
   if (dims) {
@@ -134,15 +141,19 @@ Member *build_tensor(Parse *p, MemberKind kind, const char *name, Span name_at, 
   return m;
 }
 
-Member *build_param(Parse *p, Span at, bool frozen, const char *decay, Span decay_at, const char *name, Span name_at,
-                    Exprs *dims, Expr *init) {
+Member *build_param(Parse *p, Span at, bool frozen, const char *decay, Span decay_at,
+                    const char *name, Span name_at, Exprs *dims, Expr *init) {
   (void)at;
   Member *m = build_tensor(p, M_param, name, name_at, dims, init);
   m->frozen = frozen;
   if (!decay) return m;
-  if (strcmp(decay, "decay") == 0) m->decay = DECAY_yes;
-  else if (strcmp(decay, "nodecay") == 0) m->decay = DECAY_no;
-  else diag_error(p->diag, parse_place(p, decay_at), "expected `decay` or `nodecay` before the name, found `%.40s`", decay);
+  if (strcmp(decay, "decay") == 0)
+    m->decay = DECAY_yes;
+  else if (strcmp(decay, "nodecay") == 0)
+    m->decay = DECAY_no;
+  else
+    diag_error(p->diag, parse_place(p, decay_at),
+               "expected `decay` or `nodecay` before the name, found `%.40s`", decay);
   return m;
 }
 
@@ -176,13 +187,15 @@ Stmt *build_assign(Parse *p, Span targets_at, Names names, Expr *value) {
   for (int i = 0; i < names.n; i++)
     for (int j = 0; j < i && j < 64; j++)
       if (names.at[i].name == names.at[j].name)
-        diag_error(p->diag, names.at[i].at, "`%.40s` is bound twice by one assignment", names.at[i].name);
+        diag_error(p->diag, names.at[i].at, "`%.40s` is bound twice by one assignment",
+                   names.at[i].name);
   return s;
 }
 
 Stmt *build_return(Parse *p, Span at, Expr *value) { return new_stmt(p, S_return, at, value); }
 
-Stmt *build_for(Parse *p, Span at, const char *name, Span name_at, Expr *over, Expr *end, Block body) {
+Stmt *build_for(Parse *p, Span at, const char *name, Span name_at, Expr *over, Expr *end,
+                Block body) {
   Names names = {0};
   Stmt *s = new_stmt(p, S_for, at, over);
   add_name(p, &names, name, name_at);
@@ -201,7 +214,8 @@ Stmt *build_if(Parse *p, Span at, Expr *cond, Block then, Block otherwise) {
 }
 
 Stmt *build_unused(Parse *p, Expr *e) {
-  diag_error(p->diag, e->at, "nothing uses this value; a statement is `name = …`, `return …`, `for` or `if`");
+  diag_error(p->diag, e->at,
+             "nothing uses this value; a statement is `name = …`, `return …`, `for` or `if`");
   return NULL;
 }
 
@@ -211,7 +225,8 @@ static void deepen(Parse *p, Expr *e, const Expr *part) {
   if (!part || part->depth < e->depth) return;
   e->depth = part->depth + 1;
   if (e->depth != AST_MAX_DEPTH + 1) return; /* tell it once */
-  diag_error(p->diag, e->at, "the expression is nested more than %d deep; name its parts", AST_MAX_DEPTH);
+  diag_error(p->diag, e->at, "the expression is nested more than %d deep; name its parts",
+             AST_MAX_DEPTH);
 }
 
 Expr *build_expr(Parse *p, ExprKind kind, Span at, Span mark, Expr *a, Expr *b, Expr *c) {
@@ -239,11 +254,14 @@ Expr *build_binary(Parse *p, Operator op, Span at, Span mark, Expr *a, Expr *b) 
   return e;
 }
 
-static bool compares(const Expr *e) { return e->kind == E_binary && e->op >= O_eq && e->op <= O_ge && !e->paren; }
+static bool compares(const Expr *e) {
+  return e->kind == E_binary && e->op >= O_eq && e->op <= O_ge && !e->paren;
+}
 
 Expr *build_compare(Parse *p, Operator op, Span at, Span mark, Expr *a, Expr *b) {
   if (compares(a))
-    diag_error(p->diag, parse_place(p, mark), "comparisons do not chain: write `a < b and b < c`, or use parentheses");
+    diag_error(p->diag, parse_place(p, mark),
+               "comparisons do not chain: write `a < b and b < c`, or use parentheses");
   return build_binary(p, op, at, mark, a, b);
 }
 

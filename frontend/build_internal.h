@@ -4,10 +4,10 @@
 
 #include "frontend/parse_internal.h"
 
-#define LIST(Name, Element) \
-  typedef struct Name { \
-    Element *at; \
-    int n; \
+#define LIST(Name, Element)                                                                        \
+  typedef struct Name {                                                                            \
+    Element *at;                                                                                   \
+    int n;                                                                                         \
   } Name;
 LIST(Args, Arg)
 LIST(Exprs, Expr *)
@@ -27,7 +27,8 @@ void add_member(Parse *, Members *, Member *); /* NULL: broken */
 void add_stmt(Parse *, Block *, Stmt *);       /* NULL: broken */
 
 File *build_file(Parse *, Decls);
-Decl *build_import(Parse *, const char *name, Span name_at, const char *target, Span target_at, bool path);
+Decl *build_import(Parse *, const char *name, Span name_at, const char *target, Span target_at,
+                   bool path);
 const char *build_as(Parse *, const char *word, Span word_at, const char *name);
 Decl *build_entries(Parse *, DeclKind, Span, Entries);
 Decl *build_fn_decl(Parse *, FnDecl *);
@@ -35,8 +36,8 @@ Decl *build_class(Parse *, DeclKind, const char *name, Span name_at, Formals, Me
 FnDecl *build_fn(Parse *, const char *name, Span name_at, Formals, TypeExpr *result, Expr *, Block);
 TypeExpr *build_type(Parse *, Span, const char *word, Span word_at, Exprs *dims);
 
-Member *build_param(Parse *, Span, bool frozen, const char *decay, Span decay_at, const char *name, Span name_at,
-                    Exprs *dims, Expr *init);
+Member *build_param(Parse *, Span, bool frozen, const char *decay, Span decay_at, const char *name,
+                    Span name_at, Exprs *dims, Expr *init);
 Member *build_tensor(Parse *, MemberKind, const char *name, Span name_at, Exprs *dims, Expr *value);
 Member *build_member(Parse *, MemberKind, const char *name, Span name_at, Expr *value);
 Member *build_fn_member(Parse *, FnDecl *);

@@ -1,4 +1,5 @@
-/* builtin: the table of built-in functions, how their arguments are bound, and the elementwise ones. */
+/* builtin: the table of built-in functions, how their arguments are bound, and the elementwise
+ * ones. */
 #include "frontend/elab_internal.h"
 
 #include <math.h>
@@ -45,7 +46,7 @@ static const Builtin table[] = {
   {"expand", "x shape", do_expand, OP_expand}, /* -1: as it is */
   {"concat", "list axis", do_concat, OP_concat},
   {"stack", "list axis?", do_stack, OP_concat},
-  {"split", "x n axis", do_split, OP_slice}, /* n: how many equal parts, or a list of lengths */
+  {"split", "x n axis", do_split, OP_slice},  /* n: how many equal parts, or a list of lengths */
   {"pad", "x widths value?", do_pad, OP_pad}, /* widths: [before, after] for each dimension */
   {"one_hot", "ids n", do_one_hot, OP_eq},
   {"iota", "n", do_iota, OP_iota},
@@ -82,9 +83,12 @@ const Builtin *builtin_find(const char *name) {
 }
 
 bool builtin_constant(const char *name, Value *out) {
-  if (strcmp(name, "pi") == 0) *out = v_float(3.14159265358979323846);
-  else if (strcmp(name, "inf") == 0) *out = v_float(INFINITY);
-  else return false;
+  if (strcmp(name, "pi") == 0)
+    *out = v_float(3.14159265358979323846);
+  else if (strcmp(name, "inf") == 0)
+    *out = v_float(INFINITY);
+  else
+    return false;
   return true;
 }
 
@@ -126,7 +130,8 @@ static Value bad_arguments(Elab *e, Place place, const Builtin *b, const char *w
   const char *word;
   for (int i = 0; (word = param_at(b->params, i, &len, &optional)); i++)
     buf_printf(&params, "%s%.*s%s", i ? ", " : "", len, word, optional ? " = …" : "");
-  Value r = fail(e, place, "%s; it is used as %s(%s)", what, b->name, params.data ? params.data : "");
+  Value r =
+    fail(e, place, "%s; it is used as %s(%s)", what, b->name, params.data ? params.data : "");
   buf_free(&params);
   return r;
 }
@@ -149,8 +154,11 @@ static bool bind_given(Elab *e, Call *c, int n, const Given *given) {
       return true;
     }
     if (!word || c->given[p]) {
-      bad_arguments(e, place, c->builtin, !word && !given[i].name ? "too many arguments" : word ? "an argument is given twice" :
-                    arena_printf(e->arena, "`%s` has no argument `%.60s`", c->builtin->name, given[i].name));
+      bad_arguments(e, place, c->builtin,
+                    !word && !given[i].name ? "too many arguments"
+                    : word                  ? "an argument is given twice"
+                                            : arena_printf(e->arena, "`%s` has no argument `%.60s`",
+                                                           c->builtin->name, given[i].name));
       return false;
     }
     c->given[p] = true;
@@ -171,7 +179,8 @@ Value call_builtin(Elab *e, const Expr *whole, const Builtin *b, int n, const Gi
   const char *word;
   for (int i = 0; (word = param_at(b->params, i, &len, &optional)); i++)
     if (!optional && !c.given[i] && *word != '.')
-      return bad_arguments(e, whole->at, b, arena_printf(e->arena, "`%s` needs `%.*s`", b->name, len, word));
+      return bad_arguments(e, whole->at, b,
+                           arena_printf(e->arena, "`%s` needs `%.*s`", b->name, len, word));
   if (e->g) at(e, whole);
   Value v = b->run(e, &c);
   return elab_room(e, whole->at) ? v : v_error;
@@ -179,8 +188,14 @@ Value call_builtin(Elab *e, const Expr *whole, const Builtin *b, int n, const Gi
 
 bool call_tensor(Elab *e, Call *c, int arg, Node **out) {
   Value v = c->value[arg];
-  if (is_tensor(v)) *out = to_node(e, v);
-  else if (is_number(v)) *out = number_node(e, c->expr[arg], v, v.kind == V_float ? DT_f32 : v.kind == V_int ? DT_i32 : DT_bool, 0, NULL);
+  if (is_tensor(v))
+    *out = to_node(e, v);
+  else if (is_number(v))
+    *out = number_node(e, c->expr[arg], v,
+                       v.kind == V_float ? DT_f32
+                       : v.kind == V_int ? DT_i32
+                                         : DT_bool,
+                       0, NULL);
   else {
     fail(e, c->expr[arg]->at, "`%s` takes a tensor, found %s", c->builtin->name, describe(e, v));
     *out = NULL;
@@ -193,7 +208,8 @@ bool call_axis(Elab *e, Call *c, int arg, int rank, int *axis) {
   int64_t a;
   if (!want_int(e, c->expr[arg], c->value[arg], "an axis", &a)) return false;
   if (a < -rank || a >= rank) {
-    fail(e, c->expr[arg]->at, "axis %lld of a tensor with %d dimension%s", (long long)a, rank, rank == 1 ? "" : "s");
+    fail(e, c->expr[arg]->at, "axis %lld of a tensor with %d dimension%s", (long long)a, rank,
+         rank == 1 ? "" : "s");
     return false;
   }
   *axis = (int)(a < 0 ? a + rank : a);
@@ -206,7 +222,8 @@ Value do_unary(Elab *e, Call *c) {
   Value v = c->value[0];
   if (is_number(v)) return number_unary(e, c->whole->at, c->builtin->op, v);
   if (is_tensor(v)) return tensor_unary(e, c->whole, c->builtin->op, c->expr[0], v);
-  return fail(e, c->expr[0]->at, "`%s` takes a number or a tensor, found %s", c->builtin->name, describe(e, v));
+  return fail(e, c->expr[0]->at, "`%s` takes a number or a tensor, found %s", c->builtin->name,
+              describe(e, v));
 }
 
 static Value number_minmax(Op op, Value a, Value b) {
@@ -223,15 +240,18 @@ Value do_minmax(Elab *e, Call *c) {
     c->value[1] = c->value[2], c->value[2] = c->value[3];
     c->expr[1] = c->expr[2], c->expr[2] = c->expr[3];
     c->given[1] = c->given[2], c->given[2] = c->given[3];
-    Builtin reduce = {c->builtin->name, c->builtin->params, do_reduce, op == OP_max ? OP_reduce_max : OP_reduce_min};
+    Builtin reduce = {c->builtin->name, c->builtin->params, do_reduce,
+                      op == OP_max ? OP_reduce_max : OP_reduce_min};
     c->builtin = &reduce;
     return do_reduce(e, c);
   }
   if (c->given[2] || c->given[3])
-    return fail(e, c->whole->at, "`%s` of two operands has no axis; %s(x, axis = …) reduces", c->builtin->name, c->builtin->name);
+    return fail(e, c->whole->at, "`%s` of two operands has no axis; %s(x, axis = …) reduces",
+                c->builtin->name, c->builtin->name);
   for (int i = 0; i < 2; i++)
     if (!is_number(c->value[i]) && !is_tensor(c->value[i]))
-      return fail(e, c->expr[i]->at, "`%s` takes numbers and tensors, found %s", c->builtin->name, describe(e, c->value[i]));
+      return fail(e, c->expr[i]->at, "`%s` takes numbers and tensors, found %s", c->builtin->name,
+                  describe(e, c->value[i]));
   if (is_number(a) && is_number(b)) return number_minmax(op, a, b);
   return elementwise2(e, c->whole, op, c->expr[0], a, c->expr[1], b);
 }
@@ -239,12 +259,15 @@ Value do_minmax(Elab *e, Call *c) {
 Value do_where(Elab *e, Call *c) {
   for (int i = 0; i < 3; i++)
     if (!is_number(c->value[i]) && !is_tensor(c->value[i]))
-      return fail(e, c->expr[i]->at, "`where` takes numbers and tensors, found %s", describe(e, c->value[i]));
+      return fail(e, c->expr[i]->at, "`where` takes numbers and tensors, found %s",
+                  describe(e, c->value[i]));
   if (is_number(c->value[0])) { /* known: that side, in the shape and type of both */
-    if (is_number(c->value[1]) && is_number(c->value[2])) return number_of(c->value[0]) != 0 ? c->value[1] : c->value[2];
+    if (is_number(c->value[1]) && is_number(c->value[2]))
+      return number_of(c->value[0]) != 0 ? c->value[1] : c->value[2];
     c->value[0] = v_bool(number_of(c->value[0]) != 0);
   } else if (tensor_type(c->value[0]).dtype != DT_bool) {
-    return fail(e, c->expr[0]->at, "the condition of `where` is a bool tensor, found %s; a comparison gives one",
+    return fail(e, c->expr[0]->at,
+                "the condition of `where` is a bool tensor, found %s; a comparison gives one",
                 describe(e, c->value[0]));
   }
   /* The condition takes part in the shape alone, the choices in shape and type. */
@@ -256,13 +279,18 @@ Value do_where(Elab *e, Call *c) {
     bool fraction = c->value[1].kind == V_float || c->value[2].kind == V_float;
     bool bools = c->value[1].kind == V_bool && c->value[2].kind == V_bool;
     for (int i = 1; i < 3; i++) {
-      src[i] = number_node(e, c->expr[i], c->value[i], fraction ? DT_f32 : bools ? DT_bool : DT_i32, rank, dim);
+      src[i] = number_node(e, c->expr[i], c->value[i],
+                           fraction ? DT_f32
+                           : bools  ? DT_bool
+                                    : DT_i32,
+                           rank, dim);
       if (!src[i]) return v_error;
     }
   } else if (!align(e, c->whole, 2, c->expr + 1, c->value + 1, DT_bool, src + 1)) {
     return v_error;
   }
-  src[0] = is_number(c->value[0]) ? number_node(e, c->expr[0], c->value[0], DT_bool, rank, dim) : to_node(e, c->value[0]);
+  src[0] = is_number(c->value[0]) ? number_node(e, c->expr[0], c->value[0], DT_bool, rank, dim)
+                                  : to_node(e, c->value[0]);
   if (!src[0]) return v_error;
   at(e, c->whole);
   for (int i = 0; i < 3; i++) src[i] = ir_broadcast(e->g, src[i], rank, dim);
@@ -271,7 +299,8 @@ Value do_where(Elab *e, Call *c) {
 
 static bool want_dtype(Elab *e, const Expr *x, Value v, DType *out) {
   if (v.kind == V_string && dtype_by_name(v.s, out)) return true;
-  fail(e, x->at, "expected a type: \"bool\", \"i32\", \"f16\", \"bf16\" or \"f32\", found %s", describe(e, v));
+  fail(e, x->at, "expected a type: \"bool\", \"i32\", \"f16\", \"bf16\" or \"f32\", found %s",
+       describe(e, v));
   return false;
 }
 
@@ -318,7 +347,8 @@ Value do_len(Elab *e, Call *c) {
   return fail(e, c->expr[0]->at, "`len` takes a list, found %s", describe(e, c->value[0]));
 }
 
-/* ---- checkpoint(f, x, …): f(x, …), whose values are recomputed in the backward pass. The outermost one counts. ---- */
+/* ---- checkpoint(f, x, …): f(x, …), whose values are recomputed in the backward pass. The
+ * outermost one counts. ---- */
 
 Value do_checkpoint(Elab *e, Call *c) {
   int outer = e->g->region;

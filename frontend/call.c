@@ -1,4 +1,5 @@
-/* call: arguments to parameters, and calls of functions, modules and instances. A call is elaborated where it stands. */
+/* call: arguments to parameters, and calls of functions, modules and instances. A call is
+ * elaborated where it stands. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -9,29 +10,33 @@ static int formal_named(const Formal *formal, int n, const char *name) {
   return -1;
 }
 
-static Value no_such_argument(Elab *e, const Given *g, Place at, const char *what, Place declared, const Formal *formal,
-                              int n_formal) {
+static Value no_such_argument(Elab *e, const Given *g, Place at, const char *what, Place declared,
+                              const Formal *formal, int n_formal) {
   const char **names = arena_alloc(e->arena, sizeof *names * (size_t)(n_formal + 1));
   for (int i = 0; i < n_formal; i++) names[i] = formal[i].name;
   const char *near = suggest(g->name, names, n_formal);
-  if (report(e, at, near ? "`%.60s` has no argument `%.60s`; did you mean `%s`?" : "`%.60s` has no argument `%.60s`", what,
-             g->name, near)) {
+  if (report(e, at,
+             near ? "`%.60s` has no argument `%.60s`; did you mean `%s`?"
+                  : "`%.60s` has no argument `%.60s`",
+             what, g->name, near)) {
     diag_note(&e->diag, declared, "declared here");
     note_calls(e);
   }
   return v_error;
 }
 
-static bool wrong_count(Elab *e, Place at, Place declared, const char *what, int expected, int found, const char *missing) {
-  if (report(e, at, "`%.60s` takes %d argument%s, found %d%s", what, expected, expected == 1 ? "" : "s", found, missing)) {
+static bool wrong_count(Elab *e, Place at, Place declared, const char *what, int expected,
+                        int found, const char *missing) {
+  if (report(e, at, "`%.60s` takes %d argument%s, found %d%s", what, expected,
+             expected == 1 ? "" : "s", found, missing)) {
     diag_note(&e->diag, declared, "declared here");
     note_calls(e);
   }
   return false;
 }
 
-bool match_arguments(Elab *e, const Expr *call, const char *what, Place declared, const Formal *formal, int n_formal, int n,
-                     const Given *given, int *from) {
+bool match_arguments(Elab *e, const Expr *call, const char *what, Place declared,
+                     const Formal *formal, int n_formal, int n, const Given *given, int *from) {
   for (int i = 0; i < n_formal; i++) from[i] = -1;
   bool ok = true;
   for (int i = 0; i < n; i++) {
@@ -59,7 +64,8 @@ bool match_arguments(Elab *e, const Expr *call, const char *what, Place declared
 
 /* ---- functions ---- */
 
-static bool bind_arguments(Elab *e, Frame *f, const FnDecl *fn, const Given *given, const int *from) {
+static bool bind_arguments(Elab *e, Frame *f, const FnDecl *fn, const Given *given,
+                           const int *from) {
   for (int i = 0; i < fn->n_formal; i++) {
     const Formal *formal = &fn->formal[i];
     const Expr *expr = from[i] >= 0 ? given[from[i]].expr : formal->init;
@@ -74,10 +80,15 @@ static bool bind_arguments(Elab *e, Frame *f, const FnDecl *fn, const Given *giv
 
 Value call_function(Elab *e, const Expr *call, const Function *fn, int n, const Given *given) {
   const FnDecl *d = fn->decl;
-  int few[16], *from = d->n_formal <= COUNT_OF(few) ? few : arena_alloc(e->arena, sizeof *from * (size_t)d->n_formal);
+  int few[16], *from = d->n_formal <= COUNT_OF(few)
+                         ? few
+                         : arena_alloc(e->arena, sizeof *from * (size_t)d->n_formal);
   if (!elab_step(e, call->at) || !elab_room(e, call->at)) return v_error;
-  if (!match_arguments(e, call, d->name, d->at, d->formal, d->n_formal, n, given, from)) return v_error;
-  if (e->n_call >= MAX_CALLS) return fail(e, call->at, "calls are nested more than %d deep: does `%.60s` end?", MAX_CALLS, d->name);
+  if (!match_arguments(e, call, d->name, d->at, d->formal, d->n_formal, n, given, from))
+    return v_error;
+  if (e->n_call >= MAX_CALLS)
+    return fail(e, call->at, "calls are nested more than %d deep: does `%.60s` end?", MAX_CALLS,
+                d->name);
   Frame f;
   Value result = v_error;
   e->n_call++;
@@ -94,10 +105,12 @@ Value call_function(Elab *e, const Expr *call, const Function *fn, int n, const 
 static Value call_instance(Elab *e, const Expr *call, Instance *self, int n, const Given *given) {
   Value forward;
   if (!has_member(e, self, intern("forward"), call->at, &forward))
-    return fail(e, call->at, "the %s `%.60s` has no function `forward`, so an instance cannot be called",
+    return fail(e, call->at,
+                "the %s `%.60s` has no function `forward`, so an instance cannot be called",
                 decl_word(self->class->decl->kind), self->class->decl->name);
   if (forward.kind == V_error) return v_error;
-  if (forward.kind != V_fn) return fail(e, call->at, "`forward` must be a function, found %s", describe(e, forward));
+  if (forward.kind != V_fn)
+    return fail(e, call->at, "`forward` must be a function, found %s", describe(e, forward));
   return call_function(e, call, forward.fn, n, given);
 }
 
@@ -116,7 +129,9 @@ Value call_value(Elab *e, const Expr *call, Value callee, int n, const Given *gi
 Value eval_call(Elab *e, const Expr *x) {
   Value callee = eval(e, x->a);
   if (callee.kind == V_error) return v_error;
-  Given few[8], *given = x->n_arg <= COUNT_OF(few) ? few : arena_alloc(e->arena, sizeof *given * (size_t)x->n_arg);
+  Given few[8], *given = x->n_arg <= COUNT_OF(few)
+                           ? few
+                           : arena_alloc(e->arena, sizeof *given * (size_t)x->n_arg);
   bool ok = true;
   for (int i = 0; i < x->n_arg; i++) {
     given[i] = (Given){x->arg[i].name, eval(e, x->arg[i].value), x->arg[i].value};

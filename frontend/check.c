@@ -1,5 +1,6 @@
-/* check: every name in every file, whether elaboration comes there or not, so that several mistakes are told at once and none
- * hides behind an `if`. What a name holds is known only when it is elaborated. */
+/* check: every name in every file, whether elaboration comes there or not, so that several mistakes
+ * are told at once and none hides behind an `if`. What a name holds is known only when it is
+ * elaborated. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -9,9 +10,9 @@ typedef struct Check {
   Unit *unit;
   const Class *class; /* or NULL */
   const Decl *decl;
-  NameMap local; /* all names that the function binds anywhere */
+  NameMap local;  /* all names that the function binds anywhere */
   bool parameter; /* `p` may be meant: members of an optimizer */
-  Frame frame; /* for suggestions */
+  Frame frame;    /* for suggestions */
 } Check;
 
 static void add_local(Check *c, const char *name, Place at) {
@@ -27,8 +28,8 @@ static bool is_formal(const Check *c, const char *name) {
 }
 
 static bool bound(const Check *c, const char *name) {
-  return name_find(&c->local, name) >= 0 || (c->class && name_find(&c->class->names, name) >= 0) || is_formal(c, name) ||
-         (c->parameter && strcmp(name, "p") == 0);
+  return name_find(&c->local, name) >= 0 || (c->class && name_find(&c->class->names, name) >= 0) ||
+         is_formal(c, name) || (c->parameter && strcmp(name, "p") == 0);
 }
 
 static bool known(const Check *c, const char *name) {
@@ -41,12 +42,16 @@ static void check_name(Check *c, const Expr *x) {
   if (known(c, x->name)) return;
   Elab *e = c->e;
   if (c->class) /* offered too */
-    for (int i = 0; i < c->class->n_slot; i++) add_local(c, c->class->slot[i].decl->name, (Place){0});
-  for (int i = 0; c->class && i < c->decl->n_formal; i++) add_local(c, c->decl->formal[i].name, (Place){0});
+    for (int i = 0; i < c->class->n_slot; i++)
+      add_local(c, c->class->slot[i].decl->name, (Place){0});
+  for (int i = 0; c->class && i < c->decl->n_formal; i++)
+    add_local(c, c->decl->formal[i].name, (Place){0});
   e->frame = &c->frame;
   const char *near = near_name(e, x->name);
   e->frame = NULL;
-  fail(e, x->at, near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`", x->name, near);
+  fail(e, x->at,
+       near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`",
+       x->name, near);
 }
 
 /* nn.linear: the file is known, so its names are. */
@@ -118,7 +123,8 @@ static void check_type(Check *c, const TypeExpr *t) {
 static void check_formals(Check *c, const Formal *formal, int n) {
   NameMap seen = {0};
   for (int i = 0; i < n; i++) {
-    if (name_find(&seen, formal[i].name) >= 0 && report(c->e, formal[i].at, "two arguments are called `%.60s`", formal[i].name))
+    if (name_find(&seen, formal[i].name) >= 0 &&
+        report(c->e, formal[i].at, "two arguments are called `%.60s`", formal[i].name))
       diag_note(&c->e->diag, formal[name_find(&seen, formal[i].name)].at, "the first is here");
     name_put(c->e->arena, &seen, formal[i].name, i);
     collect_dims(c, formal[i].type);
@@ -185,6 +191,7 @@ void check_names(Elab *e) {
     Check *c = arena_alloc(e->arena, sizeof *c);
     c->e = e;
     c->unit = e->m->unit[u];
-    for (int i = 0; i < c->unit->file->n_decl; i++) check_decl(c, c->unit->file->decl[i], c->unit->value[i]);
+    for (int i = 0; i < c->unit->file->n_decl; i++)
+      check_decl(c, c->unit->file->decl[i], c->unit->value[i]);
   }
 }

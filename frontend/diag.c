@@ -1,5 +1,6 @@
-/* Diagnostics: "FILE:LINE:COL: error: …", the line, and the place underlined with ~~~^~~~. Columns count bytes, as in
- * SrcLoc; the underline counts what a terminal shows (tabs kept, wide and combining characters measured). */
+/* Diagnostics: "FILE:LINE:COL: error: …", the line, and the place underlined with ~~~^~~~. Columns
+ * count bytes, as in SrcLoc; the underline counts what a terminal shows (tabs kept, wide and
+ * combining characters measured). */
 #include "frontend/diag.h"
 
 #include <string.h>
@@ -23,8 +24,10 @@ static int line_of(const Source *s, uint32_t byte) {
   int lo = 0, hi = s->n_line - 1;
   while (lo < hi) {
     int mid = (lo + hi + 1) / 2;
-    if (s->line[mid] <= byte) lo = mid;
-    else hi = mid - 1;
+    if (s->line[mid] <= byte)
+      lo = mid;
+    else
+      hi = mid - 1;
   }
   return lo;
 }
@@ -40,7 +43,8 @@ Place place_join(Place from, Place to) {
   return p;
 }
 
-/* Length of the UTF-8 sequence at p (1 where it is broken) and the columns it takes on a terminal. */
+/* Length of the UTF-8 sequence at p (1 where it is broken) and the columns it takes on a
+ * terminal. */
 static int char_at(const char *p, const char *end, int *width) {
   utf8proc_int32_t c;
   utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)p, end - p, &c);
@@ -89,7 +93,8 @@ static void show_line(Buf *out, Place p) {
     int width = 1, bytes = i < to ? char_at(s->text + i, s->text + to, &width) : 1;
     bool here = i <= mark && mark < i + (uint32_t)bytes, under = i >= begin && i < end;
     if (!here && i >= mark && i >= end) break;
-    if (i < to && s->text[i] == '\t' && !here && !under) buf_str(out, "\t");
+    if (i < to && s->text[i] == '\t' && !here && !under)
+      buf_str(out, "\t");
     else
       for (int k = 0; k < width || (k == 0 && here); k++)
         buf_str(out, here && k == 0 ? "^" : under || here ? "~" : " ");
@@ -105,7 +110,8 @@ static void put_place(Buf *out, Place p) {
 
 /* One error is told once at one place: a loop or a second instance meets it again. */
 static bool first_time(Diag *d, Place p, const char *text) {
-  uint64_t h = hash_bytes(text, strlen(text), (uint64_t)(uintptr_t)p.src ^ ((uint64_t)p.begin << 32 | p.end));
+  uint64_t h =
+    hash_bytes(text, strlen(text), (uint64_t)(uintptr_t)p.src ^ ((uint64_t)p.begin << 32 | p.end));
   for (int i = 0; i < d->n_seen; i++)
     if (d->seen[i] == h) return false;
   ARENA_PUSH(d->arena, d->seen, d->n_seen, h);

@@ -31,9 +31,12 @@ enum { DIAG_MAX_ERRORS = 20 };
 
 Source *source_new(Arena *, const char *path, const char *text, size_t bytes);
 SrcLoc source_loc(Place);
-Place place_join(Place from, Place to); /* from the first byte of one to the last of the other; the caret at the first */
+Place place_join(
+  Place from,
+  Place to); /* from the first byte of one to the last of the other; the caret at the first */
 
-/* Reports an error; false where the same was reported before at the same place (then its notes are to be left out too). */
+/* Reports an error; false where the same was reported before at the same place (then its notes are
+ * to be left out too). */
 bool diag_error(Diag *, Place, const char *fmt, ...) PRINTF_LIKE(3, 4);
 bool diag_verror(Diag *, Place, const char *fmt, va_list);
 void diag_note(Diag *, Place, const char *fmt, ...) PRINTF_LIKE(3, 4);

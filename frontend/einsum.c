@@ -1,7 +1,7 @@
-/* einsum: "bthd,bshd->bhts" over any number of operands, as NumPy's. Two operands at a time: letters that only one of them has
- * and nothing later needs are summed away; the rest becomes one batched matrix product
- *     [batch…, left…, sum…] · [batch…, sum…, right…]
- * or, where no letter is summed, an elementwise product. `...` stands for leading dimensions, which broadcast. */
+/* einsum: "bthd,bshd->bhts" over any number of operands, as NumPy's. Two operands at a time:
+ * letters that only one of them has and nothing later needs are summed away; the rest becomes one
+ * batched matrix product [batch…, left…, sum…] · [batch…, sum…, right…] or, where no letter is
+ * summed, an elementwise product. `...` stands for leading dimensions, which broadcast. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -91,10 +91,13 @@ static bool bind_sizes(Sum *s, const Term *t, const Expr *x) {
     int64_t *size = &s->size[t->letter[i]], d = t->node->type.dim[i];
     if (*size == 0 || (t->letter[i] >= DOTS && *size == 1)) *size = d;
     if (*size == d || (t->letter[i] >= DOTS && d == 1)) continue;
-    if (t->letter[i] >= DOTS) return bad(s, "the dimensions of `...` do not broadcast: %lld and %lld", (long long)*size, (long long)d);
-    if (report(s->e, s->c->expr[0]->at, "einsum: `%c` is %lld in one operand and %lld in another", letter_text(t->letter[i]),
-               (long long)*size, (long long)d)) {
-      for (int k = 0; k < s->c->n_rest; k++) note_value(s->e, s->c->rest[k].expr ? s->c->rest[k].expr : x, s->c->rest[k].value);
+    if (t->letter[i] >= DOTS)
+      return bad(s, "the dimensions of `...` do not broadcast: %lld and %lld", (long long)*size,
+                 (long long)d);
+    if (report(s->e, s->c->expr[0]->at, "einsum: `%c` is %lld in one operand and %lld in another",
+               letter_text(t->letter[i]), (long long)*size, (long long)d)) {
+      for (int k = 0; k < s->c->n_rest; k++)
+        note_value(s->e, s->c->rest[k].expr ? s->c->rest[k].expr : x, s->c->rest[k].value);
       note_calls(s->e);
     }
     return false;
@@ -104,23 +107,29 @@ static bool bind_sizes(Sum *s, const Term *t, const Expr *x) {
 
 static bool read_operands(Sum *s, const char **text) {
   DType d = DT_f16;
-  for (int i = 0; i < s->c->n_rest; i++) d = i == 0 ? (DType)s->term[0].node->type.dtype : promote(d, (DType)s->term[i].node->type.dtype);
+  for (int i = 0; i < s->c->n_rest; i++)
+    d =
+      i == 0 ? (DType)s->term[0].node->type.dtype : promote(d, (DType)s->term[i].node->type.dtype);
   for (int i = 0; i < s->n_term; i++) {
     Term *t = &s->term[i];
     bool dots;
     int letters = count_letters(*text, &dots), rank = t->node->type.rank;
     if (dots ? letters > rank : letters != rank)
-      return bad(s, "operand %d has %d dimensions, but the equation gives it %d letters", i + 1, rank, letters);
+      return bad(s, "operand %d has %d dimensions, but the equation gives it %d letters", i + 1,
+                 rank, letters);
     t->node = ir_cast(s->e->g, t->node, d);
     if (!read_term(s, text, t, rank - letters) || !bind_sizes(s, t, s->c->whole)) return false;
-    if (i + 1 == s->n_term) return **text != ',' ? true : bad(s, "more operands in the equation than given (%d)", s->n_term);
+    if (i + 1 == s->n_term)
+      return **text != ',' ? true
+                           : bad(s, "more operands in the equation than given (%d)", s->n_term);
     if (**text != ',') return bad(s, "fewer operands in the equation than given (%d)", s->n_term);
     (*text)++;
   }
   return true;
 }
 
-/* Without `->`: the dimensions of `...`, then the letters that occur once, in the alphabet's order. */
+/* Without `->`: the dimensions of `...`, then the letters that occur once, in the alphabet's
+ * order. */
 static bool implied_result(Sum *s) {
   for (int k = IR_MAX_RANK - 1; k >= 0; k--)
     if (s->size[DOTS + k]) s->out.letter[s->out.rank++] = DOTS + k;
@@ -143,7 +152,8 @@ static bool read_result(Sum *s, const char *text) {
   if (!read_term(s, &text, &s->out, dots)) return false;
   if (*text) return bad(s, "unexpected `%.4s` after the result", text);
   for (int i = 0; i < s->out.rank; i++)
-    if (!s->size[s->out.letter[i]]) return bad(s, "`%c` is in the result but in no operand", letter_text(s->out.letter[i]));
+    if (!s->size[s->out.letter[i]])
+      return bad(s, "`%c` is in the result but in no operand", letter_text(s->out.letter[i]));
   return true;
 }
 
@@ -168,8 +178,10 @@ static void drop_unneeded(Sum *s, Term *t, const Term *other, int from) {
   int axis[IR_MAX_RANK], n = 0, kept = 0;
   for (int i = 0; i < t->rank; i++) {
     int letter = t->letter[i];
-    if (needed(s, letter, from) || (other && find(other, letter) >= 0)) t->letter[kept++] = letter;
-    else axis[n++] = i;
+    if (needed(s, letter, from) || (other && find(other, letter) >= 0))
+      t->letter[kept++] = letter;
+    else
+      axis[n++] = i;
   }
   t->rank = kept;
   t->node = ir_squeeze(s->e->g, ir_reduce(s->e->g, OP_reduce_sum, t->node, n, axis), n, axis);
@@ -196,9 +208,12 @@ static Groups group(const Sum *s, const Term *a, const Term *b, int from) {
   Groups g = {0};
   for (int i = 0; i < a->rank; i++) {
     int letter = a->letter[i];
-    if (find(b, letter) < 0) g.left[g.n_left++] = letter;
-    else if (needed(s, letter, from)) g.batch[g.n_batch++] = letter;
-    else g.sum[g.n_sum++] = letter;
+    if (find(b, letter) < 0)
+      g.left[g.n_left++] = letter;
+    else if (needed(s, letter, from))
+      g.batch[g.n_batch++] = letter;
+    else
+      g.sum[g.n_sum++] = letter;
   }
   for (int i = 0; i < b->rank; i++)
     if (find(a, b->letter[i]) < 0) g.right[g.n_right++] = b->letter[i];
@@ -212,10 +227,12 @@ static int64_t product(const Term *t, int n, const int *letter) {
 }
 
 /* The term as [batch…, one, two], with several letters in one dimension each. */
-static Node *as_matrix(Sum *s, Term *t, const Groups *g, int n1, const int *one, int n2, const int *two) {
+static Node *as_matrix(Sum *s, Term *t, const Groups *g, int n1, const int *one, int n2,
+                       const int *two) {
   int order[IR_MAX_RANK], n = 0;
   int64_t dim[IR_MAX_RANK + 2], rows = product(t, n1, one), columns = product(t, n2, two);
-  for (int i = 0; i < g->n_batch; i++) dim[n] = t->node->type.dim[find(t, g->batch[i])], order[n++] = g->batch[i];
+  for (int i = 0; i < g->n_batch; i++)
+    dim[n] = t->node->type.dim[find(t, g->batch[i])], order[n++] = g->batch[i];
   for (int i = 0; i < n1; i++) order[n++] = one[i];
   for (int i = 0; i < n2; i++) order[n++] = two[i];
   dim[g->n_batch] = rows;
@@ -234,7 +251,8 @@ static bool multiply(Sum *s, Term *a, Term *b, int from) {
   Groups g = group(s, a, b, from);
   Term r = {0};
   int64_t dim[2 * IR_MAX_RANK];
-  if (g.n_batch + g.n_left + g.n_right > IR_MAX_RANK) return bad(s, "a product of more than %d dimensions", IR_MAX_RANK);
+  if (g.n_batch + g.n_left + g.n_right > IR_MAX_RANK)
+    return bad(s, "a product of more than %d dimensions", IR_MAX_RANK);
   for (int i = 0; i < g.n_batch; i++) r.letter[r.rank++] = g.batch[i];
   for (int i = 0; i < g.n_left; i++) r.letter[r.rank++] = g.left[i];
   for (int i = 0; i < g.n_right; i++) r.letter[r.rank++] = g.right[i];
@@ -273,9 +291,12 @@ Value do_einsum(Elab *e, Call *c) {
   s->e = e;
   s->c = c;
   if (c->value[0].kind != V_string)
-    return fail(e, c->expr[0]->at, "the equation of einsum is a string like \"ij,jk->ik\", found %s", describe(e, c->value[0]));
+    return fail(e, c->expr[0]->at,
+                "the equation of einsum is a string like \"ij,jk->ik\", found %s",
+                describe(e, c->value[0]));
   if (c->n_rest < 1 || c->n_rest > MAX_OPERANDS)
-    return fail(e, c->whole->at, "einsum takes 1 to %d operands, found %d", MAX_OPERANDS, c->n_rest);
+    return fail(e, c->whole->at, "einsum takes 1 to %d operands, found %d", MAX_OPERANDS,
+                c->n_rest);
   s->n_term = c->n_rest;
   for (int i = 0; i < c->n_rest; i++) {
     Value v = c->rest[i].value;
@@ -292,7 +313,8 @@ Value do_einsum(Elab *e, Call *c) {
   for (int i = 1; i < s->n_term; i++)
     if (!multiply(s, all, &s->term[i], i + 1)) return v_error;
   for (int i = 0; i < s->out.rank; i++)
-    if (find(all, s->out.letter[i]) < 0) die("einsum %s: a letter of the result was lost", c->value[0].s);
+    if (find(all, s->out.letter[i]) < 0)
+      die("einsum %s: a letter of the result was lost", c->value[0].s);
   drop_unneeded(s, all, NULL, s->n_term);
   reorder(s, all, s->out.rank, s->out.letter);
   return v_node(all->node);

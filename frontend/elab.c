@@ -1,4 +1,5 @@
-/* elab: an elaboration's beginning and end, its limits, and its errors with the calls that led there. */
+/* elab: an elaboration's beginning and end, its limits, and its errors with the calls that led
+ * there. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -31,23 +32,28 @@ static bool stop(Elab *e, Place at, const char *why) {
 bool elab_step(Elab *e, Place at) {
   if (e->diag.full || e->diag.n_error > MAX_ERRORS) e->stop = true; /* a loop over an error */
   if (e->stop) return false;
-  if (++e->steps > MAX_STEPS) return stop(e, at, "the program does not end after 2 million steps of elaboration");
+  if (++e->steps > MAX_STEPS)
+    return stop(e, at, "the program does not end after 2 million steps of elaboration");
   if (e->depth > MAX_DEPTH) return stop(e, at, "calls and expressions are nested too deeply");
   return true;
 }
 
 bool elab_room(Elab *e, Place at) {
   if (e->stop) return false;
-  if (e->g && e->g->n_node > MAX_NODES) return stop(e, at, "the graph has more than 100,000 operations");
-  if (arena_used(e->arena) - e->memory > MAX_MEMORY) return stop(e, at, "the values of the program need more than 128 MiB");
+  if (e->g && e->g->n_node > MAX_NODES)
+    return stop(e, at, "the graph has more than 100,000 operations");
+  if (arena_used(e->arena) - e->memory > MAX_MEMORY)
+    return stop(e, at, "the values of the program need more than 128 MiB");
   return true;
 }
 
 void note_calls(Elab *e) {
   int shown = 0;
   Place last = {0};
-  for (Frame *f = e->frame; f && f->caller && shown < 6; f = f->caller) { /* the outermost is the entry or the model itself */
-    if (!f->call.src || !f->what || (f->call.src == last.src && f->call.begin == last.begin)) continue;
+  for (Frame *f = e->frame; f && f->caller && shown < 6;
+       f = f->caller) { /* the outermost is the entry or the model itself */
+    if (!f->call.src || !f->what || (f->call.src == last.src && f->call.begin == last.begin))
+      continue;
     diag_note(&e->diag, f->call, "in `%.60s`, called here", f->what);
     last = f->call;
     shown++;
@@ -72,7 +78,10 @@ Value fail(Elab *e, Place at, const char *fmt, ...) {
 
 void note_value(Elab *e, const Expr *expr, Value v) {
   Local *local = expr->kind == E_name && e->frame ? find_local(e->frame, expr->name) : NULL;
-  if (local && local->at.src) diag_note(&e->diag, local->at, "`%.60s` is %s, bound here", expr->name, describe(e, v));
-  else if (v.kind == V_param) diag_note(&e->diag, v.param->at, "`%.60s` is %s, declared here", v.param->name, describe(e, v));
-  else diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
+  if (local && local->at.src)
+    diag_note(&e->diag, local->at, "`%.60s` is %s, bound here", expr->name, describe(e, v));
+  else if (v.kind == V_param)
+    diag_note(&e->diag, v.param->at, "`%.60s` is %s, declared here", v.param->name, describe(e, v));
+  else
+    diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
 }

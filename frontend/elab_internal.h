@@ -1,4 +1,5 @@
-/* elab: the elaborator's own header: values, scopes, modules, and what its files offer each other. */
+/* elab: the elaborator's own header: values, scopes, modules, and what its files offer each
+ * other. */
 #ifndef FRONTEND_ELAB_INTERNAL_H
 #define FRONTEND_ELAB_INTERNAL_H
 
@@ -14,34 +15,40 @@ typedef struct Call Call;
 
 /* What keeps any program from running away; the errors name them. */
 enum {
-  MAX_CALLS = 200,              /* calls inside each other */
-  MAX_STEPS = 2000000,           /* expressions and statements elaborated */
-  MAX_NODES = 100000,           /* of one graph */
-  MAX_DEPTH = 2000,             /* expressions and statements inside each other, calls included: bounds the C stack */
-  MAX_MEMORY = 128 << 20,       /* bytes of values */
-  MAX_TABLE = 1 << 25,          /* elements of all tensors that a const is computed from */
-  MAX_LISTS = 64,               /* lists inside each other */
-  MAX_STRING = 64 << 10,        /* bytes of one string */
-  MAX_FILE = 1 << 20,           /* bytes of one source */
-  MAX_UNITS = 64,               /* files */
-  MAX_ERRORS = 200,             /* met, repeated ones included */
+  MAX_CALLS = 200,     /* calls inside each other */
+  MAX_STEPS = 2000000, /* expressions and statements elaborated */
+  MAX_NODES = 100000,  /* of one graph */
+  MAX_DEPTH =
+    2000, /* expressions and statements inside each other, calls included: bounds the C stack */
+  MAX_MEMORY = 128 << 20, /* bytes of values */
+  MAX_TABLE = 1 << 25,    /* elements of all tensors that a const is computed from */
+  MAX_LISTS = 64,         /* lists inside each other */
+  MAX_STRING = 64 << 10,  /* bytes of one string */
+  MAX_FILE = 1 << 20,     /* bytes of one source */
+  MAX_UNITS = 64,         /* files */
+  MAX_ERRORS = 200,       /* met, repeated ones included */
 };
 
 /* ---- values ---- */
 
 typedef enum ValueKind {
   V_error, /* reported already; whatever it meets becomes V_error in silence */
-  V_none, V_bool, V_int, V_float, V_string,
+  V_none,
+  V_bool,
+  V_int,
+  V_float,
+  V_string,
   V_list,
-  V_node,     /* a tensor of the current graph */
-  V_param,    /* a parameter: a tensor in any graph */
-  V_const,    /* a const member: a tensor in any graph */
-  V_fn, V_builtin,
-  V_class,    /* module, model, optimizer or schedule */
+  V_node,  /* a tensor of the current graph */
+  V_param, /* a parameter: a tensor in any graph */
+  V_const, /* a const member: a tensor in any graph */
+  V_fn,
+  V_builtin,
+  V_class, /* module, model, optimizer or schedule */
   V_instance,
-  V_unit,     /* an imported file */
-  V_config,   /* `config` itself */
-  V_init,     /* an initialiser with its arguments */
+  V_unit,   /* an imported file */
+  V_config, /* `config` itself */
+  V_init,   /* an initialiser with its arguments */
 } ValueKind;
 
 typedef struct Value Value;
@@ -56,8 +63,13 @@ typedef struct Function { /* where its names are looked up */
 } Function;
 
 typedef enum InitKind {
-  INIT_constant, INIT_normal, INIT_uniform,
-  INIT_xavier_uniform, INIT_xavier_normal, INIT_kaiming_uniform, INIT_kaiming_normal
+  INIT_constant,
+  INIT_normal,
+  INIT_uniform,
+  INIT_xavier_uniform,
+  INIT_xavier_normal,
+  INIT_kaiming_uniform,
+  INIT_kaiming_normal
 } InitKind;
 typedef struct Init {
   InitKind kind;
@@ -134,12 +146,12 @@ typedef struct ConfigVar {
   Value value;
 } ConfigVar;
 
-struct Unit { /* a file */
+struct Unit {       /* a file */
   const char *path; /* as shown; imports are found beside it */
   const char *key;  /* one unit a key */
   File *file;
-  NameMap names;     /* → index into file->decl, or n_decl + index into Model.config */
-  Value *value;      /* by decl, V_error: no value */
+  NameMap names; /* → index into file->decl, or n_decl + index into Model.config */
+  Value *value;  /* by decl, V_error: no value */
 };
 
 typedef struct Slot { /* a member of a class; those under `if` are slots too */
@@ -206,20 +218,24 @@ struct Elab {
   int64_t place; /* of the next call of random */
   int regions;
   const Member *in_const; /* the const under evaluation */
-  Node **table_node;   /* by Table.index, in this graph; NULL: not made yet */
+  Node **table_node;      /* by Table.index, in this graph; NULL: not made yet */
   int n_table_node;
-  struct { Node *power; double base; } power[16]; /* the latest c ^ x with a number c, see subtract_power */
+  struct {
+    Node *power;
+    double base;
+  } power[16]; /* the latest c ^ x with a number c, see subtract_power */
   int n_power;
 };
 
 /* ---- elab.c: start, end, limits, errors ---- */
 Elab *elab_open(Model *, Arena *, Graph *, Buf *errors);
 bool elab_ok(const Elab *);
-bool elab_close(Elab *); /* frees the arena; whether there were no errors */
+bool elab_close(Elab *);       /* frees the arena; whether there were no errors */
 bool elab_step(Elab *, Place); /* false: stop */
 bool elab_room(Elab *, Place); /* checks nodes and memory; false: stop */
 Value fail(Elab *, Place, const char *fmt, ...) PRINTF_LIKE(3, 4); /* V_error */
-bool report(Elab *, Place, const char *fmt, ...) PRINTF_LIKE(3, 4); /* true: shown, notes may follow */
+bool report(Elab *, Place, const char *fmt, ...)
+  PRINTF_LIKE(3, 4); /* true: shown, notes may follow */
 void note_calls(Elab *);
 void note_value(Elab *, const Expr *, Value); /* its type and where it comes from */
 
@@ -228,8 +244,8 @@ Value v_int(int64_t), v_float(double), v_bool(bool), v_string(const char *), v_n
 Value v_list(Elab *, Place, int n, const Value *); /* a copy */
 Value v_list_of(Elab *, Place, int n, Value *);    /* the array itself */
 extern const Value v_none, v_error;
-bool is_number(Value);  /* int, float or bool */
-bool is_tensor(Value);  /* node, param or const */
+bool is_number(Value); /* int, float or bool */
+bool is_tensor(Value); /* node, param or const */
 double number_of(Value);
 bool is_whole(Value, int64_t *);
 const char *describe(Elab *, Value); /* "the number 3", "a tensor f32[4,16]" */
@@ -241,8 +257,10 @@ bool truth(Elab *, const Expr *, Value, bool *);
 bool same_value(Value, Value);
 bool want_int(Elab *, const Expr *, Value, const char *what, int64_t *);
 bool want_number(Elab *, const Expr *, Value, const char *what, double *);
-bool want_shape(Elab *, const Expr *, Value, const char *what, int *rank, int64_t *dim, int64_t least);
-bool shape_fits(Elab *, Place, int rank, const int64_t *dim); /* rank and elements within the limits, else an error */
+bool want_shape(Elab *, const Expr *, Value, const char *what, int *rank, int64_t *dim,
+                int64_t least);
+bool shape_fits(Elab *, Place, int rank,
+                const int64_t *dim); /* rank and elements within the limits, else an error */
 
 /* ---- scope.c ---- */
 int name_find(const NameMap *, const char *);
@@ -251,8 +269,9 @@ void frame_open(Elab *, Frame *, Unit *, Instance *self, const char *what, Place
 void frame_close(Elab *, Frame *);
 void bind(Elab *, Frame *, const char *, Value, Place);
 Local *find_local(Frame *, const char *);
-Value lookup(Elab *, const char *, Place);              /* in the current frame */
-bool lookup_bound(Elab *, const char *, Place, Value *);     /* the same without builtins and errors; false where absent */
+Value lookup(Elab *, const char *, Place); /* in the current frame */
+bool lookup_bound(Elab *, const char *, Place,
+                  Value *); /* the same without builtins and errors; false where absent */
 Value unit_member(Elab *, Unit *, const char *, Place); /* nn.linear */
 Value config_value(Elab *, ConfigVar *);
 const char *near_name(Elab *, const char *); /* for "did you mean" */
@@ -263,19 +282,21 @@ Value run_body(Elab *, const FnDecl *); /* in the current frame */
 
 /* ---- call.c ---- */
 typedef struct Given { /* an argument at a call */
-  const char *name; /* NULL: by position */
+  const char *name;    /* NULL: by position */
   Value value;
   const Expr *expr;
 } Given;
-/* Finds each formal's argument: from[i] is an index into `given`, or −1 for the default. False: reported. */
-bool match_arguments(Elab *, const Expr *call, const char *what, Place declared, const Formal *, int n_formal, int n,
-                     const Given *, int *from);
+/* Finds each formal's argument: from[i] is an index into `given`, or −1 for the default. False:
+ * reported. */
+bool match_arguments(Elab *, const Expr *call, const char *what, Place declared, const Formal *,
+                     int n_formal, int n, const Given *, int *from);
 Value call_function(Elab *, const Expr *call, const Function *, int n, const Given *);
 Value call_value(Elab *, const Expr *call, Value callee, int n, const Given *);
 Value eval_call(Elab *, const Expr *);
 
 /* ---- signature.c ---- */
-/* In the frame of the function: binds the dimensions that the signature names. Gives the value to bind. */
+/* In the frame of the function: binds the dimensions that the signature names. Gives the value to
+ * bind. */
 Value check_argument(Elab *, const Formal *, Value, const Expr *);
 Value check_result(Elab *, const FnDecl *, Value);
 
@@ -284,7 +305,8 @@ Class *class_new(Elab *, const Decl *, Unit *);
 void force_members(Elab *, Instance *);
 void eval_dims(Elab *, const Member *, Type *, bool *ok); /* in the current frame */
 Value instantiate(Elab *, const Expr *call, Class *, int n, const Given *);
-bool has_member(Elab *, Instance *, const char *, Place, Value *); /* members that are there, then arguments */
+bool has_member(Elab *, Instance *, const char *, Place,
+                Value *); /* members that are there, then arguments */
 void number_params(Elab *, Instance *root);
 Node *table_node(Elab *, Table *);
 Value slot_value(Elab *, Instance *, int slot, Place);
@@ -304,11 +326,15 @@ bool has_number_form(Op);
 /* ---- tensor.c ---- */
 void at(Elab *, const Expr *); /* nodes made from here on come from there */
 Node *to_node(Elab *, Value);  /* of is_tensor */
-Node *number_node(Elab *, const Expr *, Value, DType, int rank, const int64_t *dim); /* NULL: reported */
+Node *number_node(Elab *, const Expr *, Value, DType, int rank,
+                  const int64_t *dim); /* NULL: reported */
 DType promote(DType, DType);
-bool broadcast_shape(Elab *, const Expr *whole, int n, const Expr *const *, const Value *, int *rank, int64_t *dim);
-/* Nodes of one type and shape for an elementwise operation of `n` values; false: reported. `least`: dtype they have at least. */
-bool align(Elab *, const Expr *whole, int n, const Expr *const *, const Value *, DType least, Node **);
+bool broadcast_shape(Elab *, const Expr *whole, int n, const Expr *const *, const Value *,
+                     int *rank, int64_t *dim);
+/* Nodes of one type and shape for an elementwise operation of `n` values; false: reported. `least`:
+ * dtype they have at least. */
+bool align(Elab *, const Expr *whole, int n, const Expr *const *, const Value *, DType least,
+           Node **);
 Value tensor_binary(Elab *, const Expr *whole, Operator, const Expr *, Value, const Expr *, Value);
 Value tensor_unary(Elab *, const Expr *whole, Op, const Expr *, Value);
 Value elementwise2(Elab *, const Expr *whole, Op, const Expr *, Value, const Expr *, Value);
@@ -321,7 +347,7 @@ Value eval_index(Elab *, const Expr *);
 /* ---- builtin.c and the files of its functions ---- */
 enum { MAX_ARGS = 6 };
 struct Call {
-  const Expr *whole;     /* for places; never NULL */
+  const Expr *whole; /* for places; never NULL */
   const Builtin *builtin;
   Value value[MAX_ARGS]; /* by parameter; V_none where not given */
   const Expr *expr[MAX_ARGS];
@@ -339,20 +365,24 @@ const Builtin *builtin_find(const char *name);
 bool builtin_constant(const char *name, Value *); /* pi, inf */
 int builtin_names(const char **, int max);
 Value call_builtin(Elab *, const Expr *whole, const Builtin *, int n, const Given *);
-bool call_tensor(Elab *, Call *, int arg, Node **);        /* a tensor, or a number as an f32 or i32 scalar */
+bool call_tensor(Elab *, Call *, int arg,
+                 Node **); /* a tensor, or a number as an f32 or i32 scalar */
 bool call_axis(Elab *, Call *, int arg, int rank, int *axis);
 
 #define BUILTIN(f) Value f(Elab *, Call *);
-BUILTIN(do_unary) BUILTIN(do_minmax) BUILTIN(do_where) BUILTIN(do_cast) /* builtin.c */
-BUILTIN(do_shape) BUILTIN(do_rank) BUILTIN(do_len) BUILTIN(do_checkpoint)
-BUILTIN(do_reduce) BUILTIN(do_mean) BUILTIN(do_var) BUILTIN(do_argmax) BUILTIN(do_cumsum)    /* reduce.c */
-BUILTIN(do_reshape) BUILTIN(do_transpose) BUILTIN(do_permute) BUILTIN(do_expand) BUILTIN(do_concat) /* shape.c */
-BUILTIN(do_split) BUILTIN(do_stack) BUILTIN(do_pad)
-BUILTIN(do_one_hot) BUILTIN(do_iota) BUILTIN(do_position) BUILTIN(do_full)                  /* make.c */
-BUILTIN(do_dropout) BUILTIN(do_random_uniform) BUILTIN(do_random_normal) BUILTIN(do_init)
-BUILTIN(do_einsum)                                                                           /* einsum.c */
+BUILTIN(do_unary)
+BUILTIN(do_minmax)
+BUILTIN(do_where) BUILTIN(do_cast) /* builtin.c */
+  BUILTIN(do_shape) BUILTIN(do_rank) BUILTIN(do_len) BUILTIN(do_checkpoint) BUILTIN(do_reduce)
+    BUILTIN(do_mean) BUILTIN(do_var) BUILTIN(do_argmax) BUILTIN(do_cumsum) /* reduce.c */
+  BUILTIN(do_reshape) BUILTIN(do_transpose) BUILTIN(do_permute) BUILTIN(do_expand)
+    BUILTIN(do_concat) /* shape.c */
+  BUILTIN(do_split) BUILTIN(do_stack) BUILTIN(do_pad) BUILTIN(do_one_hot) BUILTIN(do_iota)
+    BUILTIN(do_position) BUILTIN(do_full) /* make.c */
+  BUILTIN(do_dropout) BUILTIN(do_random_uniform) BUILTIN(do_random_normal) BUILTIN(do_init)
+    BUILTIN(do_einsum) /* einsum.c */
 #undef BUILTIN
-Node *random_node(Elab *, Place, int rank, const int64_t *dim);
+  Node *random_node(Elab *, Place, int rank, const int64_t *dim);
 Node *normal_node(Elab *, Node *u, Node *v); /* Box and Muller, of two uniform tensors */
 
 /* ---- check.c ---- */

@@ -1,4 +1,5 @@
-/* entry: a function of the root module as a graph of its own, and what the driver asks about a loaded program. */
+/* entry: a function of the root module as a graph of its own, and what the driver asks about a
+ * loaded program. */
 #include "frontend/elab_internal.h"
 
 #include <stdlib.h>
@@ -23,7 +24,8 @@ int fe_params(const Model *m, const ParamInfo **out) {
 /* The member function of that name that is there. */
 static const Function *root_function(const Model *m, const char *name) {
   const Instance *root = m->root;
-  for (int i = name_find(&root->class->names, intern(name)); i >= 0; i = root->class->slot[i].same_name)
+  for (int i = name_find(&root->class->names, intern(name)); i >= 0;
+       i = root->class->slot[i].same_name)
     if (root->state[i] == 2 && root->value[i].kind == V_fn) return root->value[i].fn;
   return NULL;
 }
@@ -67,14 +69,18 @@ int fe_entry_dims(Model *m, const char *name, const char *names[], int max) {
   return n < max ? n : max;
 }
 
-static bool entry_dim(Elab *e, const char *entry, const Expr *dim, const DimBinding *dims, int n_dim, int64_t *out) {
+static bool entry_dim(Elab *e, const char *entry, const Expr *dim, const DimBinding *dims,
+                      int n_dim, int64_t *out) {
   Value v;
   if (is_free(e, dim, &v)) {
     int i = 0;
     while (i < n_dim && strcmp(dims[i].name, dim->name) != 0) i++;
     if (i == n_dim) {
-      fail(e, dim->at, "the dimension `%.60s` of the entry `%.60s` is not given: it is neither in the configuration nor a "
-           "dimension of the training program", dim->name, entry);
+      fail(e, dim->at,
+           "the dimension `%.60s` of the entry `%.60s` is not given: it is neither in the "
+           "configuration nor a "
+           "dimension of the training program",
+           dim->name, entry);
       return false;
     }
     v = v_int(dims[i].value);
@@ -86,18 +92,24 @@ static bool entry_dim(Elab *e, const char *entry, const Expr *dim, const DimBind
 }
 
 /* The tensor arguments as `input` nodes; the others keep their defaults. */
-static bool entry_inputs(Elab *e, const FnDecl *fn, const DimBinding *dims, int n_dim, Given *given, int *n) {
+static bool entry_inputs(Elab *e, const FnDecl *fn, const DimBinding *dims, int n_dim, Given *given,
+                         int *n) {
   for (int i = 0; i < fn->n_formal; i++) {
     const Formal *f = &fn->formal[i];
     if (f->init) continue;
     if (!has_input(f)) {
-      fail(e, f->at, "the argument `%.60s` of the entry `%.60s` is no tensor: give it a type such as [b, t] or int[b, t], or a default",
+      fail(e, f->at,
+           "the argument `%.60s` of the entry `%.60s` is no tensor: give it a type such as [b, t] "
+           "or int[b, t], or a default",
            f->name, fn->name);
       return false;
     }
-    Type t = type_scalar(f->type->word == T_int ? DT_i32 : f->type->word == T_bool ? DT_bool : DT_f32);
+    Type t = type_scalar(f->type->word == T_int    ? DT_i32
+                         : f->type->word == T_bool ? DT_bool
+                                                   : DT_f32);
     if (f->type->n_dim > IR_MAX_RANK) {
-      fail(e, f->type->at, "a tensor has at most %d dimensions, found %d", IR_MAX_RANK, f->type->n_dim);
+      fail(e, f->type->at, "a tensor has at most %d dimensions, found %d", IR_MAX_RANK,
+           f->type->n_dim);
       return false;
     }
     t.rank = (uint8_t)f->type->n_dim;
@@ -105,7 +117,8 @@ static bool entry_inputs(Elab *e, const FnDecl *fn, const DimBinding *dims, int 
       if (!entry_dim(e, fn->name, f->type->dim[d], dims, n_dim, &t.dim[d])) return false;
     if (!shape_fits(e, f->type->at, t.rank, t.dim)) return false;
     if (strcmp(f->name, "rng") == 0) {
-      fail(e, f->at, "an entry's argument cannot be called `rng`: that is the input of its random numbers");
+      fail(e, f->at,
+           "an entry's argument cannot be called `rng`: that is the input of its random numbers");
       return false;
     }
     e->g->loc = source_loc(f->at);
@@ -118,9 +131,16 @@ static bool entry_inputs(Elab *e, const FnDecl *fn, const DimBinding *dims, int 
 
 static void put_result(Elab *e, const Expr *at, const char *name, Value v) {
   Node *n = NULL;
-  if (is_tensor(v)) n = to_node(e, v);
-  else if (is_number(v)) n = number_node(e, at, v, v.kind == V_int ? DT_i32 : v.kind == V_bool ? DT_bool : DT_f32, 0, NULL);
-  else fail(e, at->at, "an entry gives tensors, found %s", describe(e, v));
+  if (is_tensor(v))
+    n = to_node(e, v);
+  else if (is_number(v))
+    n = number_node(e, at, v,
+                    v.kind == V_int    ? DT_i32
+                    : v.kind == V_bool ? DT_bool
+                                       : DT_f32,
+                    0, NULL);
+  else
+    fail(e, at->at, "an entry gives tensors, found %s", describe(e, v));
   if (n) ir_output(e->g, OUT_value, name, n);
 }
 
@@ -155,7 +175,8 @@ static void elaborate_entry(Elab *e, const Function *fn, const DimBinding *dims,
   put_results(e, &call, v);
 }
 
-Graph *fe_entry(Model *m, const char *name, bool training, const DimBinding *dims, int n_dim, Buf *errors) {
+Graph *fe_entry(Model *m, const char *name, bool training, const DimBinding *dims, int n_dim,
+                Buf *errors) {
   const Function *fn = root_function(m, name);
   if (!fn) {
     const Class *c = m->root->class;
@@ -164,8 +185,10 @@ Graph *fe_entry(Model *m, const char *name, bool training, const DimBinding *dim
     for (int i = 0; i < c->n_slot; i++)
       if (c->slot[i].decl->kind == M_fn) names[n++] = c->slot[i].decl->name;
     const char *near = suggest(name, names, n);
-    buf_printf(errors, near ? "error: the model `%s` has no function `%s`; did you mean `%s`?\n"
-                            : "error: the model `%s` has no function `%s`\n", fe_name(m), name, near);
+    buf_printf(errors,
+               near ? "error: the model `%s` has no function `%s`; did you mean `%s`?\n"
+                    : "error: the model `%s` has no function `%s`\n",
+               fe_name(m), name, near);
     free(names);
     return NULL;
   }

@@ -1,4 +1,5 @@
-/* eval: expressions and statements. Numbers are computed at once, tensors become nodes of the graph. */
+/* eval: expressions and statements. Numbers are computed at once, tensors become nodes of the
+ * graph. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -33,11 +34,14 @@ static bool each_of(Elab *e, const Expr *over, const Expr *end, Each *out) {
     *out = (Each){0, v.list->n, v.list};
     return true;
   }
-  if (v.kind != V_error) fail(e, over->at, "a `for` goes over a range 0..n or a list, found %s", describe(e, v));
+  if (v.kind != V_error)
+    fail(e, over->at, "a `for` goes over a range 0..n or a list, found %s", describe(e, v));
   return false;
 }
 
-static Value each_value(const Each *each, int64_t i) { return each->list ? each->list->at[i] : v_int(i); }
+static Value each_value(const Each *each, int64_t i) {
+  return each->list ? each->list->at[i] : v_int(i);
+}
 
 /* [a for name in …]: the name is bound as in a `for`, and what it hid comes back. */
 static Value eval_each(Elab *e, const Expr *x) {
@@ -56,8 +60,10 @@ static Value eval_each(Elab *e, const Expr *x) {
     ARENA_PUSH(e->arena, at, n, v);
   }
   Local *mine = find_local(f, x->name);
-  if (hidden) *mine = saved;
-  else if (mine) *mine = f->local[--f->n_local];
+  if (hidden)
+    *mine = saved;
+  else if (mine)
+    *mine = f->local[--f->n_local];
   return ok ? v_list_of(e, x->at, n, at) : v_error;
 }
 
@@ -95,7 +101,8 @@ static Value concatenated(Elab *e, const Expr *x, Value a, Value b) {
 }
 
 static Value wrong_operands(Elab *e, const Expr *x, Value a, Value b) {
-  if (report(e, x->at, "`%s` does not apply to %s and %s", operator_text(x->op), describe(e, a), describe(e, b))) {
+  if (report(e, x->at, "`%s` does not apply to %s and %s", operator_text(x->op), describe(e, a),
+             describe(e, b))) {
     note_value(e, x->a, a);
     note_value(e, x->b, b);
     note_calls(e);
@@ -109,9 +116,12 @@ static Value eval_binary(Elab *e, const Expr *x) {
   if (a.kind == V_error || b.kind == V_error) return v_error;
   if (is_number(a) && is_number(b)) return number_binary(e, x, x->op, a, b);
   bool ta = is_tensor(a), tb = is_tensor(b), equality = x->op == O_eq || x->op == O_ne;
-  if ((ta || is_number(a)) && (tb || is_number(b))) return tensor_binary(e, x, x->op, x->a, a, x->b, b);
-  if (equality) return v_bool(same_value(a, b) == (x->op == O_eq)); /* of different kinds: not equal */
-  if (x->op == O_add && a.kind == b.kind && (a.kind == V_list || a.kind == V_string)) return concatenated(e, x, a, b);
+  if ((ta || is_number(a)) && (tb || is_number(b)))
+    return tensor_binary(e, x, x->op, x->a, a, x->b, b);
+  if (equality)
+    return v_bool(same_value(a, b) == (x->op == O_eq)); /* of different kinds: not equal */
+  if (x->op == O_add && a.kind == b.kind && (a.kind == V_list || a.kind == V_string))
+    return concatenated(e, x, a, b);
   return wrong_operands(e, x, a, b);
 }
 
@@ -139,7 +149,8 @@ static Value instance_member(Elab *e, const Expr *x, Instance *instance) {
   if (has_member(e, instance, x->name, x->at, &v)) return v;
   const Class *c = instance->class;
   if (name_find(&c->names, x->name) >= 0)
-    return fail(e, x->at, "`%.60s` is not there in this %s: the `if` around it does not hold", x->name, c->decl->name);
+    return fail(e, x->at, "`%.60s` is not there in this %s: the `if` around it does not hold",
+                x->name, c->decl->name);
   const char **names = arena_alloc(e->arena, sizeof *names * (size_t)(c->n_slot + 1));
   for (int i = 0; i < c->n_slot; i++) names[i] = c->slot[i].decl->name;
   const char *near = suggest(x->name, names, c->n_slot);
@@ -153,7 +164,9 @@ static Value config_member(Elab *e, const Expr *x) {
   const char **names = arena_alloc(e->arena, sizeof *names * (size_t)(e->m->n_config + 1));
   for (int c = 0; c < e->m->n_config; c++) names[c] = e->m->config[c].name;
   const char *near = suggest(x->name, names, e->m->n_config);
-  return fail(e, x->at, near ? "config has no `%.60s`; did you mean `%s`?" : "config has no `%.60s`", x->name, near);
+  return fail(e, x->at,
+              near ? "config has no `%.60s`; did you mean `%s`?" : "config has no `%.60s`", x->name,
+              near);
 }
 
 static Value eval_member(Elab *e, const Expr *x) {
@@ -207,7 +220,8 @@ Value eval(Elab *e, const Expr *x) {
 /* ---- statements ---- */
 
 static void label(Value v, const char *name) {
-  if (v.kind == V_node && !v.node->label && !(ir_op[v.node->op].flags & IR_LEAF)) v.node->label = name;
+  if (v.kind == V_node && !v.node->label && !(ir_op[v.node->op].flags & IR_LEAF))
+    v.node->label = name;
 }
 
 static void assign(Elab *e, const Stmt *s) {
@@ -271,7 +285,8 @@ static bool run_kind(Elab *e, const Stmt *s, Value *result) {
 static bool run_block(Elab *e, const Block *b, Value *result) {
   bool returned = false;
   e->depth++;
-  for (int i = 0; i < b->n && !returned && elab_step(e, b->stmt[i]->at); i++) returned = run_kind(e, b->stmt[i], result);
+  for (int i = 0; i < b->n && !returned && elab_step(e, b->stmt[i]->at); i++)
+    returned = run_kind(e, b->stmt[i], result);
   e->depth--;
   return returned;
 }
@@ -279,6 +294,7 @@ static bool run_block(Elab *e, const Block *b, Value *result) {
 Value run_body(Elab *e, const FnDecl *fn) {
   if (fn->expr) return eval(e, fn->expr);
   Value result = v_error;
-  if (!run_block(e, &fn->body, &result) && !e->stop) return fail(e, fn->at, "`%.60s` ends without `return`", fn->name);
+  if (!run_block(e, &fn->body, &result) && !e->stop)
+    return fail(e, fn->at, "`%.60s` ends without `return`", fn->name);
   return result;
 }

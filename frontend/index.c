@@ -1,5 +1,6 @@
-/* index: x[i, 2:5, :, none, ids]: numbers drop a dimension, slices cut it, none inserts one, and an integer tensor gathers
- * along it. Negative numbers count from the end; slices are cut to the dimension, as in Python. */
+/* index: x[i, 2:5, :, none, ids]: numbers drop a dimension, slices cut it, none inserts one, and an
+ * integer tensor gathers along it. Negative numbers count from the end; slices are cut to the
+ * dimension, as in Python. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -40,7 +41,8 @@ static Value index_list(Elab *e, const Expr *x, const List *list) {
     return v_list(e, x->at, hi > lo ? (int)(hi - lo) : 0, list->at + lo);
   }
   Value v = eval(e, item);
-  if (!want_int(e, item, v, "an index", &lo) || !in_range(e, item, &lo, list->n, "a list")) return v_error;
+  if (!want_int(e, item, v, "an index", &lo) || !in_range(e, item, &lo, list->n, "a list"))
+    return v_error;
   return list->at[lo];
 }
 
@@ -52,9 +54,18 @@ static bool known_range(const Node *n, int depth, double *lo, double *hi) {
   if (depth == 0) return false;
   switch (n->op) {
   case OP_const: *lo = *hi = n->value; return true;
-  case OP_iota: *lo = 0; *hi = (double)n->type.dim[n->ints[0]] - 1; return true;
-  case OP_position: *lo = 0; *hi = (double)n->type.dim[0] - 1; return true;
-  case OP_reshape: case OP_expand: case OP_permute: case OP_stop_gradient: return known_range(n->src[0], depth - 1, lo, hi);
+  case OP_iota:
+    *lo = 0;
+    *hi = (double)n->type.dim[n->ints[0]] - 1;
+    return true;
+  case OP_position:
+    *lo = 0;
+    *hi = (double)n->type.dim[0] - 1;
+    return true;
+  case OP_reshape:
+  case OP_expand:
+  case OP_permute:
+  case OP_stop_gradient: return known_range(n->src[0], depth - 1, lo, hi);
   case OP_slice: {
     const Node *x = n->src[0];
     int axis = x->op == OP_iota ? (int)x->ints[0] : 0;
@@ -64,8 +75,10 @@ static bool known_range(const Node *n, int depth, double *lo, double *hi) {
     *hi = (double)n->ints[n->type.rank + axis] - 1;
     return true;
   }
-  case OP_add: case OP_sub:
-    if (!known_range(n->src[0], depth - 1, lo, hi) || !known_range(n->src[1], depth - 1, &a, &b)) return false;
+  case OP_add:
+  case OP_sub:
+    if (!known_range(n->src[0], depth - 1, lo, hi) || !known_range(n->src[1], depth - 1, &a, &b))
+      return false;
     if (a != b && *lo != *hi) return false;
     *lo = n->op == OP_add ? *lo + a : *lo - b;
     *hi = n->op == OP_add ? *hi + b : *hi - a;
@@ -78,7 +91,8 @@ static bool indices_fit(Elab *e, const Expr *x, const Expr *item, Node *table, N
   double lo, hi;
   int64_t rows = table->type.dim[0];
   if (!known_range(ids, 8, &lo, &hi) || (lo >= 0 && hi < (double)rows)) return true;
-  if (report(e, item->at, "these indices run from %.0f to %.0f, but the table has %lld rows", lo, hi, (long long)rows)) {
+  if (report(e, item->at, "these indices run from %.0f to %.0f, but the table has %lld rows", lo,
+             hi, (long long)rows)) {
     Value t = v_node(table);
     diag_note(&e->diag, x->a->at, "the table is %s", describe(e, t));
     note_calls(e);
@@ -90,10 +104,10 @@ static bool indices_fit(Elab *e, const Expr *x, const Expr *item, Node *table, N
 
 typedef struct Items { /* an index, read */
   int64_t lo[IR_MAX_RANK], hi[IR_MAX_RANK];
-  int rank;                      /* of the tensor */
+  int rank;                       /* of the tensor */
   int64_t shape[3 * IR_MAX_RANK]; /* after slicing, dropping and inserting */
   int n_shape;
-  Node *ids;                     /* NULL: no gather */
+  Node *ids; /* NULL: no gather */
   const Expr *ids_expr;
   int ids_at; /* the dimension in `shape` that it replaces */
 } Items;
@@ -121,13 +135,14 @@ static bool read_item(Elab *e, const Expr *x, const Expr *item, const Type *t, I
   if (item->kind == E_slice) {
     if (!slice_bounds(e, item, n, &s->lo[d], &s->hi[d])) return false;
     if (s->hi[d] > s->lo[d]) return add_dim(e, x, s, s->hi[d] - s->lo[d]);
-    fail(e, item->at, "the slice is empty: %lld:%lld of a dimension of %lld", (long long)s->lo[d], (long long)s->hi[d],
-         (long long)n);
+    fail(e, item->at, "the slice is empty: %lld:%lld of a dimension of %lld", (long long)s->lo[d],
+         (long long)s->hi[d], (long long)n);
     return false;
   }
   if (!is_tensor(v)) {
     int64_t i;
-    if (!want_int(e, item, v, "an index", &i) || !in_range(e, item, &i, n, "a dimension")) return false;
+    if (!want_int(e, item, v, "an index", &i) || !in_range(e, item, &i, n, "a dimension"))
+      return false;
     s->lo[d] = i, s->hi[d] = i + 1;
     return true;
   }
@@ -150,7 +165,8 @@ static Node *gather(Elab *e, const Expr *x, Node *t, const Items *s) {
   int d = s->ids_at, r = t->type.rank, k = s->ids->type.rank, front[IR_MAX_RANK], back[IR_MAX_RANK];
   int64_t dim[2 * IR_MAX_RANK];
   for (int i = 0; i < r; i++) front[i] = i == 0 ? d : i <= d ? i - 1 : i;
-  for (int i = 0; i < r + k - 1; i++) dim[i] = i < d ? t->type.dim[i] : i < d + k ? s->ids->type.dim[i - d] : t->type.dim[i - k + 1];
+  for (int i = 0; i < r + k - 1; i++)
+    dim[i] = i < d ? t->type.dim[i] : i < d + k ? s->ids->type.dim[i - d] : t->type.dim[i - k + 1];
   if (!shape_fits(e, x->at, r + k - 1, dim)) return NULL;
   Node *table = ir_permute(e->g, t, front);
   if (!indices_fit(e, x, s->ids_expr, table, s->ids)) return NULL;

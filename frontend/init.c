@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const kind_name[] = {"constant", "normal", "uniform", "xavier_uniform", "xavier_normal", "kaiming_uniform",
+static const char *const kind_name[] = {"constant",       "normal",        "uniform",
+                                        "xavier_uniform", "xavier_normal", "kaiming_uniform",
                                         "kaiming_normal"};
 
 static const Builtin *init_builtin(const char *name) {
@@ -39,10 +40,16 @@ Value do_init(Elab *e, Call *c) {
   int kind = 0;
   while (strcmp(kind_name[kind], c->builtin->name) != 0) kind++;
   init->kind = (InitKind)kind;
-  if (kind <= INIT_uniform && !want_number(e, c->expr[0], c->value[0], "an initialiser's argument", &init->a)) return v_error;
-  if (kind == INIT_uniform && !want_number(e, c->expr[1], c->value[1], "an initialiser's argument", &init->b)) return v_error;
-  if (kind == INIT_normal && init->a < 0) return fail(e, c->expr[0]->at, "a standard deviation is not negative");
-  if (kind == INIT_uniform && init->b < init->a) return fail(e, c->whole->at, "uniform(a, b) needs a <= b");
+  if (kind <= INIT_uniform &&
+      !want_number(e, c->expr[0], c->value[0], "an initialiser's argument", &init->a))
+    return v_error;
+  if (kind == INIT_uniform &&
+      !want_number(e, c->expr[1], c->value[1], "an initialiser's argument", &init->b))
+    return v_error;
+  if (kind == INIT_normal && init->a < 0)
+    return fail(e, c->expr[0]->at, "a standard deviation is not negative");
+  if (kind == INIT_uniform && init->b < init->a)
+    return fail(e, c->whole->at, "uniform(a, b) needs a <= b");
   return (Value){.kind = V_init, .init = init};
 }
 
@@ -59,8 +66,11 @@ bool init_of(Elab *e, const Expr *x, Value v, Init *out) {
     fail(e, x->at, "`%s` needs arguments: constant(c), normal(std), uniform(a, b)", name);
     return false;
   }
-  fail(e, x->at, "expected an initialiser (zeros, ones, constant(c), normal(std), uniform(a, b), xavier_uniform, xavier_normal, "
-       "kaiming_uniform, kaiming_normal), found %s", describe(e, v));
+  fail(e, x->at,
+       "expected an initialiser (zeros, ones, constant(c), normal(std), uniform(a, b), "
+       "xavier_uniform, xavier_normal, "
+       "kaiming_uniform, kaiming_normal), found %s",
+       describe(e, v));
   return false;
 }
 
@@ -68,7 +78,8 @@ const char *init_text(Elab *e, const Init *init) {
   if (init->kind == INIT_constant && init->a == 0) return "zeros";
   if (init->kind == INIT_constant && init->a == 1) return "ones";
   const char *a = number_text(e, v_float(init->a));
-  if (init->kind == INIT_uniform) return arena_printf(e->arena, "uniform(%s, %s)", a, number_text(e, v_float(init->b)));
+  if (init->kind == INIT_uniform)
+    return arena_printf(e->arena, "uniform(%s, %s)", a, number_text(e, v_float(init->b)));
   if (init->kind >= INIT_xavier_uniform) return kind_name[init->kind];
   return arena_printf(e->arena, "%s(%s)", kind_name[init->kind], a);
 }
@@ -81,13 +92,16 @@ static void fans(const Type *t, double *in, double *out) {
   *out = (double)t->dim[1] * rest;
 }
 
-/* The kinds with fans as normal(std) or uniform(−a, a): Glorot and Bengio 2010; He et al. 2015 with gain √2. */
+/* The kinds with fans as normal(std) or uniform(−a, a): Glorot and Bengio 2010; He et al. 2015 with
+ * gain √2. */
 static Init plain(const Init *init, const Type *t) {
   double in, out;
   if (init->kind < INIT_xavier_uniform) return *init;
   fans(t, &in, &out);
-  double variance = init->kind >= INIT_kaiming_uniform ? 2 / in : 2 / (in + out), bound = sqrt(3 * variance);
-  if (init->kind == INIT_xavier_uniform || init->kind == INIT_kaiming_uniform) return (Init){INIT_uniform, -bound, bound};
+  double variance = init->kind >= INIT_kaiming_uniform ? 2 / in : 2 / (in + out),
+         bound = sqrt(3 * variance);
+  if (init->kind == INIT_xavier_uniform || init->kind == INIT_kaiming_uniform)
+    return (Init){INIT_uniform, -bound, bound};
   return (Init){INIT_normal, sqrt(variance), 0};
 }
 

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static json_t *number_json(double f) { return isfinite(f) ? json_real(f) : json_string(f > 0 ? "inf" : "-inf"); }
+static json_t *number_json(double f) {
+  return isfinite(f) ? json_real(f) : json_string(f > 0 ? "inf" : "-inf");
+}
 
 static json_t *value_json(Value v) {
   switch (v.kind) {
@@ -39,7 +41,8 @@ static json_t *train_json(const TrainInfo *t) {
 void make_json(Elab *e) {
   Model *m = e->m;
   json_t *o = json_object(), *config = json_object();
-  for (int i = 0; i < m->n_config; i++) json_object_set_new(config, m->config[i].name, value_json(m->config[i].value));
+  for (int i = 0; i < m->n_config; i++)
+    json_object_set_new(config, m->config[i].name, value_json(m->config[i].value));
   json_object_set_new(o, "model", json_string(fe_name(m)));
   json_object_set_new(o, "config", config);
   json_object_set_new(o, "train", train_json(&m->train));

@@ -1,4 +1,5 @@
-/* load: files and their imports, names of a file, configuration with -D, and the model's instance. */
+/* load: files and their imports, names of a file, configuration with -D, and the model's
+ * instance. */
 #include "frontend/elab_internal.h"
 #include "frontend/stdlib_internal.h"
 
@@ -47,8 +48,11 @@ static Unit *import_library(Elab *e, const Decl *d) {
     return u ? u : add_unit(e, path, key, f->text, strlen(f->text));
   }
   const char *near = suggest(d->path, names, n);
-  fail(e, d->path_at, near ? "the library has no file `%.60s`; did you mean `%s`?" :
-       "the library has no file `%.60s`; a file of your own is imported as \"path/name.alpha\" as name", d->path, near);
+  fail(e, d->path_at,
+       near ? "the library has no file `%.60s`; did you mean `%s`?"
+            : "the library has no file `%.60s`; a file of your own is imported as "
+              "\"path/name.alpha\" as name",
+       d->path, near);
   return NULL;
 }
 
@@ -61,8 +65,10 @@ static Unit *import_path(Elab *e, const Unit *from, const Decl *d) {
   if (u) return u;
   Buf text = {0};
   const char *why = read_error(path, &text);
-  if (why) fail(e, d->path_at, "cannot read %.200s: %s", path, why);
-  else u = add_unit(e, path, real, text.data ? text.data : "", text.len);
+  if (why)
+    fail(e, d->path_at, "cannot read %.200s: %s", path, why);
+  else
+    u = add_unit(e, path, real, text.data ? text.data : "", text.len);
   buf_free(&text);
   return u;
 }
@@ -90,7 +96,8 @@ static void load_imports(Elab *e) {
 /* ---- names ---- */
 
 static Place name_place(const Model *m, const Unit *u, int number) {
-  return number < u->file->n_decl ? u->file->decl[number]->at : m->config[number - u->file->n_decl].entry->at;
+  return number < u->file->n_decl ? u->file->decl[number]->at
+                                  : m->config[number - u->file->n_decl].entry->at;
 }
 
 static void declare(Elab *e, Unit *u, const char *name, Place place, int number) {
@@ -102,7 +109,8 @@ static void declare(Elab *e, Unit *u, const char *name, Place place, int number)
   }
 }
 
-/* One configuration for all files: what the main file gives counts, an imported file's value is the default. */
+/* One configuration for all files: what the main file gives counts, an imported file's value is the
+ * default. */
 static void declare_config(Elab *e, Unit *u, const Decl *d) {
   Model *m = e->m;
   for (int i = 0; i < d->n_entry; i++) {
@@ -163,7 +171,8 @@ void word_as_string(Expr *x, Value like) {
   if (x->kind == E_name && like.kind == V_string) x->kind = E_string;
 }
 
-/* The given value must be of the default's kind; whole and broken numbers turn into each other where nothing is lost. */
+/* The given value must be of the default's kind; whole and broken numbers turn into each other
+ * where nothing is lost. */
 static void check_given(Elab *e, ConfigVar *c, const Setting *s) {
   Expr *given = c->given;
   c->given = NULL;
@@ -172,12 +181,16 @@ static void check_given(Elab *e, ConfigVar *c, const Setting *s) {
   c->given = given;
   word_as_string(given, like);
   Value v = config_value(e, c);
-  if (v.kind == V_error || like.kind == V_error || like.kind == V_none || v.kind == like.kind) return;
+  if (v.kind == V_error || like.kind == V_error || like.kind == V_none || v.kind == like.kind)
+    return;
   int64_t whole;
-  if (like.kind == V_float && v.kind == V_int) c->value = v_float((double)v.i);
-  else if (like.kind == V_int && is_whole(v, &whole)) c->value = v_int(whole);
+  if (like.kind == V_float && v.kind == V_int)
+    c->value = v_float((double)v.i);
+  else if (like.kind == V_int && is_whole(v, &whole))
+    c->value = v_int(whole);
   else {
-    c->value = fail(e, s->value_at, "`%.60s` is %s in the program; it cannot become %s", c->name, describe(e, like), describe(e, v));
+    c->value = fail(e, s->value_at, "`%.60s` is %s in the program; it cannot become %s", c->name,
+                    describe(e, like), describe(e, v));
     diag_note(&e->diag, c->entry->at, "its value here");
   }
 }
@@ -194,7 +207,9 @@ static void apply_setting(Elab *e, Setting *s) {
   const char **names = arena_alloc(m->arena, sizeof *names * (size_t)(m->n_config + 1));
   for (int c = 0; c < m->n_config; c++) names[c] = m->config[c].name;
   const char *near = suggest(s->key, names, m->n_config);
-  fail(e, s->key_at, near ? "the program's config has no `%.60s`; did you mean `%s`?" : "the program's config has no `%.60s`",
+  fail(e, s->key_at,
+       near ? "the program's config has no `%.60s`; did you mean `%s`?"
+            : "the program's config has no `%.60s`",
        s->key, near);
 }
 
@@ -202,8 +217,10 @@ static void fold_config(Elab *e, Setting *setting, int n) {
   Model *m = e->m;
   for (int i = 0; i < n; i++) apply_setting(e, &setting[i]);
   for (int i = 0; i < n; i++) {
-    int c = strncmp(setting[i].key, "train.", 6) == 0 ? -1 : name_find(&m->config_names, setting[i].key);
-    if (c >= 0 && m->config[c].given == setting[i].value) check_given(e, &m->config[c], &setting[i]);
+    int c =
+      strncmp(setting[i].key, "train.", 6) == 0 ? -1 : name_find(&m->config_names, setting[i].key);
+    if (c >= 0 && m->config[c].given == setting[i].value)
+      check_given(e, &m->config[c], &setting[i]);
   }
   for (int c = 0; c < m->n_config; c++) config_value(e, &m->config[c]);
 }
@@ -217,7 +234,8 @@ static Class *find_model(Elab *e) {
   for (int i = 0; i < u->file->n_decl; i++) {
     const Decl *d = u->file->decl[i];
     if (d->kind != D_model) continue;
-    if (found && report(e, d->at, "a file has one model")) diag_note(&e->diag, found->at, "the first is here");
+    if (found && report(e, d->at, "a file has one model"))
+      diag_note(&e->diag, found->at, "the first is here");
     found = d;
     class = u->value[i].class;
   }
@@ -247,7 +265,8 @@ static void elaborate(Elab *e, const Override *override, int n_override) {
   if (elab_ok(e)) make_json(e);
 }
 
-Model *fe_load_text(const char *path, const char *text, size_t bytes, const Override *override, int n_override, Buf *errors) {
+Model *fe_load_text(const char *path, const char *text, size_t bytes, const Override *override,
+                    int n_override, Buf *errors) {
   Arena *arena = arena_new();
   Model *m = arena_alloc(arena, sizeof *m);
   m->arena = arena;
@@ -272,8 +291,10 @@ Model *fe_load(const char *path, const Override *override, int n_override, Buf *
   Buf text = {0};
   Model *m = NULL;
   const char *why = read_error(path, &text);
-  if (why) buf_printf(errors, "error: cannot read %s: %s\n", path, why);
-  else m = fe_load_text(path, text.data ? text.data : "", text.len, override, n_override, errors);
+  if (why)
+    buf_printf(errors, "error: cannot read %s: %s\n", path, why);
+  else
+    m = fe_load_text(path, text.data ? text.data : "", text.len, override, n_override, errors);
   buf_free(&text);
   return m;
 }
@@ -292,7 +313,8 @@ bool fe_print_ast(const char *path, Buf *out, Buf *errors) {
   }
   Arena *arena = arena_new();
   Diag diag = {.out = errors, .arena = arena};
-  File *file = parse_file(arena, &diag, source_new(arena, path, text.data ? text.data : "", text.len));
+  File *file =
+    parse_file(arena, &diag, source_new(arena, path, text.data ? text.data : "", text.len));
   if (file) ast_print(out, file);
   arena_free(arena);
   buf_free(&text);

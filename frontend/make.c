@@ -5,7 +5,8 @@
 #include <string.h>
 
 static bool count_of(Elab *e, Call *c, int arg, int64_t *n) {
-  return want_int(e, c->expr[arg], c->value[arg], "a length", n) && shape_fits(e, c->whole->at, 1, n);
+  return want_int(e, c->expr[arg], c->value[arg], "a length", n) &&
+         shape_fits(e, c->whole->at, 1, n);
 }
 
 Value do_iota(Elab *e, Call *c) {
@@ -19,8 +20,10 @@ Value do_position(Elab *e, Call *c) {
   int64_t n;
   if (!count_of(e, c, 0, &n)) return v_error;
   if (e->in_const)
-    return fail(e, c->whole->at, "positions are not known at compile time, when the const `%.60s` is computed; use iota",
-                e->in_const->name);
+    return fail(
+      e, c->whole->at,
+      "positions are not known at compile time, when the const `%.60s` is computed; use iota",
+      e->in_const->name);
   Type t = type_of(DT_i32, 1, &n);
   return v_node(ir_make(e->g, OP_position, &t, NULL, 0, NULL));
 }
@@ -30,7 +33,8 @@ Value do_one_hot(Elab *e, Call *c) {
   Node *ids;
   int64_t n, dim[IR_MAX_RANK + 1], flat[IR_MAX_RANK + 1];
   if (!call_tensor(e, c, 0, &ids) || !count_of(e, c, 1, &n)) return v_error;
-  if (ids->type.dtype != DT_i32) return fail(e, c->expr[0]->at, "`one_hot` takes integers, found %s", describe(e, c->value[0]));
+  if (ids->type.dtype != DT_i32)
+    return fail(e, c->expr[0]->at, "`one_hot` takes integers, found %s", describe(e, c->value[0]));
   int rank = ids->type.rank + 1;
   for (int i = 0; i < rank; i++) {
     dim[i] = i < rank - 1 ? ids->type.dim[i] : n;
@@ -49,7 +53,8 @@ Value do_full(Elab *e, Call *c) {
   int64_t dim[IR_MAX_RANK];
   if (!want_shape(e, c->expr[0], c->value[0], "the shape", &rank, dim, 1)) return v_error;
   Value v = c->given[1] ? c->value[1] : v_float(*c->builtin->name == 'o');
-  if (!is_number(v)) return fail(e, c->expr[1]->at, "`full` repeats a number, found %s", describe(e, v));
+  if (!is_number(v))
+    return fail(e, c->expr[1]->at, "`full` repeats a number, found %s", describe(e, v));
   DType d = v.kind == V_int ? DT_i32 : v.kind == V_bool ? DT_bool : DT_f32;
   return v_node(number_node(e, c->expr[1], v, d, rank, dim));
 }
@@ -77,7 +82,8 @@ Node *normal_node(Elab *e, Node *u, Node *v) {
 }
 
 static bool random_shape(Elab *e, Call *c, int *rank, int64_t *dim) {
-  return want_shape(e, c->expr[0], c->value[0], "the shape", rank, dim, 1) && shape_fits(e, c->whole->at, *rank, dim);
+  return want_shape(e, c->expr[0], c->value[0], "the shape", rank, dim, 1) &&
+         shape_fits(e, c->whole->at, *rank, dim);
 }
 
 Value do_random_uniform(Elab *e, Call *c) {
@@ -100,10 +106,13 @@ Value do_dropout(Elab *e, Call *c) {
   double p;
   Node *x;
   if (!want_number(e, c->expr[1], c->value[1], "the probability of dropout", &p)) return v_error;
-  if (!(p >= 0 && p < 1)) return fail(e, c->expr[1]->at, "the probability of dropout must be in [0, 1), found %s", number_text(e, c->value[1]));
+  if (!(p >= 0 && p < 1))
+    return fail(e, c->expr[1]->at, "the probability of dropout must be in [0, 1), found %s",
+                number_text(e, c->value[1]));
   if (!call_tensor(e, c, 0, &x)) return v_error;
   if (!dtype_is_float(x->type.dtype))
-    return fail(e, c->expr[0]->at, "`dropout` takes a floating-point tensor, found %s", describe(e, c->value[0]));
+    return fail(e, c->expr[0]->at, "`dropout` takes a floating-point tensor, found %s",
+                describe(e, c->value[0]));
   if (!e->training || p == 0) return v_node(x);
   Node *u = random_node(e, c->whole->at, x->type.rank, x->type.dim);
   if (!u) return v_error;

@@ -1,5 +1,6 @@
-/* module: classes (module, model, optimizer, schedule), their instances, and the members of these, each evaluated when it is
- * first asked for, so that order does not matter. Parameters get their names when the whole model stands. */
+/* module: classes (module, model, optimizer, schedule), their instances, and the members of these,
+ * each evaluated when it is first asked for, so that order does not matter. Parameters get their
+ * names when the whole model stands. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -16,8 +17,9 @@ static void check_member(Elab *e, const Class *c, const Member *m, const Guard *
   static const char *const word[] = {"param", "const", "state"};
   DeclKind kind = c->decl->kind;
   if (!fits_class(m->kind, kind))
-    fail(e, m->at, "a `%s` does not belong in the %s `%.60s`", m->kind == M_param && m->frozen ? "frozen" : word[m->kind],
-         decl_word(kind), c->decl->name);
+    fail(e, m->at, "a `%s` does not belong in the %s `%.60s`",
+         m->kind == M_param && m->frozen ? "frozen" : word[m->kind], decl_word(kind),
+         c->decl->name);
   for (int i = name_find(&c->names, m->name); i >= 0 && !guard; i = c->slot[i].same_name) {
     if (c->slot[i].guard) continue;
     if (report(e, m->at, "the member `%.60s` is declared twice", m->name))
@@ -33,12 +35,15 @@ static void add_slots(Elab *e, Class *c, const Members *members, Guard *guard) {
       Slot slot = {m, guard, -1};
       int last = name_find(&c->names, m->name);
       while (last >= 0 && c->slot[last].same_name >= 0) last = c->slot[last].same_name;
-      if (last >= 0) c->slot[last].same_name = c->n_slot;
-      else name_put(e->arena, &c->names, m->name, c->n_slot);
+      if (last >= 0)
+        c->slot[last].same_name = c->n_slot;
+      else
+        name_put(e->arena, &c->names, m->name, c->n_slot);
       ARENA_PUSH(e->arena, c->slot, c->n_slot, slot);
       continue;
     }
-    Guard *then = arena_alloc(e->arena, sizeof *then), *otherwise = arena_alloc(e->arena, sizeof *otherwise);
+    Guard *then = arena_alloc(e->arena, sizeof *then),
+          *otherwise = arena_alloc(e->arena, sizeof *otherwise);
     *then = (Guard){m, true, c->n_guard, guard};
     *otherwise = (Guard){m, false, c->n_guard, guard};
     c->n_guard++;
@@ -105,13 +110,14 @@ static Value make_param(Elab *e, const Member *m) {
   Value init = ok ? eval_init(e, m->value) : v_error;
   if (init.kind == V_error || !init_of(e, m->value, init, &p->init)) return v_error;
   if (p->init.kind >= INIT_xavier_uniform && p->type.rank < 2)
-    return fail(e, m->value->at, "%s needs a parameter of at least two dimensions, found %s", init_text(e, &p->init),
-                shape_text(e, p->type.rank, p->type.dim));
+    return fail(e, m->value->at, "%s needs a parameter of at least two dimensions, found %s",
+                init_text(e, &p->init), shape_text(e, p->type.rank, p->type.dim));
   p->name = m->name;
   p->index = -1;
   p->at = m->at;
   p->trainable = !m->frozen;
-  p->decay = p->trainable && (m->decay == DECAY_by_rank ? p->type.rank >= 2 : m->decay == DECAY_yes);
+  p->decay =
+    p->trainable && (m->decay == DECAY_by_rank ? p->type.rank >= 2 : m->decay == DECAY_yes);
   return (Value){.kind = V_param, .param = p};
 }
 
@@ -123,7 +129,9 @@ static Value make_table(Elab *e, Instance *in, const Member *m) {
   t->index = e->m->n_table++;
   t->decl = m;
   t->owner = in;
-  Node *n = table_node(e, t); /* once now, in a graph that is thrown away: errors and the element type are known early */
+  Node *n = table_node(
+    e,
+    t); /* once now, in a graph that is thrown away: errors and the element type are known early */
   if (!n) return v_error;
   t->type = n->type;
   return (Value){.kind = V_const, .table = t};
@@ -141,8 +149,11 @@ static Value make_member(Elab *e, Instance *in, const Member *m) {
   default: {
     Value v = eval(e, m->value);
     if (v.kind != V_node) return v;
-    return fail(e, m->value->at, "a member is a number, a submodule or a list, found %s; compute tensors in a function or "
-                "declare a const", describe(e, v));
+    return fail(
+      e, m->value->at,
+      "a member is a number, a submodule or a list, found %s; compute tensors in a function or "
+      "declare a const",
+      describe(e, v));
   }
   }
 }
@@ -173,7 +184,8 @@ static bool hidden(const Frame *f, const Instance *in, int slot) {
 bool has_member(Elab *e, Instance *in, const char *name, Place at, Value *out) {
   const Class *c = in->class;
   for (int i = name_find(&c->names, name); i >= 0; i = c->slot[i].same_name) {
-    if (c->slot[i].decl->kind == M_state || hidden(e->frame, in, i) || !slot_there(e, in, i)) continue;
+    if (c->slot[i].decl->kind == M_state || hidden(e->frame, in, i) || !slot_there(e, in, i))
+      continue;
     *out = slot_value(e, in, i, at);
     return true;
   }
@@ -190,8 +202,11 @@ void force_members(Elab *e, Instance *in) {
   for (int i = 0; i < c->n_slot && !e->stop; i++) {
     if (c->slot[i].decl->kind == M_state || !slot_there(e, in, i)) continue;
     slot_value(e, in, i, c->slot[i].decl->at);
-    for (int j = name_find(&c->names, c->slot[i].decl->name); j >= 0 && j < i; j = c->slot[j].same_name)
-      if (slot_there(e, in, j) && report(e, c->slot[i].decl->at, "the member `%.60s` is declared twice", c->slot[i].decl->name))
+    for (int j = name_find(&c->names, c->slot[i].decl->name); j >= 0 && j < i;
+         j = c->slot[j].same_name)
+      if (slot_there(e, in, j) &&
+          report(e, c->slot[i].decl->at, "the member `%.60s` is declared twice",
+                 c->slot[i].decl->name))
         diag_note(&e->diag, c->slot[j].decl->at, "first here");
   }
 }
@@ -206,9 +221,11 @@ static bool bind_instance(Elab *e, Instance *in, const Given *given, const int *
   for (int i = 0; i < d->n_formal && ok; i++) {
     const Formal *formal = &d->formal[i];
     Value v = from[i] >= 0 ? given[from[i]].value : eval(e, formal->init);
-    if (v.kind != V_error && formal->type) v = check_argument(e, formal, v, from[i] >= 0 ? given[from[i]].expr : formal->init);
-    if (v.kind == V_node) v = fail(e, formal->at, "`%.60s` is %s: a %s takes numbers, parameters and submodules", formal->name,
-                                   describe(e, v), decl_word(d->kind));
+    if (v.kind != V_error && formal->type)
+      v = check_argument(e, formal, v, from[i] >= 0 ? given[from[i]].expr : formal->init);
+    if (v.kind == V_node)
+      v = fail(e, formal->at, "`%.60s` is %s: a %s takes numbers, parameters and submodules",
+               formal->name, describe(e, v), decl_word(d->kind));
     ok = v.kind != V_error;
     bind(e, &f, formal->name, v, formal->at);
   }
@@ -222,12 +239,16 @@ Value instantiate(Elab *e, const Expr *call, Class *c, int n, const Given *given
   const Decl *d = c->decl;
   if (!elab_step(e, call->at) || !elab_room(e, call->at)) return v_error;
   if (!e->loading && (d->kind == D_module || d->kind == D_model))
-    return fail(e, call->at, "the module `%.60s` is made inside a function; make it a member, so that its parameters have names",
+    return fail(e, call->at,
+                "the module `%.60s` is made inside a function; make it a member, so that its "
+                "parameters have names",
                 d->name);
   if (e->n_call >= MAX_CALLS)
-    return fail(e, call->at, "modules are nested more than %d deep: does `%.60s` contain itself?", MAX_CALLS, d->name);
+    return fail(e, call->at, "modules are nested more than %d deep: does `%.60s` contain itself?",
+                MAX_CALLS, d->name);
   int *from = arena_alloc(e->arena, sizeof *from * (size_t)(d->n_formal + 1));
-  if (!match_arguments(e, call, d->name, d->at, d->formal, d->n_formal, n, given, from)) return v_error;
+  if (!match_arguments(e, call, d->name, d->at, d->formal, d->n_formal, n, given, from))
+    return v_error;
 
   Instance *in = arena_alloc(e->arena, sizeof *in);
   in->class = c;
@@ -237,7 +258,8 @@ Value instantiate(Elab *e, const Expr *call, Class *c, int n, const Given *given
   in->guard = arena_alloc(e->arena, (size_t)c->n_guard + 1);
   e->n_call++;
   bool ok = bind_instance(e, in, given, from);
-  if (ok && d->kind != D_optimizer) force_members(e, in); /* an optimizer's depend on the parameter */
+  if (ok && d->kind != D_optimizer)
+    force_members(e, in); /* an optimizer's depend on the parameter */
   e->n_call--;
   return ok ? (Value){.kind = V_instance, .instance = in} : v_error;
 }
@@ -257,8 +279,8 @@ static Node *table_value(Elab *e, const Table *t) {
   Node *n = to_node(e, v);
   if (!n) return NULL;
   if (shape_eq(&n->type, &t->type)) return n;
-  if (report(e, x->at, "the const `%.60s` has the shape %s, found %s", t->decl->name, shape_text(e, t->type.rank, t->type.dim),
-             shape_text(e, n->type.rank, n->type.dim))) {
+  if (report(e, x->at, "the const `%.60s` has the shape %s, found %s", t->decl->name,
+             shape_text(e, t->type.rank, t->type.dim), shape_text(e, n->type.rank, n->type.dim))) {
     diag_note(&e->diag, t->decl->at, "declared here");
     note_calls(e);
   }
@@ -270,7 +292,8 @@ static bool table_fits(Elab *e, const Table *t, int first) {
   int64_t sum = 0;
   for (int i = first; i < e->g->n_node; i++) sum += type_count(&e->g->node[i]->type);
   if (sum <= MAX_TABLE) return true;
-  fail(e, t->decl->value->at, "the const `%.60s` takes %lld elements to compute; at most %d are computed while compiling",
+  fail(e, t->decl->value->at,
+       "the const `%.60s` takes %lld elements to compute; at most %d are computed while compiling",
        t->decl->name, (long long)sum, MAX_TABLE);
   return false;
 }
@@ -327,7 +350,8 @@ static void name_instance(Naming *t, Instance *in, const char *path) {
   in->path = path;
   ARENA_PUSH(t->e->arena, t->named, t->n, in);
   for (int i = 0; i < in->class->n_slot; i++)
-    if (in->state[i] == 2) name_value(t, in->value[i], join(t->e, path, in->class->slot[i].decl->name));
+    if (in->state[i] == 2)
+      name_value(t, in->value[i], join(t->e, path, in->class->slot[i].decl->name));
 }
 
 /* The first way to a parameter, in the order of declaration, names it. */
@@ -366,6 +390,7 @@ void number_params(Elab *e, Instance *root) {
   m->info = arena_alloc(m->arena, sizeof *m->info * (size_t)(m->n_param + 1));
   for (int i = 0; i < m->n_param; i++) {
     const Param *p = m->param[i];
-    m->info[i] = (ParamInfo){p->path, p->type, p->trainable, p->decay, init_text(e, &p->init), source_loc(p->at)};
+    m->info[i] = (ParamInfo){
+      p->path, p->type, p->trainable, p->decay, init_text(e, &p->init), source_loc(p->at)};
   }
 }

@@ -1,22 +1,26 @@
-/* number: arithmetic of numbers at compile time, in 64 bits. Whole numbers are exact or an error. */
+/* number: arithmetic of numbers at compile time, in 64 bits. Whole numbers are exact or an
+ * error. */
 #include "frontend/elab_internal.h"
 
 #include <math.h>
 #include <string.h>
 
 static Value overflow(Elab *e, const Expr *x, Value a, Value b) {
-  return fail(e, x->at, "%s %s %s does not fit into 64 bits", number_text(e, a), operator_text(x->op), number_text(e, b));
+  return fail(e, x->at, "%s %s %s does not fit into 64 bits", number_text(e, a),
+              operator_text(x->op), number_text(e, b));
 }
 
 /* A result that is not a finite number, of finite operands, is a mistake of the program. */
 static Value finite_or_fail(Elab *e, const Expr *x, double r, Value a, Value b) {
   if (isfinite(r) || !isfinite(number_of(a)) || !isfinite(number_of(b))) return v_float(r);
-  return fail(e, x->at, "%s %s %s is not a finite number", number_text(e, a), operator_text(x->op), number_text(e, b));
+  return fail(e, x->at, "%s %s %s is not a finite number", number_text(e, a), operator_text(x->op),
+              number_text(e, b));
 }
 
 static Value power(Elab *e, const Expr *x, Value a, Value b) {
   if (a.kind == V_float || b.kind == V_float || b.i < 0) {
-    if (number_of(a) == 0 && number_of(b) < 0) return fail(e, x->at, "division by zero: 0 to a negative power");
+    if (number_of(a) == 0 && number_of(b) < 0)
+      return fail(e, x->at, "division by zero: 0 to a negative power");
     return finite_or_fail(e, x, pow(number_of(a), number_of(b)), a, b);
   }
   int64_t result = 1, base = a.i;
@@ -41,7 +45,8 @@ static Value modulo(Elab *e, const Expr *x, Value a, Value b) {
 
 static Value divide(Elab *e, const Expr *x, Value a, Value b) {
   if (number_of(b) == 0) return fail(e, x->at, "division by zero");
-  bool whole = a.kind != V_float && b.kind != V_float && !(b.i == -1 && a.i == INT64_MIN) && a.i % b.i == 0;
+  bool whole =
+    a.kind != V_float && b.kind != V_float && !(b.i == -1 && a.i == INT64_MIN) && a.i % b.i == 0;
   return whole ? v_int(a.i / b.i) : finite_or_fail(e, x, number_of(a) / number_of(b), a, b);
 }
 
@@ -75,7 +80,9 @@ Value number_binary(Elab *e, const Expr *x, Operator op, Value a, Value b) {
   case O_div: return divide(e, x, a, b);
   case O_mod: return modulo(e, x, a, b);
   case O_pow: return power(e, x, a, b);
-  case O_matmul: return fail(e, x->at, "`@` multiplies tensors, found %s and %s", describe(e, a), describe(e, b));
+  case O_matmul:
+    return fail(e, x->at, "`@` multiplies tensors, found %s and %s", describe(e, a),
+                describe(e, b));
   default: return compare(op, a, b);
   }
 }
@@ -91,15 +98,30 @@ static const struct {
   Op op;
   double (*f)(double);
 } forms[] = {
-  {OP_exp, exp},   {OP_expm1, expm1}, {OP_log, log},   {OP_log1p, log1p}, {OP_sqrt, sqrt},         {OP_rsqrt, rsqrt_of},
-  {OP_sin, sin},   {OP_cos, cos},     {OP_tanh, tanh}, {OP_erf, erf},     {OP_sigmoid, sigmoid_of},
+  {OP_exp, exp},
+  {OP_expm1, expm1},
+  {OP_log, log},
+  {OP_log1p, log1p},
+  {OP_sqrt, sqrt},
+  {OP_rsqrt, rsqrt_of},
+  {OP_sin, sin},
+  {OP_cos, cos},
+  {OP_tanh, tanh},
+  {OP_erf, erf},
+  {OP_sigmoid, sigmoid_of},
 };
 
 bool has_number_form(Op op) {
   switch (op) {
-  case OP_neg: case OP_abs: case OP_sign: case OP_relu: case OP_floor: case OP_ceil: case OP_round: case OP_isfinite:
-  case OP_stop_gradient:
-    return true;
+  case OP_neg:
+  case OP_abs:
+  case OP_sign:
+  case OP_relu:
+  case OP_floor:
+  case OP_ceil:
+  case OP_round:
+  case OP_isfinite:
+  case OP_stop_gradient: return true;
   default: break;
   }
   for (int i = 0; i < COUNT_OF(forms); i++)
@@ -116,8 +138,10 @@ Value number_unary(Elab *e, Place at, Op op, Value a) {
   switch (op) {
   case OP_stop_gradient: return a;
   case OP_isfinite: return v_bool(isfinite(x));
-  case OP_neg: case OP_abs:
-    if (whole && a.i == INT64_MIN) return fail(e, at, "the negative of %lld does not fit into 64 bits", (long long)a.i);
+  case OP_neg:
+  case OP_abs:
+    if (whole && a.i == INT64_MIN)
+      return fail(e, at, "the negative of %lld does not fit into 64 bits", (long long)a.i);
     if (whole) return v_int(op == OP_neg || a.i < 0 ? -a.i : a.i);
     return v_float(op == OP_neg ? -x : fabs(x));
   case OP_sign: return whole ? v_int((a.i > 0) - (a.i < 0)) : v_float(sign_of(x));

@@ -1,5 +1,6 @@
-/* optim: the optimizer's state and update of one parameter, and the schedule's learning rate, as nodes. The optimizer's members
- * may depend on the parameter, called `p`: each parameter has an instance of its own. */
+/* optim: the optimizer's state and update of one parameter, and the schedule's learning rate, as
+ * nodes. The optimizer's members may depend on the parameter, called `p`: each parameter has an
+ * instance of its own. */
 #include "frontend/elab_internal.h"
 
 #include <stdlib.h>
@@ -33,7 +34,8 @@ static bool read_state(Elab *e, Instance *in, const Param *p, const Member *m, S
   if (m->has_dims) eval_dims(e, m, &out->type, &ok);
   ok = ok && init_of(e, m->value, eval_init(e, m->value), &init);
   if (ok && init.kind != INIT_constant) {
-    fail(e, m->value->at, "a state starts as zeros, ones or constant(c), found %s", init_text(e, &init));
+    fail(e, m->value->at, "a state starts as zeros, ones or constant(c), found %s",
+         init_text(e, &init));
     ok = false;
   }
   frame_close(e, &f);
@@ -83,7 +85,8 @@ int fe_states(Model *m, int param, const StateInfo **out, Buf *errors) {
 
 /* ---- update ---- */
 
-static const Function *function_of(Elab *e, Instance *in, const char *name, int n_formal, const char *signature) {
+static const Function *function_of(Elab *e, Instance *in, const char *name, int n_formal,
+                                   const char *signature) {
   Value v;
   const Decl *d = in->class->decl;
   Frame f;
@@ -105,7 +108,8 @@ static Node *fitted(Elab *e, Place place, const char *what, Value v, const Type 
   if (v.kind == V_error) return NULL;
   if (is_number(v)) return number_node(e, &here, v, (DType)t->dtype, t->rank, t->dim);
   Node *n = is_tensor(v) ? to_node(e, v) : NULL;
-  bool shaped = n && (n->type.rank == 0 || shape_eq(&n->type, t)) && (dtype_is_float(n->type.dtype) || !dtype_is_float(t->dtype));
+  bool shaped = n && (n->type.rank == 0 || shape_eq(&n->type, t)) &&
+                (dtype_is_float(n->type.dtype) || !dtype_is_float(t->dtype));
   if (shaped) return ir_cast(e->g, ir_broadcast(e->g, n, t->rank, t->dim), (DType)t->dtype);
   if (elab_ok(e)) fail(e, place, "%s must be %s, found %s", what, type_text(e, t), describe(e, v));
   return NULL;
@@ -128,7 +132,8 @@ static Node *run_update(Elab *e, Instance *in, const Function *fn, const Param *
   for (int i = 0; i < u->n; i++) bind(e, &f, u->info[i].name, v_node(u->state[i]), d->at);
   for (int i = 0; i < d->n_formal; i++) {
     Value v = i < 4 ? v_node(u->arg[i]) : v_int(u->decay);
-    if (find_local(&f, d->formal[i].name)) fail(e, d->formal[i].at, "`%.60s` is a state and an argument", d->formal[i].name);
+    if (find_local(&f, d->formal[i].name))
+      fail(e, d->formal[i].at, "`%.60s` is a state and an argument", d->formal[i].name);
     if (d->formal[i].type) v = check_argument(e, &d->formal[i], v, &call);
     bind(e, &f, d->formal[i].name, v, d->formal[i].at);
   }
@@ -145,7 +150,8 @@ static Node *run_update(Elab *e, Instance *in, const Function *fn, const Param *
   return result;
 }
 
-Node *fe_update(Model *m, Graph *g, int param, Node *p, Node *grad, Node *lr, Node *step, Node **state, Buf *errors) {
+Node *fe_update(Model *m, Graph *g, int param, Node *p, Node *grad, Node *lr, Node *step,
+                Node **state, Buf *errors) {
   Update u = {.state = state, .arg = {p, grad, lr, step}, .decay = m->param[param]->decay};
   u.n = fe_states(m, param, &u.info, errors);
   if (u.n < 0) return NULL;
@@ -170,8 +176,10 @@ Node *fe_lr(Model *m, Graph *g, Node *step, Node *total, Buf *errors) {
   e->why_not = "in a schedule";
   Node *result = NULL;
   const Function *fn = NULL;
-  if (!m->schedule) fail(e, (Place){0}, "the program's train block names no schedule");
-  else fn = function_of(e, m->schedule, "lr", 2, "lr(step, total)");
+  if (!m->schedule)
+    fail(e, (Place){0}, "the program's train block names no schedule");
+  else
+    fn = function_of(e, m->schedule, "lr", 2, "lr(step, total)");
   if (fn) {
     Expr call = {.kind = E_call, .at = fn->decl->at, .loc = source_loc(fn->decl->at)};
     Given given[2] = {{NULL, v_node(step), NULL}, {NULL, v_node(total), NULL}};

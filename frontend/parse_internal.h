@@ -26,17 +26,18 @@ typedef struct Parse {
   Diag *diag;
   const Source *src;
   void *scanner;
-  uint32_t pos;    /* of the raw scanner */
-  int start;       /* the first token given to the parser, which chooses the grammar; 0 when it has been given */
-  int previous;    /* kind of the last token given; 0: none */
-  Token ahead[2];  /* read from the scanner, not given yet */
+  uint32_t pos; /* of the raw scanner */
+  int start; /* the first token given to the parser, which chooses the grammar; 0 when it has been
+                given */
+  int previous;   /* kind of the last token given; 0: none */
+  Token ahead[2]; /* read from the scanner, not given yet */
   int n_ahead;
   char open[LEX_MAX_NESTING]; /* brackets that are open */
   int n_open;
   int open_before; /* n_open before the last token given */
-  bool skip;       /* after a syntax error: to the end of the statement, at this depth of brackets: */
+  bool skip; /* after a syntax error: to the end of the statement, at this depth of brackets: */
   int skip_depth;
-  bool stop; /* brackets are nested too deeply: give the end */
+  bool stop;  /* brackets are nested too deeply: give the end */
   File *file; /* results */
   Expr *expr;
 } Parse;

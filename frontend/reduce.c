@@ -1,4 +1,5 @@
-/* reduce: sum, prod, mean, var, max, min, argmax, cumsum. `axis` is a number or a list; without it all dimensions. */
+/* reduce: sum, prod, mean, var, max, min, argmax, cumsum. `axis` is a number or a list; without it
+ * all dimensions. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -13,7 +14,8 @@ static bool one_axis(Elab *e, Call *c, const Expr *x, Value v, int rank, Axes *o
   int64_t a;
   if (!want_int(e, x, v, "an axis", &a)) return false;
   if (a < -rank || a >= rank) {
-    fail(e, x->at, "axis %lld of a tensor with %d dimension%s", (long long)a, rank, rank == 1 ? "" : "s");
+    fail(e, x->at, "axis %lld of a tensor with %d dimension%s", (long long)a, rank,
+         rank == 1 ? "" : "s");
     return false;
   }
   if (a < 0) a += rank;
@@ -52,16 +54,21 @@ static Node *reduced(Elab *e, Op op, Node *x, const Axes *axes, bool keep) {
 static Value reduce_list(Elab *e, Call *c, const List *list) {
   Op op = c->builtin->op;
   bool extreme = op == OP_reduce_max || op == OP_reduce_min;
-  if (extreme && list->n == 0) return fail(e, c->whole->at, "`%s` of an empty list", c->builtin->name);
+  if (extreme && list->n == 0)
+    return fail(e, c->whole->at, "`%s` of an empty list", c->builtin->name);
   Value r = extreme ? list->at[0] : v_int(op == OP_reduce_prod);
   Expr sum = *c->whole;
   sum.kind = E_binary;
   sum.op = op == OP_reduce_prod ? O_mul : O_add;
   for (int i = 0; i < list->n && r.kind != V_error; i++) {
     Value v = list->at[i];
-    if (!is_number(v)) return fail(e, c->expr[0]->at, "`%s` of a list takes numbers, found %s", c->builtin->name, describe(e, v));
-    if (!extreme) r = number_binary(e, &sum, sum.op, r, v);
-    else if ((number_of(v) > number_of(r)) == (op == OP_reduce_max) && number_of(v) != number_of(r)) r = v;
+    if (!is_number(v))
+      return fail(e, c->expr[0]->at, "`%s` of a list takes numbers, found %s", c->builtin->name,
+                  describe(e, v));
+    if (!extreme)
+      r = number_binary(e, &sum, sum.op, r, v);
+    else if ((number_of(v) > number_of(r)) == (op == OP_reduce_max) && number_of(v) != number_of(r))
+      r = v;
   }
   return r;
 }
@@ -69,7 +76,8 @@ static Value reduce_list(Elab *e, Call *c, const List *list) {
 Value do_reduce(Elab *e, Call *c) {
   Node *x;
   Axes axes;
-  if (c->value[0].kind == V_list && !c->given[1] && !c->given[2]) return reduce_list(e, c, c->value[0].list);
+  if (c->value[0].kind == V_list && !c->given[1] && !c->given[2])
+    return reduce_list(e, c, c->value[0].list);
   if (!call_tensor(e, c, 0, &x) || !read_axes(e, c, &x->type, &axes)) return v_error;
   if (x->type.dtype == DT_bool) x = ir_cast(e->g, x, DT_i32);
   return v_node(reduced(e, c->builtin->op, x, &axes, axes.keep));
@@ -77,7 +85,8 @@ Value do_reduce(Elab *e, Call *c) {
 
 static Node *mean(Elab *e, Node *x, const Axes *axes, bool keep) {
   Node *sum = reduced(e, OP_reduce_sum, x, axes, keep);
-  return axes->count == 1 ? sum : ir_div(e->g, sum, ir_const(e->g, (double)axes->count, &sum->type));
+  return axes->count == 1 ? sum
+                          : ir_div(e->g, sum, ir_const(e->g, (double)axes->count, &sum->type));
 }
 
 Value do_mean(Elab *e, Call *c) {
@@ -93,7 +102,8 @@ Value do_var(Elab *e, Call *c) {
   Axes axes;
   if (!call_tensor(e, c, 0, &x) || !read_axes(e, c, &x->type, &axes)) return v_error;
   x = float_node(e, x);
-  Node *away = ir_sub(e->g, x, ir_broadcast(e->g, mean(e, x, &axes, true), x->type.rank, x->type.dim));
+  Node *away =
+    ir_sub(e->g, x, ir_broadcast(e->g, mean(e, x, &axes, true), x->type.rank, x->type.dim));
   return v_node(mean(e, ir_mul(e->g, away, away), &axes, axes.keep));
 }
 

@@ -1,5 +1,5 @@
-/* scope: where a name is found: locals, then the members and arguments of the module around, then the file, then what is
- * built in. Names are looked up where the code stands. */
+/* scope: where a name is found: locals, then the members and arguments of the module around, then
+ * the file, then what is built in. Names are looked up where the code stands. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -84,7 +84,8 @@ void bind(Elab *e, Frame *f, const char *name, Value v, Place at) {
 
 Value config_value(Elab *e, ConfigVar *c) {
   if (c->state == 2) return c->value;
-  if (c->state == 1) return fail(e, c->entry->at, "the configuration value `%.60s` depends on itself", c->name);
+  if (c->state == 1)
+    return fail(e, c->entry->at, "the configuration value `%.60s` depends on itself", c->name);
   c->state = 1;
   Frame f;
   frame_open(e, &f, c->unit, NULL, NULL, (Place){0});
@@ -93,7 +94,8 @@ Value config_value(Elab *e, ConfigVar *c) {
   c->state = 2;
   Value v = c->value;
   if (!is_number(v) && v.kind != V_string && v.kind != V_none && v.kind != V_error)
-    c->value = fail(e, c->entry->at, "a configuration value is a number, true, false, none or a string, found %s",
+    c->value = fail(e, c->entry->at,
+                    "a configuration value is a number, true, false, none or a string, found %s",
                     describe(e, v));
   return c->value;
 }
@@ -120,7 +122,8 @@ bool lookup_bound(Elab *e, const char *name, Place at, Value *out) {
 static Value absent_member(Elab *e, const char *name, Place at) {
   const Frame *f = e->frame;
   const Class *c = f->self->class;
-  if (f->hide_guard) return fail(e, at, "the condition does not see the member `%.60s` that depends on it", name);
+  if (f->hide_guard)
+    return fail(e, at, "the condition does not see the member `%.60s` that depends on it", name);
   if (f->hide_slot >= 0 && c->slot[f->hide_slot].decl->name == name)
     return fail(e, at, "the member `%.60s` does not see itself", name);
   if (c->slot[name_find(&c->names, name)].decl->kind == M_state)
@@ -138,8 +141,11 @@ Value lookup(Elab *e, const char *name, Place at) {
   const Builtin *b = builtin_find(name);
   if (b) return (Value){.kind = V_builtin, .builtin = b};
   const char *near = near_name(e, name);
-  if (e->frame->self && name_find(&e->frame->self->class->names, name) >= 0) return absent_member(e, name, at);
-  return fail(e, at, near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`", name, near);
+  if (e->frame->self && name_find(&e->frame->self->class->names, name) >= 0)
+    return absent_member(e, name, at);
+  return fail(e, at,
+              near ? "nothing is called `%.60s`; did you mean `%s`?" : "nothing is called `%.60s`",
+              name, near);
 }
 
 Value unit_member(Elab *e, Unit *u, const char *name, Place at) {
@@ -154,7 +160,8 @@ Value unit_member(Elab *e, Unit *u, const char *name, Place at) {
   for (int d = 0; d < u->file->n_decl; d++)
     if (u->file->decl[d]->kind >= D_fn) names[n++] = u->file->decl[d]->name;
   const char *near = suggest(name, names, n);
-  return fail(e, at, near ? "%.80s has no `%.60s`; did you mean `%s`?" : "%.80s has no `%.60s`", u->path, name, near);
+  return fail(e, at, near ? "%.80s has no `%.60s`; did you mean `%s`?" : "%.80s has no `%.60s`",
+              u->path, name, near);
 }
 
 const char *near_name(Elab *e, const char *name) {
@@ -164,7 +171,8 @@ const char *near_name(Elab *e, const char *name) {
   Frame *f = e->frame;
   for (int i = 0; i < f->n_local && n < MOST; i++) names[n++] = f->local[i].name;
   if (f->self) {
-    for (int i = 0; i < f->self->class->n_slot && n < MOST; i++) names[n++] = f->self->class->slot[i].decl->name;
+    for (int i = 0; i < f->self->class->n_slot && n < MOST; i++)
+      names[n++] = f->self->class->slot[i].decl->name;
     for (int i = 0; i < f->self->n_arg && n < MOST; i++) names[n++] = f->self->arg[i].name;
   }
   for (int i = 0; i < f->unit->names.cap && n < MOST; i++)

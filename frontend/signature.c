@@ -1,5 +1,5 @@
-/* signature: the types that a function's declaration promises. A dimension is a number, an expression of numbers, or a name;
- * a name that is bound must match, a new one is bound. */
+/* signature: the types that a function's declaration promises. A dimension is a number, an
+ * expression of numbers, or a name; a name that is bound must match, a new one is bound. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -19,16 +19,19 @@ static const char *type_expr_text(Elab *e, const TypeExpr *t) {
   return text;
 }
 
-static void mismatch(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place at, const char *what, const char *why,
-                     Place bound) {
-  if (!report(e, at, "%s must be %s, found %s%s", what, type_expr_text(e, t), describe(e, v), why)) return;
+static void mismatch(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place at,
+                     const char *what, const char *why, Place bound) {
+  if (!report(e, at, "%s must be %s, found %s%s", what, type_expr_text(e, t), describe(e, v), why))
+    return;
   diag_note(&e->diag, t->at, "the signature");
   if (bound.src) diag_note(&e->diag, bound, "bound here");
   bool elsewhere = expr && expr->at.src && (expr->at.src != at.src || expr->at.begin != at.begin);
-  if (elsewhere && expr->kind != E_name) diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
+  if (elsewhere && expr->kind != E_name)
+    diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
   if (expr && expr->kind == E_name && e->frame->caller) {
     Local *local = find_local(e->frame->caller, expr->name);
-    if (local && local->at.src) diag_note(&e->diag, local->at, "`%.60s` was bound here", expr->name);
+    if (local && local->at.src)
+      diag_note(&e->diag, local->at, "`%.60s` was bound here", expr->name);
   }
   note_calls(e);
 }
@@ -57,20 +60,27 @@ static bool dim_fits(Elab *e, const Expr *dim, int64_t found, const char **why, 
   if (expected == found) return true;
   Buf b = {0};
   expr_print(&b, dim);
-  *why = dim->kind == E_int ? arena_printf(e->arena, ": %lld is not %lld", (long long)found, (long long)expected)
-                            : arena_printf(e->arena, ": %lld is not %.80s = %lld", (long long)found, b.data, (long long)expected);
+  *why = dim->kind == E_int
+           ? arena_printf(e->arena, ": %lld is not %lld", (long long)found, (long long)expected)
+           : arena_printf(e->arena, ": %lld is not %.80s = %lld", (long long)found, b.data,
+                          (long long)expected);
   buf_free(&b);
   return false;
 }
 
-static Value check(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place at, const char *what) {
+static Value check(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place at,
+                   const char *what) {
   if (t->word == T_number) {
     if (is_number(v)) return v;
     mismatch(e, t, v, expr, at, what, "", (Place){0});
     return v_error;
   }
   if (is_number(v) && t->n_dim == 0 && expr) { /* a number is a scalar too */
-    Node *n = number_node(e, expr, v, t->word == T_float ? DT_f32 : t->word == T_int ? DT_i32 : DT_bool, 0, NULL);
+    Node *n = number_node(e, expr, v,
+                          t->word == T_float ? DT_f32
+                          : t->word == T_int ? DT_i32
+                                             : DT_bool,
+                          0, NULL);
     return v_node(n);
   }
   if (!is_tensor(v)) {
@@ -79,8 +89,10 @@ static Value check(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place 
   }
   Type type = tensor_type(v);
   if (!dtype_fits(t->word, (DType)type.dtype) || type.rank != t->n_dim) {
-    const char *why = type.rank != t->n_dim ? arena_printf(e->arena, ": %d dimensions, not %d", type.rank, t->n_dim)
-                      : t->word == T_float  ? "; cast(x, \"f32\") makes it floating point" : "";
+    const char *why = type.rank != t->n_dim
+                        ? arena_printf(e->arena, ": %d dimensions, not %d", type.rank, t->n_dim)
+                      : t->word == T_float ? "; cast(x, \"f32\") makes it floating point"
+                                           : "";
     mismatch(e, t, v, expr, at, what, why, (Place){0});
     return v_error;
   }
@@ -107,5 +119,6 @@ static const Expr *last_return(const Block *b) {
 
 Value check_result(Elab *e, const FnDecl *fn, Value v) {
   const Expr *expr = fn->expr ? fn->expr : last_return(&fn->body);
-  return check(e, fn->result, v, expr, fn->result->at, arena_printf(e->arena, "the result of `%.60s`", fn->name));
+  return check(e, fn->result, v, expr, fn->result->at,
+               arena_printf(e->arena, "the result of `%.60s`", fn->name));
 }

@@ -1,5 +1,5 @@
-/* tensor: operations on tensors: type promotion (bool < i32 < f16, bf16 < f32; f16 with bf16 gives f32), broadcasting by
- * NumPy's rule written out as reshape and expand, matrix products. */
+/* tensor: operations on tensors: type promotion (bool < i32 < f16, bf16 < f32; f16 with bf16 gives
+ * f32), broadcasting by NumPy's rule written out as reshape and expand, matrix products. */
 #include "frontend/elab_internal.h"
 
 #include <math.h>
@@ -12,7 +12,9 @@ Node *to_node(Elab *e, Value v) {
   if (v.kind == V_const) return table_node(e, v.table);
   if (e->in_const) {
     const Member *m = e->in_const;
-    if (report(e, m->value->at, "the const `%.60s` is computed at compile time; it cannot depend on the parameter `%.60s`",
+    if (report(e, m->value->at,
+               "the const `%.60s` is computed at compile time; it cannot depend on the parameter "
+               "`%.60s`",
                m->name, v.param->name)) {
       diag_note(&e->diag, v.param->at, "declared here");
       note_calls(e);
@@ -36,7 +38,9 @@ DType promote(DType a, DType b) {
   return a > b ? a : b;
 }
 
-Node *float_node(Elab *e, Node *x) { return dtype_is_float(x->type.dtype) ? x : ir_cast(e->g, x, DT_f32); }
+Node *float_node(Elab *e, Node *x) {
+  return dtype_is_float(x->type.dtype) ? x : ir_cast(e->g, x, DT_f32);
+}
 
 Node *number_node(Elab *e, const Expr *x, Value v, DType d, int rank, const int64_t *dim) {
   int64_t whole;
@@ -45,7 +49,8 @@ Node *number_node(Elab *e, const Expr *x, Value v, DType d, int rank, const int6
     if (v.kind == V_bool) {
       whole = v.i;
     } else if (!is_whole(v, &whole)) {
-      fail(e, x->at, "the fraction %s meets an integer tensor; cast the tensor: cast(x, \"f32\")", number_text(e, v));
+      fail(e, x->at, "the fraction %s meets an integer tensor; cast the tensor: cast(x, \"f32\")",
+           number_text(e, v));
       return NULL;
     }
     if (whole != (int32_t)whole) {
@@ -61,16 +66,20 @@ Node *number_node(Elab *e, const Expr *x, Value v, DType d, int rank, const int6
 
 /* ---- broadcasting ---- */
 
-static int64_t dim_from_end(const Type *t, int i) { return i < t->rank ? t->dim[t->rank - 1 - i] : 1; }
+static int64_t dim_from_end(const Type *t, int i) {
+  return i < t->rank ? t->dim[t->rank - 1 - i] : 1;
+}
 
-static bool no_broadcast(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v, int axis) {
+static bool no_broadcast(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v,
+                         int axis) {
   Buf b = {0};
   for (int i = 0; i < n; i++) {
     if (!is_tensor(v[i])) continue;
     Type t = tensor_type(v[i]);
     buf_printf(&b, "%s%s", b.len ? " and " : "", shape_text(e, t.rank, t.dim));
   }
-  if (report(e, whole->at, "the shapes %s do not broadcast: dimension -%d differs", b.data, axis + 1)) {
+  if (report(e, whole->at, "the shapes %s do not broadcast: dimension -%d differs", b.data,
+             axis + 1)) {
     for (int i = 0; i < n; i++)
       if (is_tensor(v[i])) note_value(e, expr[i], v[i]);
     note_calls(e);
@@ -79,7 +88,8 @@ static bool no_broadcast(Elab *e, const Expr *whole, int n, const Expr *const *e
   return false;
 }
 
-bool broadcast_shape(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v, int *rank, int64_t *dim) {
+bool broadcast_shape(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v,
+                     int *rank, int64_t *dim) {
   *rank = 0;
   for (int i = 0; i < n; i++)
     if (is_tensor(v[i]) && tensor_type(v[i]).rank > *rank) *rank = tensor_type(v[i]).rank;
@@ -103,7 +113,8 @@ static DType with_number(DType d, Value v) {
   return d;
 }
 
-bool align(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v, DType least, Node **out) {
+bool align(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Value *v, DType least,
+           Node **out) {
   int rank;
   int64_t dim[IR_MAX_RANK];
   if (!broadcast_shape(e, whole, n, expr, v, &rank, dim)) return false;
@@ -126,7 +137,8 @@ bool align(Elab *e, const Expr *whole, int n, const Expr *const *expr, const Val
 
 /* ---- elementwise ---- */
 
-Value elementwise2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, const Expr *be, Value b) {
+Value elementwise2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, const Expr *be,
+                   Value b) {
   Node *src[2];
   bool compares = op >= OP_eq && op <= OP_ge, floats = op == OP_div || op == OP_pow;
   DType least = compares && op != OP_eq && op != OP_ne ? DT_i32 : compares ? DT_bool : DT_i32;
@@ -143,13 +155,14 @@ Value elementwise2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, c
   return v_node(ir_make(e->g, op, NULL, NULL, 2, src));
 }
 
-static Value logic2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, const Expr *be, Value b) {
+static Value logic2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, const Expr *be,
+                    Value b) {
   const Expr *expr[2] = {ae, be};
   Value v[2] = {a, b};
   for (int i = 0; i < 2; i++)
     if (!is_tensor(v[i]) || tensor_type(v[i]).dtype != DT_bool)
-      return fail(e, expr[i]->at, "`%s` wants bool tensors, found %s; a comparison gives one", ir_op[op].name,
-                  describe(e, v[i]));
+      return fail(e, expr[i]->at, "`%s` wants bool tensors, found %s; a comparison gives one",
+                  ir_op[op].name, describe(e, v[i]));
   Node *src[2];
   if (!align(e, whole, 2, expr, v, DT_bool, src)) return v_error;
   return v_node(ir_make(e->g, op, NULL, NULL, 2, src));
@@ -159,7 +172,9 @@ static Value logic2(Elab *e, const Expr *whole, Op op, const Expr *ae, Value a, 
 static Value integer_power(Elab *e, const Expr *whole, Value a, const Expr *be, Value b) {
   int64_t n;
   if (is_tensor(b) || !is_whole(b, &n) || n < 0 || n > 30)
-    return fail(e, be->at, "an integer tensor has powers 0 to 30, found %s; cast it: cast(x, \"f32\")", describe(e, b));
+    return fail(e, be->at,
+                "an integer tensor has powers 0 to 30, found %s; cast it: cast(x, \"f32\")",
+                describe(e, b));
   Node *x = to_node(e, a), *result = NULL;
   if (!x) return v_error;
   at(e, whole);
@@ -173,7 +188,8 @@ static Value integer_power(Elab *e, const Expr *whole, Value a, const Expr *be, 
 }
 
 /* c ^ x. The base is remembered with all its bits, for the next function. */
-static Value number_power(Elab *e, const Expr *whole, const Expr *ae, Value a, const Expr *be, Value b) {
+static Value number_power(Elab *e, const Expr *whole, const Expr *ae, Value a, const Expr *be,
+                          Value b) {
   Value p = elementwise2(e, whole, OP_pow, ae, a, be, b);
   if (p.kind != V_node || number_of(a) <= 0) return p;
   int i = e->n_power++ % COUNT_OF(e->power);
@@ -182,8 +198,9 @@ static Value number_power(Elab *e, const Expr *whole, const Expr *ae, Value a, c
   return p;
 }
 
-/* 1 − c ^ x as −expm1(x · log c): the difference cancels, and c rounded to 32 bits is not c (a bias correction
- * 1 − 0.999 ^ step would be wrong in its fifth digit). NULL where it is not of that form. */
+/* 1 − c ^ x as −expm1(x · log c): the difference cancels, and c rounded to 32 bits is not c (a bias
+ * correction 1 − 0.999 ^ step would be wrong in its fifth digit). NULL where it is not of that
+ * form. */
 static Node *subtract_power(Elab *e, Value a, Value b) {
   if (is_tensor(a) || number_of(a) != 1 || b.kind != V_node || b.node->op != OP_pow) return NULL;
   int n = e->n_power < COUNT_OF(e->power) ? e->n_power : COUNT_OF(e->power);
@@ -195,23 +212,30 @@ static Node *subtract_power(Elab *e, Value a, Value b) {
   return NULL;
 }
 
-/* A tensor that is not bool and true, false or none are of different kinds: not equal, known at compile time. */
+/* A tensor that is not bool and true, false or none are of different kinds: not equal, known at
+ * compile time. */
 static bool other_kinds(Value a, Value b) {
   return (a.kind == V_bool && tensor_type(b).dtype != DT_bool);
 }
 
-Value tensor_binary(Elab *e, const Expr *whole, Operator op, const Expr *ae, Value a, const Expr *be, Value b) {
-  static const Op ops[] = {[O_or] = OP_or,   [O_and] = OP_and, [O_eq] = OP_eq,   [O_ne] = OP_ne,   [O_lt] = OP_lt,
-                           [O_le] = OP_le,   [O_gt] = OP_gt,   [O_ge] = OP_ge,   [O_add] = OP_add, [O_sub] = OP_sub,
-                           [O_mul] = OP_mul, [O_div] = OP_div, [O_mod] = OP_mod, [O_pow] = OP_pow};
+Value tensor_binary(Elab *e, const Expr *whole, Operator op, const Expr *ae, Value a,
+                    const Expr *be, Value b) {
+  static const Op ops[] = {
+    [O_or] = OP_or,   [O_and] = OP_and, [O_eq] = OP_eq,   [O_ne] = OP_ne,   [O_lt] = OP_lt,
+    [O_le] = OP_le,   [O_gt] = OP_gt,   [O_ge] = OP_ge,   [O_add] = OP_add, [O_sub] = OP_sub,
+    [O_mul] = OP_mul, [O_div] = OP_div, [O_mod] = OP_mod, [O_pow] = OP_pow};
   switch (op) {
   case O_matmul: return matmul(e, whole, ae, a, be, b);
-  case O_and: case O_or: return logic2(e, whole, ops[op], ae, a, be, b);
-  case O_eq: case O_ne:
-    if (is_tensor(a) ? !is_tensor(b) && other_kinds(b, a) : other_kinds(a, b)) return v_bool(op == O_ne);
+  case O_and:
+  case O_or: return logic2(e, whole, ops[op], ae, a, be, b);
+  case O_eq:
+  case O_ne:
+    if (is_tensor(a) ? !is_tensor(b) && other_kinds(b, a) : other_kinds(a, b))
+      return v_bool(op == O_ne);
     break;
   case O_pow:
-    if (is_tensor(a) && !dtype_is_float(tensor_type(a).dtype)) return integer_power(e, whole, a, be, b);
+    if (is_tensor(a) && !dtype_is_float(tensor_type(a).dtype))
+      return integer_power(e, whole, a, be, b);
     if (!is_tensor(a)) return number_power(e, whole, ae, a, be, b);
     break;
   case O_sub: {
@@ -232,12 +256,18 @@ Value tensor_unary(Elab *e, const Expr *whole, Op op, const Expr *xe, Value v) {
   switch (op) {
   case OP_not:
     if (x->type.dtype != DT_bool)
-      return fail(e, xe->at, "`not` wants a bool tensor, found %s; a comparison gives one", describe(e, v));
+      return fail(e, xe->at, "`not` wants a bool tensor, found %s; a comparison gives one",
+                  describe(e, v));
     break;
-  case OP_neg: case OP_abs: case OP_sign: case OP_relu:
+  case OP_neg:
+  case OP_abs:
+  case OP_sign:
+  case OP_relu:
     if (x->type.dtype == DT_bool) x = ir_cast(e->g, x, DT_i32);
     break;
-  case OP_floor: case OP_ceil: case OP_round:
+  case OP_floor:
+  case OP_ceil:
+  case OP_round:
     if (!dtype_is_float(x->type.dtype)) return v_node(ir_cast(e->g, x, DT_i32));
     break;
   case OP_stop_gradient: break;
@@ -248,9 +278,11 @@ Value tensor_unary(Elab *e, const Expr *whole, Op op, const Expr *xe, Value v) {
 
 /* ---- matrix product ---- */
 
-static Value matmul_mismatch(Elab *e, const Expr *whole, const Expr *ae, Value a, const Expr *be, Value b, const char *why) {
+static Value matmul_mismatch(Elab *e, const Expr *whole, const Expr *ae, Value a, const Expr *be,
+                             Value b, const char *why) {
   Type ta = tensor_type(a), tb = tensor_type(b);
-  if (report(e, whole->at, "%s @ %s: %s", shape_text(e, ta.rank, ta.dim), shape_text(e, tb.rank, tb.dim), why)) {
+  if (report(e, whole->at, "%s @ %s: %s", shape_text(e, ta.rank, ta.dim),
+             shape_text(e, tb.rank, tb.dim), why)) {
     note_value(e, ae, a);
     note_value(e, be, b);
     note_calls(e);
@@ -290,11 +322,14 @@ static Node *with_batch(Elab *e, Place at, Node *x, int rank, const int64_t *bat
 
 Value matmul(Elab *e, const Expr *whole, const Expr *ae, Value a, const Expr *be, Value b) {
   if (!is_tensor(a) || !is_tensor(b))
-    return fail(e, whole->at, "`@` multiplies tensors, found %s and %s", describe(e, a), describe(e, b));
+    return fail(e, whole->at, "`@` multiplies tensors, found %s and %s", describe(e, a),
+                describe(e, b));
   Type ta = tensor_type(a), tb = tensor_type(b);
-  if (!ta.rank || !tb.rank) return matmul_mismatch(e, whole, ae, a, be, b, "a scalar has no rows or columns; use `*`");
+  if (!ta.rank || !tb.rank)
+    return matmul_mismatch(e, whole, ae, a, be, b, "a scalar has no rows or columns; use `*`");
   if (!dtype_is_float(ta.dtype) || !dtype_is_float(tb.dtype))
-    return matmul_mismatch(e, whole, ae, a, be, b, "the operands must be floating point; cast them: cast(x, \"f32\")");
+    return matmul_mismatch(e, whole, ae, a, be, b,
+                           "the operands must be floating point; cast them: cast(x, \"f32\")");
   int64_t inner = tb.dim[tb.rank > 1 ? tb.rank - 2 : 0];
   if (ta.dim[ta.rank - 1] != inner)
     return matmul_mismatch(e, whole, ae, a, be, b,

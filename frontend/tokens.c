@@ -1,5 +1,6 @@
-/* tokens: what the grammar sees. Newlines become T_SEP where they end a statement, words become keywords where they start a
- * declaration, and after a syntax error the rest of the statement is passed over. */
+/* tokens: what the grammar sees. Newlines become T_SEP where they end a statement, words become
+ * keywords where they start a declaration, and after a syntax error the rest of the statement is
+ * passed over. */
 #include "frontend/parse_internal.h"
 #include "frontend/parser.h"
 
@@ -23,27 +24,52 @@ static const Token *peek(Parse *p) {
 /* After these a newline does not end the statement. */
 static bool continues_after(int kind) {
   switch (kind) {
-  case 0: case T_SEP: case T_LBRACE: case T_COMMA: case T_ASSIGN: case T_ARROW: case T_COLON: case T_QUESTION:
-  case T_PLUS: case T_MINUS: case T_STAR: case T_SLASH: case T_PERCENT: case T_AT: case T_CARET:
-  case T_EQ: case T_NE: case T_LT: case T_LE: case T_GT: case T_GE: case T_AND: case T_OR: case T_NOT:
-  case T_DOT: case T_DOTS: case T_IN:
-    return true;
+  case 0:
+  case T_SEP:
+  case T_LBRACE:
+  case T_COMMA:
+  case T_ASSIGN:
+  case T_ARROW:
+  case T_COLON:
+  case T_QUESTION:
+  case T_PLUS:
+  case T_MINUS:
+  case T_STAR:
+  case T_SLASH:
+  case T_PERCENT:
+  case T_AT:
+  case T_CARET:
+  case T_EQ:
+  case T_NE:
+  case T_LT:
+  case T_LE:
+  case T_GT:
+  case T_GE:
+  case T_AND:
+  case T_OR:
+  case T_NOT:
+  case T_DOT:
+  case T_DOTS:
+  case T_IN: return true;
   default: return false;
   }
 }
 
 static bool starts_statement(int previous) {
-  return previous == 0 || previous == T_SEP || previous == T_LBRACE || previous == T_RBRACE || previous == T_FILE;
+  return previous == 0 || previous == T_SEP || previous == T_LBRACE || previous == T_RBRACE ||
+         previous == T_FILE;
 }
 
 static const struct {
   const char *text;
   int kind, next, or_next; /* a keyword where one of these tokens follows */
 } contextual[] = {
-  {"import", T_IMPORT, T_NAME, T_STRING}, {"module", T_MODULE, T_NAME, 0},   {"model", T_MODEL, T_NAME, 0},
-  {"optimizer", T_OPTIMIZER, T_NAME, 0},  {"schedule", T_SCHEDULE, T_NAME, 0}, {"param", T_PARAM, T_NAME, 0},
-  {"frozen", T_FROZEN, T_NAME, 0},        {"const", T_CONST, T_NAME, 0},     {"state", T_STATE, T_NAME, 0},
-  {"config", T_CONFIG, T_LBRACE, 0},      {"train", T_TRAIN, T_LBRACE, 0},
+  {"import", T_IMPORT, T_NAME, T_STRING}, {"module", T_MODULE, T_NAME, 0},
+  {"model", T_MODEL, T_NAME, 0},          {"optimizer", T_OPTIMIZER, T_NAME, 0},
+  {"schedule", T_SCHEDULE, T_NAME, 0},    {"param", T_PARAM, T_NAME, 0},
+  {"frozen", T_FROZEN, T_NAME, 0},        {"const", T_CONST, T_NAME, 0},
+  {"state", T_STATE, T_NAME, 0},          {"config", T_CONFIG, T_LBRACE, 0},
+  {"train", T_TRAIN, T_LBRACE, 0},
 };
 
 static int keyword(Parse *p, const Token *t) {
@@ -60,20 +86,24 @@ static void open_bracket(Parse *p, const Token *t, char c) {
     p->open[p->n_open++] = c;
     return;
   }
-  if (!p->stop) diag_error(p->diag, parse_place(p, t->at), "brackets are nested more than %d deep", LEX_MAX_NESTING);
+  if (!p->stop)
+    diag_error(p->diag, parse_place(p, t->at), "brackets are nested more than %d deep",
+               LEX_MAX_NESTING);
   p->stop = true;
 }
 
 static bool in_parentheses(const Parse *p) { return p->n_open && p->open[p->n_open - 1] != '{'; }
 
-/* A `}` closes what was left open inside its braces; `)` and `]` close each other: the grammar tells them apart. */
+/* A `}` closes what was left open inside its braces; `)` and `]` close each other: the grammar
+ * tells them apart. */
 static void track(Parse *p, const Token *t) {
   p->open_before = p->n_open;
   switch (t->kind) {
   case T_LPAREN: open_bracket(p, t, '('); break;
   case T_LBRACKET: open_bracket(p, t, '['); break;
   case T_LBRACE: open_bracket(p, t, '{'); break;
-  case T_RPAREN: case T_RBRACKET:
+  case T_RPAREN:
+  case T_RBRACKET:
     if (in_parentheses(p)) p->n_open--;
     break;
   case T_RBRACE:
@@ -95,7 +125,8 @@ static Token next(Parse *p) {
       if (after->kind == T_ELSE) continue;
       t.kind = T_SEP;
     }
-    if (t.kind == T_NAME && !in_parentheses(p) && starts_statement(p->previous)) t.kind = keyword(p, &t);
+    if (t.kind == T_NAME && !in_parentheses(p) && starts_statement(p->previous))
+      t.kind = keyword(p, &t);
     track(p, &t);
     p->previous = t.kind;
     return t;
@@ -120,7 +151,8 @@ Token lex_token(Parse *p) {
   return t;
 }
 
-/* The parentheses of the broken statement are forgotten; braces that it opens are passed over whole. */
+/* The parentheses of the broken statement are forgotten; braces that it opens are passed over
+ * whole. */
 void lex_skip_statement(Parse *p) {
   if (p->previous == T_SEP || p->previous == T_RBRACE || p->previous == T_END) return;
   int depth = p->open_before < p->n_open ? p->open_before : p->n_open, keep = depth;

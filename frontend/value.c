@@ -15,7 +15,8 @@ Value v_list_of(Elab *e, Place at, int n, Value *from) {
   List *list = arena_alloc(e->arena, sizeof *list);
   *list = (List){from, n, 1};
   for (int i = 0; i < n; i++)
-    if (from[i].kind == V_list && from[i].list->depth >= list->depth) list->depth = from[i].list->depth + 1;
+    if (from[i].kind == V_list && from[i].list->depth >= list->depth)
+      list->depth = from[i].list->depth + 1;
   if (list->depth > MAX_LISTS) return fail(e, at, "lists are nested more than %d deep", MAX_LISTS);
   return elab_room(e, at) ? (Value){.kind = V_list, .list = list} : v_error;
 }
@@ -73,7 +74,8 @@ const char *describe(Elab *e, Value v) {
   case V_error: return "an error";
   case V_none: return "none";
   case V_bool: return v.i ? "true" : "false";
-  case V_int: case V_float: return arena_printf(e->arena, "the number %s", number_text(e, v));
+  case V_int:
+  case V_float: return arena_printf(e->arena, "the number %s", number_text(e, v));
   case V_string: {
     int n = 0;
     while (n < 40 && v.s[n]) n++;
@@ -81,13 +83,17 @@ const char *describe(Elab *e, Value v) {
     return arena_printf(e->arena, "the string \"%.*s\"", n, v.s);
   }
   case V_list: return arena_printf(e->arena, "a list of %d", v.list->n);
-  case V_node: case V_param: case V_const: {
+  case V_node:
+  case V_param:
+  case V_const: {
     Type t = tensor_type(v);
     return arena_printf(e->arena, "a tensor %s", type_text(e, &t));
   }
   case V_fn: return arena_printf(e->arena, "the function `%.40s`", v.fn->decl->name);
   case V_builtin: return arena_printf(e->arena, "the function `%.40s`", v.builtin->name);
-  case V_class: return arena_printf(e->arena, "the %s `%.40s`", decl_word(v.class->decl->kind), v.class->decl->name);
+  case V_class:
+    return arena_printf(e->arena, "the %s `%.40s`", decl_word(v.class->decl->kind),
+                        v.class->decl->name);
   case V_instance: {
     const Decl *d = v.instance->class->decl;
     return arena_printf(e->arena, "an instance of the %s `%.40s`", decl_word(d->kind), d->name);
@@ -108,7 +114,9 @@ bool truth(Elab *e, const Expr *expr, Value v, bool *out) {
     return true;
   }
   if (is_tensor(v))
-    fail(e, expr->at, "a condition must be known at compile time, found %s; choose between tensors with where(c, a, b)",
+    fail(e, expr->at,
+         "a condition must be known at compile time, found %s; choose between tensors with "
+         "where(c, a, b)",
          describe(e, v));
   else
     fail(e, expr->at, "a condition must be true, false or a number, found %s", describe(e, v));
@@ -163,21 +171,25 @@ bool shape_fits(Elab *e, Place at, int rank, const int64_t *dim) {
       return false;
     }
     if (dim[i] > IR_MAX_ELEMENTS || (count *= dim[i]) > IR_MAX_ELEMENTS) {
-      fail(e, at, "a tensor of shape %s would have more than 2^31 elements", shape_text(e, rank, dim));
+      fail(e, at, "a tensor of shape %s would have more than 2^31 elements",
+           shape_text(e, rank, dim));
       return false;
     }
   }
   return true;
 }
 
-bool want_shape(Elab *e, const Expr *expr, Value v, const char *what, int *rank, int64_t *dim, int64_t least) {
+bool want_shape(Elab *e, const Expr *expr, Value v, const char *what, int *rank, int64_t *dim,
+                int64_t least) {
   if (v.kind == V_error) return false;
   if (v.kind != V_list) {
-    fail(e, expr->at, "%s must be a list of dimensions like [2, 3], found %s", what, describe(e, v));
+    fail(e, expr->at, "%s must be a list of dimensions like [2, 3], found %s", what,
+         describe(e, v));
     return false;
   }
   if (v.list->n > IR_MAX_RANK) {
-    fail(e, expr->at, "a tensor has at most %d dimensions; %s has %d", IR_MAX_RANK, what, v.list->n);
+    fail(e, expr->at, "a tensor has at most %d dimensions; %s has %d", IR_MAX_RANK, what,
+         v.list->n);
     return false;
   }
   *rank = v.list->n;

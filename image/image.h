@@ -1,5 +1,6 @@
-/* image: what alphac writes and a runner reads. The same structure in memory on both sides; image_write and image_read are
- * inverse. docs/formats.md has the bytes. Knows no operation: programs are lists of dispatches. */
+/* image: what alphac writes and a runner reads. The same structure in memory on both sides;
+ * image_write and image_read are inverse. docs/formats.md has the bytes. Knows no operation:
+ * programs are lists of dispatches. */
 #ifndef IMAGE_IMAGE_H
 #define IMAGE_IMAGE_H
 
@@ -7,19 +8,25 @@
 
 enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
 
-/* An executable that carries an image ends with: offset and length of the image in the file, 8 bytes
- * each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
+/* An executable that carries an image ends with: offset and length of the image in the file, 8
+ * bytes each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
 #define IMG_TRAILER "ALPHAIMG"
 enum { IMG_TRAILER_BYTES = 24 };
 
-typedef enum ImgType { IMG_bool, IMG_i32, IMG_f16, IMG_bf16, IMG_f32 } ImgType; /* as DType; 4 bytes an element on the device */
+typedef enum ImgType {
+  IMG_bool,
+  IMG_i32,
+  IMG_f16,
+  IMG_bf16,
+  IMG_f32
+} ImgType; /* as DType; 4 bytes an element on the device */
 
-typedef enum ImgClass { /* lifetime of a chunk of device memory */
-  IMG_PARAM,   /* parameters: in checkpoints */
-  IMG_STATE,   /* what programs keep between runs */
-  IMG_TABLE,   /* constant data of the image */
-  IMG_IO,      /* inputs and outputs of one run */
-  IMG_SCRATCH  /* nothing survives a run; programs share it */
+typedef enum ImgClass {             /* lifetime of a chunk of device memory */
+                        IMG_PARAM,  /* parameters: in checkpoints */
+                        IMG_STATE,  /* what programs keep between runs */
+                        IMG_TABLE,  /* constant data of the image */
+                        IMG_IO,     /* inputs and outputs of one run */
+                        IMG_SCRATCH /* nothing survives a run; programs share it */
 } ImgClass;
 
 typedef struct ImgChunk { /* one device allocation */
@@ -71,14 +78,16 @@ typedef struct ImgDispatch {
   uint32_t barrier; /* 1: a compute → compute memory barrier before it */
   uint32_t n_slot;
   ImgSlot slot[IMG_MAX_SLOTS];
-  const char *label; /* what it computes, with the source place: named when a device is lost or a value goes wrong */
+  const char *label; /* what it computes, with the source place: named when a device is lost or a
+                        value goes wrong */
   double flops, bytes;
 } ImgDispatch;
 
 typedef struct ImgProgram {
   const char *name;
   uint32_t n_input, n_output, n_dispatch;
-  ImgTensor *input, *output; /* in IMG_IO chunks; an output may also lie in a PARAM or STATE chunk */
+  ImgTensor *input,
+    *output; /* in IMG_IO chunks; an output may also lie in a PARAM or STATE chunk */
   ImgDispatch *dispatch;
   uint64_t peak_bytes; /* of scratch */
   double flops;        /* of matrix products, forward and backward: what "model FLOP/s" counts */
@@ -104,30 +113,30 @@ typedef struct Image {
   ImgProgram *program;
 } Image;
 
-/* Programs and the names that the runner relies on (each an entry of `program`; absent where the model lacks the function):
- *   init          input rng; updates every param and state
- *   train         inputs: the loss function's arguments, rng, total (f32[]: steps of the whole run);
- *                 outputs loss, grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
- *                 update was skipped because loss or gradient norm is not finite); updates params and states.
- *                 Where train.accumulate > 1 there are instead
- *   micro         inputs: the arguments, rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states
- *   update        input total; outputs as train
- *   eval          inputs: the arguments; output loss, and where the loss is a sum over a count: loss_sum, loss_count
- *   eval_row      eval with batch 1, for what is left over
- *   grad          inputs: the arguments, rng; outputs loss and grad.<path> for each trainable parameter
- *   forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab]; several lengths t, the largest is the context
- *   <entry>       any function asked for with --entry; inputs its arguments; outputs result or result.0 …
- * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
- * Optimizer states: optim.<state>.<path>. Transient: accum.… */
+/* Programs and the names that the runner relies on (each an entry of `program`; absent where the
+ * model lacks the function): init          input rng; updates every param and state train inputs:
+ * the loss function's arguments, rng, total (f32[]: steps of the whole run); outputs loss,
+ * grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
+ *                 update was skipped because loss or gradient norm is not finite); updates params
+ * and states. Where train.accumulate > 1 there are instead micro         inputs: the arguments,
+ * rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states update
+ * input total; outputs as train eval          inputs: the arguments; output loss, and where the
+ * loss is a sum over a count: loss_sum, loss_count eval_row      eval with batch 1, for what is
+ * left over grad          inputs: the arguments, rng; outputs loss and grad.<path> for each
+ * trainable parameter forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab];
+ * several lengths t, the largest is the context <entry>       any function asked for with --entry;
+ * inputs its arguments; outputs result or result.0 … rng: i32[4] = {seed low, seed high, data step,
+ * micro-batch}. State "train.step" i32[]: updates made. Optimizer states: optim.<state>.<path>.
+ * Transient: accum.… */
 
 /* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is
  * loaded at such an address). False for what the format cannot hold: names missing, more than 4 GiB
  * of text, 2^32 records. */
 bool image_write(Buf *out, const Image *);
-/* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why` for a damaged one. Keeps
- * pointers into `bytes`, which must outlive it. */
+/* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why`
+ * for a damaged one. Keeps pointers into `bytes`, which must outlive it. */
 const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
-const char *image_type_name(uint32_t dtype); /* "f32" */
+const char *image_type_name(uint32_t dtype);                      /* "f32" */
 const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
 const ImgTensor *image_input(const ImgProgram *, const char *name);
 const ImgTensor *image_output(const ImgProgram *, const char *name);

@@ -17,8 +17,8 @@ enum {
 };
 
 typedef enum Section {
-  SEC_text,     /* NUL-terminated strings; other records refer to them by offset in this section */
-  SEC_model,    /* one record */
+  SEC_text,  /* NUL-terminated strings; other records refer to them by offset in this section */
+  SEC_model, /* one record */
   SEC_chunk,
   SEC_param,
   SEC_state,

@@ -314,8 +314,8 @@ static int by_name(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The names, the first of which lies at `first` and the others `stride` bytes apart, must differ.
- */
+/* The names, the first of which lies at `first` and the others `stride` bytes apart, must
+ * differ. */
 static void check_distinct(Reader *r, const char *of, const void *first, size_t stride,
                            uint32_t n) {
   if (r->failed || n < 2) return;

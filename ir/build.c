@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFINE(op) \
+#define DEFINE(op)                                                                                 \
   Node *ir_##op(Graph *g, Node *x) { return ir_make(g, OP_##op, NULL, NULL, 1, &x); }
 IR_UNARY(DEFINE)
 #undef DEFINE
-#define DEFINE(op) \
-  Node *ir_##op(Graph *g, Node *x, Node *y) { return ir_make(g, OP_##op, NULL, NULL, 2, (Node *[]){x, y}); }
+#define DEFINE(op)                                                                                 \
+  Node *ir_##op(Graph *g, Node *x, Node *y) {                                                      \
+    return ir_make(g, OP_##op, NULL, NULL, 2, (Node *[]){x, y});                                   \
+  }
 IR_BINARY(DEFINE)
 #undef DEFINE
 
@@ -108,12 +110,14 @@ Node *ir_concat(Graph *g, int axis, int n, Node *const *src) {
   if (n <= IR_MAX_SRC) return ir_make(g, OP_concat, NULL, &attr, n, src);
   Node *part[IR_MAX_SRC];
   int n_part = 0, per = (n + IR_MAX_SRC - 1) / IR_MAX_SRC;
-  for (int i = 0; i < n; i += per) part[n_part++] = ir_concat(g, axis, i + per < n ? per : n - i, src + i);
+  for (int i = 0; i < n; i += per)
+    part[n_part++] = ir_concat(g, axis, i + per < n ? per : n - i, src + i);
   return ir_concat(g, axis, n_part, part);
 }
 
 Node *ir_scatter_add(Graph *g, Node *ids, Node *x, int64_t rows) {
-  Type t = {.dtype = x->type.dtype, .rank = (uint8_t)(1 + x->type.rank - ids->type.rank), .dim = {rows}};
+  Type t = {
+    .dtype = x->type.dtype, .rank = (uint8_t)(1 + x->type.rank - ids->type.rank), .dim = {rows}};
   for (int i = 1; i < t.rank; i++) t.dim[i] = x->type.dim[ids->type.rank + i - 1];
   return ir_make(g, OP_scatter_add, &t, NULL, 2, (Node *[]){ids, x});
 }

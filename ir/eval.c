@@ -1,6 +1,7 @@
-/* The reference evaluator: each node's meaning as in ops.def, computed in double. It is the oracle of the tests and what
- * fold nodes are computed with; clear first, fast second. The operations are in eval_map.c (elementwise), eval_reduce.c
- * (reductions, scans, products) and eval_shape.c (leaves, views, indexing). */
+/* The reference evaluator: each node's meaning as in ops.def, computed in double. It is the oracle
+ * of the tests and what fold nodes are computed with; clear first, fast second. The operations are
+ * in eval_map.c (elementwise), eval_reduce.c (reductions, scans, products) and eval_shape.c
+ * (leaves, views, indexing). */
 #include "ir/eval_internal.h"
 
 #include <stdlib.h>
@@ -12,7 +13,9 @@ static void (*const compute[OP_COUNT])(EvalStep *) = {
 #undef OP
 };
 
-double eval_narrow(DType d, double x) { return dtype_round(d, d == DT_f16 || d == DT_bf16 ? (float)x : x); }
+double eval_narrow(DType d, double x) {
+  return dtype_round(d, d == DT_f16 || d == DT_bf16 ? (float)x : x);
+}
 
 static void round_result(const Type *t, double *x, int64_t n) {
   if (t->dtype == DT_f32) {
@@ -27,9 +30,9 @@ typedef struct Run {
   EvalMode mode;
   const Feed *feed;
   int n_feed;
-  bool *need;       /* by id: has to be computed */
-  bool *keep;       /* is wanted: lives in the caller's arena */
-  int *last;        /* the last node that reads it */
+  bool *need; /* by id: has to be computed */
+  bool *keep; /* is wanted: lives in the caller's arena */
+  int *last;  /* the last node that reads it */
   double **value;
 } Run;
 
@@ -41,8 +44,11 @@ static const Feed *find_feed(const Run *r, const Node *n) {
   return NULL;
 }
 
-/* In f32 mode the graph below a fold is computed apart, in f64: it may share nodes with what is computed in f32. */
-static bool computed_apart(const Run *r, const Node *n) { return n->op == OP_fold && r->mode == EVAL_f32; }
+/* In f32 mode the graph below a fold is computed apart, in f64: it may share nodes with what is
+ * computed in f32. */
+static bool computed_apart(const Run *r, const Node *n) {
+  return n->op == OP_fold && r->mode == EVAL_f32;
+}
 
 static void mark(Run *r, Node *const *want, int n_want) {
   int highest = -1;
@@ -98,15 +104,24 @@ static bool eval_node(Run *r, Arena *arena, const Node *n, Buf *why) {
   return true;
 }
 
-bool ir_eval(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed, int n_feed, Node *const *want, int n_want,
-             Tensor *result, Buf *why) {
+bool ir_eval(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed, int n_feed,
+             Node *const *want, int n_want, Tensor *result, Buf *why) {
   size_t n = (size_t)g->n_node + 1;
-  Run r = {g, mode, feed, n_feed, xcalloc(n, 1), xcalloc(n, 1), xcalloc(n, sizeof(int)), xcalloc(n, sizeof(double *))};
+  Run r = {g,
+           mode,
+           feed,
+           n_feed,
+           xcalloc(n, 1),
+           xcalloc(n, 1),
+           xcalloc(n, sizeof(int)),
+           xcalloc(n, sizeof(double *))};
   mark(&r, want, n_want);
-  /* every missing value is named, so the loop goes on past the first; nothing is computed from then on */
+  /* every missing value is named, so the loop goes on past the first; nothing is computed from then
+   * on */
   bool ok = true;
   for (int i = 0; i < g->n_node; i++)
-    if (r.need[i] && (ok || is_fed(g->node[i]->op))) ok = eval_node(&r, arena, g->node[i], why) && ok;
+    if (r.need[i] && (ok || is_fed(g->node[i]->op)))
+      ok = eval_node(&r, arena, g->node[i], why) && ok;
   for (int i = 0; i < n_want; i++) result[i] = (Tensor){want[i]->type, r.value[want[i]->id]};
   for (int i = 0; i < g->n_node; i++)
     if (!r.keep[i]) free(r.value[i]);

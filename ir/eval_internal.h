@@ -4,7 +4,8 @@
 
 #include "ir/ir.h"
 
-/* One node to compute. Every tensor is dense and row-major; i32 and bool are whole numbers in doubles. */
+/* One node to compute. Every tensor is dense and row-major; i32 and bool are whole numbers in
+ * doubles. */
 typedef struct EvalStep {
   const Graph *graph;
   const Node *n;
@@ -28,13 +29,15 @@ double eval_narrow(DType, double);
 
 static inline const Type *eval_src_type(const EvalStep *s, int i) { return &s->n->src[i]->type; }
 
-/* For each element of `dim` in row-major order: its place in out by `out_stride` and in x by `x_stride`, in elements. */
+/* For each element of `dim` in row-major order: its place in out by `out_stride` and in x by
+ * `x_stride`, in elements. */
 typedef struct EvalWalk {
   int rank;
   int64_t dim[IR_MAX_RANK], a[IR_MAX_RANK], b[IR_MAX_RANK]; /* lengths, strides of two tensors */
 } EvalWalk;
 /* Calls `row` for each innermost run: n elements, from places pa and pb with steps sa and sb. */
 void eval_walk(const EvalWalk *,
-               void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb), void *ctx);
+               void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb),
+               void *ctx);
 
 #endif

@@ -1,46 +1,47 @@
-/* Evaluator: elementwise operations. Floating types are computed in double and rounded by the caller; i32 wraps. */
+/* Evaluator: elementwise operations. Floating types are computed in double and rounded by the
+ * caller; i32 wraps. */
 #include "ir/eval_internal.h"
 
 #include <math.h>
 
-#define MAP1(op, result)                                       \
-  void eval_##op(EvalStep *s) {                                \
-    for (int64_t i = 0; i < s->count; i++) {                   \
-      double x = s->src[0][i];                                 \
-      s->out[i] = result;                                      \
-    }                                                          \
+#define MAP1(op, result)                                                                           \
+  void eval_##op(EvalStep *s) {                                                                    \
+    for (int64_t i = 0; i < s->count; i++) {                                                       \
+      double x = s->src[0][i];                                                                     \
+      s->out[i] = result;                                                                          \
+    }                                                                                              \
   }
-#define MAP2(op, result)                                       \
-  void eval_##op(EvalStep *s) {                                \
-    for (int64_t i = 0; i < s->count; i++) {                   \
-      double x = s->src[0][i], y = s->src[1][i];               \
-      s->out[i] = result;                                      \
-    }                                                          \
+#define MAP2(op, result)                                                                           \
+  void eval_##op(EvalStep *s) {                                                                    \
+    for (int64_t i = 0; i < s->count; i++) {                                                       \
+      double x = s->src[0][i], y = s->src[1][i];                                                   \
+      s->out[i] = result;                                                                          \
+    }                                                                                              \
   }
 /* the same, with the meaning on 32-bit integers */
-#define NUMBER1(op, result, whole)                             \
-  void eval_##op(EvalStep *s) {                                \
-    bool is_int = s->n->type.dtype == DT_i32;                  \
-    for (int64_t i = 0; i < s->count && !is_int; i++) {        \
-      double x = s->src[0][i];                                 \
-      s->out[i] = result;                                      \
-    }                                                          \
-    for (int64_t i = 0; i < s->count && is_int; i++) {         \
-      int64_t x = (int64_t)s->src[0][i];                       \
-      s->out[i] = eval_wrap(whole);                            \
-    }                                                          \
+#define NUMBER1(op, result, whole)                                                                 \
+  void eval_##op(EvalStep *s) {                                                                    \
+    bool is_int = s->n->type.dtype == DT_i32;                                                      \
+    for (int64_t i = 0; i < s->count && !is_int; i++) {                                            \
+      double x = s->src[0][i];                                                                     \
+      s->out[i] = result;                                                                          \
+    }                                                                                              \
+    for (int64_t i = 0; i < s->count && is_int; i++) {                                             \
+      int64_t x = (int64_t)s->src[0][i];                                                           \
+      s->out[i] = eval_wrap(whole);                                                                \
+    }                                                                                              \
   }
-#define NUMBER2(op, result, whole)                             \
-  void eval_##op(EvalStep *s) {                                \
-    bool is_int = s->n->type.dtype == DT_i32;                  \
-    for (int64_t i = 0; i < s->count && !is_int; i++) {        \
-      double x = s->src[0][i], y = s->src[1][i];               \
-      s->out[i] = result;                                      \
-    }                                                          \
-    for (int64_t i = 0; i < s->count && is_int; i++) {         \
-      int64_t x = (int64_t)s->src[0][i], y = (int64_t)s->src[1][i]; \
-      s->out[i] = eval_wrap(whole);                            \
-    }                                                          \
+#define NUMBER2(op, result, whole)                                                                 \
+  void eval_##op(EvalStep *s) {                                                                    \
+    bool is_int = s->n->type.dtype == DT_i32;                                                      \
+    for (int64_t i = 0; i < s->count && !is_int; i++) {                                            \
+      double x = s->src[0][i], y = s->src[1][i];                                                   \
+      s->out[i] = result;                                                                          \
+    }                                                                                              \
+    for (int64_t i = 0; i < s->count && is_int; i++) {                                             \
+      int64_t x = (int64_t)s->src[0][i], y = (int64_t)s->src[1][i];                                \
+      s->out[i] = eval_wrap(whole);                                                                \
+    }                                                                                              \
   }
 
 static double float_min(double x, double y) { return isnan(x) || isnan(y) ? NAN : x < y ? x : y; }
@@ -99,15 +100,19 @@ MAP2(and, x != 0 && y != 0)
 MAP2(or, x != 0 || y != 0)
 
 void eval_where(EvalStep *s) {
-  for (int64_t i = 0; i < s->count; i++) s->out[i] = s->src[0][i] != 0 ? s->src[1][i] : s->src[2][i];
+  for (int64_t i = 0; i < s->count; i++)
+    s->out[i] = s->src[0][i] != 0 ? s->src[1][i] : s->src[2][i];
 }
 
 static double cast_to_i32(double x) {
   if (isnan(x)) return 0;
-  return x <= INT32_MIN ? INT32_MIN : x >= INT32_MAX ? INT32_MAX : trunc(x) + 0.0; /* + 0.0: no −0 */
+  return x <= INT32_MIN   ? INT32_MIN
+         : x >= INT32_MAX ? INT32_MAX
+                          : trunc(x) + 0.0; /* + 0.0: no −0 */
 }
 
-/* A cast to a 16-bit type rounds in f64 mode too; one to f32 does only in f32 mode, where every result is rounded. */
+/* A cast to a 16-bit type rounds in f64 mode too; one to f32 does only in f32 mode, where every
+ * result is rounded. */
 void eval_cast(EvalStep *s) {
   DType to = (DType)s->n->type.dtype;
   for (int64_t i = 0; i < s->count; i++) {

@@ -1,5 +1,5 @@
-/* Evaluator: reductions, scans and products. Sums are accumulated in double in row-major order and rounded once, at the
- * end, by the caller; sums of i32 wrap. */
+/* Evaluator: reductions, scans and products. Sums are accumulated in double in row-major order and
+ * rounded once, at the end, by the caller; sums of i32 wrap. */
 #include "ir/eval_internal.h"
 
 #include <math.h>
@@ -12,7 +12,8 @@ typedef struct Reduction {
 
 /* Walks x in row-major order; the reduced axes have stride 0 in the result. */
 static void reduce(EvalStep *s, double start,
-                   void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb)) {
+                   void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb,
+                               int64_t sb)) {
   const Type *x = eval_src_type(s, 0);
   EvalWalk w = {.rank = x->rank};
   shape_strides(&s->n->type, w.a);
@@ -23,18 +24,18 @@ static void reduce(EvalStep *s, double start,
   eval_walk(&w, row, &(Reduction){s->src[0], s->out});
 }
 
-#define ROW(name, update)                                                                       \
-  static void name(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb) {      \
-    Reduction *r = ctx;                                                                         \
-    for (int64_t i = 0; i < n; i++) {                                                           \
-      double x = r->x[pb + i * sb], *to = &r->out[pa + i * sa];                                 \
-      *to = update;                                                                             \
-    }                                                                                           \
+#define ROW(name, update)                                                                          \
+  static void name(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb) {         \
+    Reduction *r = ctx;                                                                            \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+      double x = r->x[pb + i * sb], *to = &r->out[pa + i * sa];                                    \
+      *to = update;                                                                                \
+    }                                                                                              \
   }
 ROW(row_sum, *to + x)
 ROW(row_sum_i32, eval_wrap((int64_t)*to + (int64_t)x))
-ROW(row_prod, *to * x)
-ROW(row_prod_i32, eval_wrap((int64_t)*to * (int64_t)x))
+ROW(row_prod, *to *x)
+ROW(row_prod_i32, eval_wrap((int64_t)*to *(int64_t)x))
 ROW(row_max, isnan(x) || x > *to ? x : *to)
 ROW(row_min, isnan(x) || x < *to ? x : *to)
 

@@ -5,7 +5,8 @@
 #include <string.h>
 
 void eval_walk(const EvalWalk *w,
-               void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb), void *ctx) {
+               void (*row)(void *ctx, int64_t n, int64_t pa, int64_t sa, int64_t pb, int64_t sb),
+               void *ctx) {
   if (w->rank == 0) {
     row(ctx, 1, 0, 0, 0, 0);
     return;
@@ -46,7 +47,8 @@ void eval_iota(EvalStep *s) {
   int64_t stride[IR_MAX_RANK];
   int axis = (int)s->n->ints[0];
   shape_strides(&s->n->type, stride);
-  for (int64_t i = 0; i < s->count; i++) s->out[i] = (double)(i / stride[axis] % s->n->type.dim[axis]);
+  for (int64_t i = 0; i < s->count; i++)
+    s->out[i] = (double)(i / stride[axis] % s->n->type.dim[axis]);
 }
 
 void eval_position(EvalStep *s) {
@@ -55,19 +57,23 @@ void eval_position(EvalStep *s) {
 
 static void take_feed(EvalStep *s) {
   DType d = (DType)s->n->type.dtype;
-  for (int64_t i = 0; i < s->count; i++) s->out[i] = dtype_is_float(d) ? s->feed[i] : dtype_round(d, s->feed[i]);
+  for (int64_t i = 0; i < s->count; i++)
+    s->out[i] = dtype_is_float(d) ? s->feed[i] : dtype_round(d, s->feed[i]);
 }
 
 void eval_param(EvalStep *s) { take_feed(s); }
 void eval_state(EvalStep *s) { take_feed(s); }
 void eval_input(EvalStep *s) { take_feed(s); }
 
-/* Element i is word i mod 4 of philox(counter = {i / 4, place, rng[2], rng[3]}, key = {rng[0], rng[1]}), its upper 24 bits. */
+/* Element i is word i mod 4 of philox(counter = {i / 4, place, rng[2], rng[3]}, key = {rng[0],
+ * rng[1]}), its upper 24 bits. */
 void eval_random(EvalStep *s) {
   uint32_t rng[4], word[4] = {0};
   for (int i = 0; i < 4; i++) rng[i] = (uint32_t)(int32_t)s->src[0][i];
   for (int64_t i = 0; i < s->count; i++) {
-    if (i % 4 == 0) philox4x32((uint32_t[]){(uint32_t)(i / 4), (uint32_t)s->n->ints[0], rng[2], rng[3]}, rng, word);
+    if (i % 4 == 0)
+      philox4x32((uint32_t[]){(uint32_t)(i / 4), (uint32_t)s->n->ints[0], rng[2], rng[3]}, rng,
+                 word);
     s->out[i] = (word[i % 4] >> 8) * 0x1p-24;
   }
 }

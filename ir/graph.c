@@ -14,14 +14,32 @@
 #define LEAF IR_LEAF
 /* rules whose type cannot follow from the sources alone */
 enum {
-  given_given = 1, given_random = 1, given_cast = 1, given_reshape = 1, given_expand = 1, given_scatter = 1,
-  given_same = 0, given_number = 0, given_float = 0, given_test = 0, given_logic = 0, given_compare = 0,
-  given_where = 0, given_reduce = 0, given_arg = 0, given_cumsum = 0, given_matmul = 0, given_permute = 0,
-  given_slice = 0, given_pad = 0, given_concat = 0, given_gather = 0
+  given_given = 1,
+  given_random = 1,
+  given_cast = 1,
+  given_reshape = 1,
+  given_expand = 1,
+  given_scatter = 1,
+  given_same = 0,
+  given_number = 0,
+  given_float = 0,
+  given_test = 0,
+  given_logic = 0,
+  given_compare = 0,
+  given_where = 0,
+  given_reduce = 0,
+  given_arg = 0,
+  given_cumsum = 0,
+  given_matmul = 0,
+  given_permute = 0,
+  given_slice = 0,
+  given_pad = 0,
+  given_concat = 0,
+  given_gather = 0
 };
 
 const OpInfo ir_op[OP_COUNT] = {
-#define OP(name, sources, rule, attribute, flags, meaning) \
+#define OP(name, sources, rule, attribute, flags, meaning)                                         \
   [OP_##name] = {#name, sources, ATTR_##attribute, flags, given_##rule, meaning},
 #include "ir/ops.def"
 #undef OP
@@ -55,7 +73,8 @@ void graph_free(Graph *g) {
 
 static uint64_t node_hash(const Node *n) {
   uint64_t h = (uint64_t)n->op * 31 + (uint64_t)(int64_t)n->region * 1021 + n->type.dtype;
-  h = hash_bytes(n->type.dim, sizeof *n->type.dim * n->type.rank, h); /* not the whole type: it has padding */
+  h = hash_bytes(n->type.dim, sizeof *n->type.dim * n->type.rank,
+                 h); /* not the whole type: it has padding */
   if (n->n_src) h = hash_bytes(n->src, sizeof *n->src * (size_t)n->n_src, h);
   if (n->n_int) h = hash_bytes(n->ints, sizeof *n->ints * (size_t)n->n_int, h);
   h = hash_bytes(&n->value, sizeof n->value, h);
@@ -64,7 +83,8 @@ static uint64_t node_hash(const Node *n) {
 
 static bool node_eq(const Node *a, const Node *b) {
   return a->op == b->op && a->region == b->region && a->n_src == b->n_src && a->n_int == b->n_int &&
-         a->name == b->name && memcmp(&a->value, &b->value, sizeof a->value) == 0 && type_eq(&a->type, &b->type) &&
+         a->name == b->name && memcmp(&a->value, &b->value, sizeof a->value) == 0 &&
+         type_eq(&a->type, &b->type) &&
          (!a->n_src || memcmp(a->src, b->src, sizeof *a->src * (size_t)a->n_src) == 0) &&
          (!a->n_int || memcmp(a->ints, b->ints, sizeof *a->ints * (size_t)a->n_int) == 0);
 }
@@ -101,10 +121,17 @@ Node *ir_make(Graph *g, Op op, const Type *given, const Attr *attr, int n_src, N
   }
   Type type;
   Buf why = {0};
-  if (!ir_infer(op, given, attr, n_src, src, &type, &why)) die("graph %s: %s: %s", g->name, ir_op[op].name, why.data);
+  if (!ir_infer(op, given, attr, n_src, src, &type, &why))
+    die("graph %s: %s: %s", g->name, ir_op[op].name, why.data);
 
-  Node key = {.op = op, .type = type, .n_src = n_src, .n_int = attr->n_int, .src = (Node **)src,
-              .ints = (int64_t *)attr->ints, .value = attr->value, .region = g->region,
+  Node key = {.op = op,
+              .type = type,
+              .n_src = n_src,
+              .n_int = attr->n_int,
+              .src = (Node **)src,
+              .ints = (int64_t *)attr->ints,
+              .value = attr->value,
+              .region = g->region,
               .name = attr->name ? intern(attr->name) : NULL};
   if (ir_op[op].flags & IR_LEAF) key.region = 0;
   if (isnan(key.value)) key.value = NAN; /* one NaN: sign and payload are no part of the meaning */

@@ -41,7 +41,8 @@ static bool is_number(const Type *t) { return t->dtype != DT_bool; }
 
 static bool equal_sources(Ask *q) {
   for (int i = 1; i < q->n_src; i++)
-    if (!type_eq(src_type(q, 0), src_type(q, i))) return fail_types(q, "the sources must have one type");
+    if (!type_eq(src_type(q, 0), src_type(q, i)))
+      return fail_types(q, "the sources must have one type");
   return true;
 }
 
@@ -109,7 +110,8 @@ static bool rule_cast(Ask *q) {
 static bool rule_random(Ask *q) {
   const Type *r = src_type(q, 0);
   *q->out = *q->given;
-  if (r->dtype != DT_i32 || r->rank != 1 || r->dim[0] != 4) return fail_types(q, "the source must be rng, i32[4]");
+  if (r->dtype != DT_i32 || r->rank != 1 || r->dim[0] != 4)
+    return fail_types(q, "the source must be rng, i32[4]");
   if (q->attr->ints[0] < 0 || q->attr->ints[0] > UINT32_MAX)
     return fail(q, "the place must be a 32-bit number, found %lld", (long long)q->attr->ints[0]);
   return q->given->dtype == DT_f32 ? true : fail_types(q, "gives f32");
@@ -165,16 +167,21 @@ static bool rule_matmul(Ask *q) {
 
 static bool rule_reshape(Ask *q) {
   *q->out = *q->given;
-  if (q->given->dtype != src_type(q, 0)->dtype) return fail_types(q, "a reshape keeps the element type");
-  return type_count(q->given) == type_count(src_type(q, 0)) ? true : fail_types(q, "the counts of elements differ");
+  if (q->given->dtype != src_type(q, 0)->dtype)
+    return fail_types(q, "a reshape keeps the element type");
+  return type_count(q->given) == type_count(src_type(q, 0))
+           ? true
+           : fail_types(q, "the counts of elements differ");
 }
 
 static bool rule_expand(Ask *q) {
   const Type *x = src_type(q, 0);
   *q->out = *q->given;
-  if (q->given->dtype != x->dtype || q->given->rank != x->rank) return fail_types(q, "an expand keeps type and rank");
+  if (q->given->dtype != x->dtype || q->given->rank != x->rank)
+    return fail_types(q, "an expand keeps type and rank");
   for (int i = 0; i < x->rank; i++)
-    if (x->dim[i] != q->given->dim[i] && x->dim[i] != 1) return fail_types(q, "only dimensions of 1 expand");
+    if (x->dim[i] != q->given->dim[i] && x->dim[i] != 1)
+      return fail_types(q, "only dimensions of 1 expand");
   return true;
 }
 
@@ -185,7 +192,8 @@ static bool rule_permute(Ask *q) {
   if (q->attr->n_int != x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
   for (int i = 0; i < x->rank; i++) {
     int64_t p = q->attr->ints[i];
-    if (p < 0 || p >= x->rank || seen[p]) return fail(q, "not a permutation of 0 … %d", x->rank - 1);
+    if (p < 0 || p >= x->rank || seen[p])
+      return fail(q, "not a permutation of 0 … %d", x->rank - 1);
     seen[p] = true;
     q->out->dim[i] = x->dim[p];
   }
@@ -195,11 +203,13 @@ static bool rule_permute(Ask *q) {
 static bool rule_slice(Ask *q) {
   const Type *x = src_type(q, 0);
   *q->out = *x;
-  if (q->attr->n_int != 2 * x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+  if (q->attr->n_int != 2 * x->rank)
+    return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
   for (int i = 0; i < x->rank; i++) {
     int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
     if (lo < 0 || hi <= lo || hi > x->dim[i])
-      return fail(q, "%lld:%lld of a dimension of %lld", (long long)lo, (long long)hi, (long long)x->dim[i]);
+      return fail(q, "%lld:%lld of a dimension of %lld", (long long)lo, (long long)hi,
+                  (long long)x->dim[i]);
     q->out->dim[i] = hi - lo;
   }
   return true;
@@ -208,10 +218,12 @@ static bool rule_slice(Ask *q) {
 static bool rule_pad(Ask *q) {
   const Type *x = src_type(q, 0);
   *q->out = *x;
-  if (q->attr->n_int != 2 * x->rank) return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+  if (q->attr->n_int != 2 * x->rank)
+    return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
   for (int i = 0; i < x->rank; i++) {
     int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
-    if (lo < 0 || hi < 0 || lo > IR_MAX_ELEMENTS || hi > IR_MAX_ELEMENTS) return fail(q, "padding out of range");
+    if (lo < 0 || hi < 0 || lo > IR_MAX_ELEMENTS || hi > IR_MAX_ELEMENTS)
+      return fail(q, "padding out of range");
     q->out->dim[i] += lo + hi;
   }
   return check_value(q, x);
@@ -224,9 +236,11 @@ static bool rule_concat(Ask *q) {
   if (a < 0 || a >= first->rank) return fail(q, "axis %lld of rank %d", (long long)a, first->rank);
   for (int i = 1; i < q->n_src; i++) {
     const Type *x = src_type(q, i);
-    if (x->dtype != first->dtype || x->rank != first->rank) return fail_types(q, "one type and rank needed");
+    if (x->dtype != first->dtype || x->rank != first->rank)
+      return fail_types(q, "one type and rank needed");
     for (int d = 0; d < first->rank; d++)
-      if (d != a && x->dim[d] != first->dim[d]) return fail_types(q, "shapes differ outside the axis");
+      if (d != a && x->dim[d] != first->dim[d])
+        return fail_types(q, "shapes differ outside the axis");
     q->out->dim[a] += x->dim[a];
   }
   return true;
@@ -234,8 +248,10 @@ static bool rule_concat(Ask *q) {
 
 static bool rule_gather(Ask *q) {
   const Type *table = src_type(q, 0), *ids = src_type(q, 1);
-  if (ids->dtype != DT_i32 || table->rank < 1) return fail_types(q, "needs a table of rank ≥ 1 and i32 ids");
-  if (ids->rank + table->rank - 1 > IR_MAX_RANK) return fail_types(q, "the result's rank is too large");
+  if (ids->dtype != DT_i32 || table->rank < 1)
+    return fail_types(q, "needs a table of rank ≥ 1 and i32 ids");
+  if (ids->rank + table->rank - 1 > IR_MAX_RANK)
+    return fail_types(q, "the result's rank is too large");
   *q->out = type_of(table->dtype, ids->rank, ids->dim);
   for (int i = 1; i < table->rank; i++) q->out->dim[q->out->rank++] = table->dim[i];
   return true;
@@ -262,12 +278,15 @@ static bool check_attr(Ask *q) {
   const Attr *a = q->attr;
   AttrKind kind = ir_op[q->op].attr;
   int want = kind == ATTR_axis || kind == ATTR_place ? 1 : kind == ATTR_scan ? 2 : -1;
-  bool counted = kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range || kind == ATTR_padding;
+  bool counted =
+    kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range || kind == ATTR_padding;
   if (a->n_int < 0 || a->n_int > 2 * IR_MAX_RANK) return fail(q, "%d attribute numbers", a->n_int);
   if (want >= 0 ? a->n_int != want : !counted && a->n_int != 0)
     return fail(q, "expects %d attribute numbers, found %d", want < 0 ? 0 : want, a->n_int);
-  if ((kind == ATTR_name) != (a->name != NULL)) return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
-  if (kind != ATTR_value && kind != ATTR_padding && (a->value != 0 || signbit(a->value))) return fail(q, "takes no value");
+  if ((kind == ATTR_name) != (a->name != NULL))
+    return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
+  if (kind != ATTR_value && kind != ATTR_padding && (a->value != 0 || signbit(a->value)))
+    return fail(q, "takes no value");
   return true;
 }
 
@@ -275,21 +294,24 @@ static bool check_size(Ask *q, const Type *t) {
   if (t->dtype >= DT_COUNT || t->rank > IR_MAX_RANK) return fail(q, "a type of rank %d", t->rank);
   int64_t count = 1;
   for (int i = 0; i < t->rank; i++) {
-    if (t->dim[i] < 1 || t->dim[i] > IR_MAX_ELEMENTS) return fail(q, "a dimension of %lld", (long long)t->dim[i]);
+    if (t->dim[i] < 1 || t->dim[i] > IR_MAX_ELEMENTS)
+      return fail(q, "a dimension of %lld", (long long)t->dim[i]);
     count *= t->dim[i];
     if (count > IR_MAX_ELEMENTS) return fail(q, "more than 2^31 elements");
   }
   return true;
 }
 
-bool ir_infer(Op op, const Type *given, const Attr *attr, int n_src, Node *const *src, Type *out, Buf *why) {
+bool ir_infer(Op op, const Type *given, const Attr *attr, int n_src, Node *const *src, Type *out,
+              Buf *why) {
   const OpInfo *info = &ir_op[op];
   Ask q = {op, info->given ? given : NULL, attr, n_src, src, out, why};
   *out = (Type){0};
   if (info->given && !given) return fail(&q, "the result's type must be given");
   if (info->n_src >= 0 ? n_src != info->n_src : n_src < 1 || n_src > IR_MAX_SRC)
     return info->n_src < 0 ? fail(&q, "expects 1 to %d sources, found %d", IR_MAX_SRC, n_src)
-                           : fail(&q, "expects %d source%s, found %d", info->n_src, info->n_src == 1 ? "" : "s", n_src);
+                           : fail(&q, "expects %d source%s, found %d", info->n_src,
+                                  info->n_src == 1 ? "" : "s", n_src);
   if (info->given && !check_size(&q, given)) return false;
   if (!check_attr(&q) || !rule[op](&q) || !check_size(&q, out)) return false;
   for (int i = out->rank; i < IR_MAX_RANK; i++) out->dim[i] = 0;

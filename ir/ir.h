@@ -1,5 +1,6 @@
-/* ir: the tensor graph. Nodes are immutable and hash-consed in the graph's arena; a node's id is its place in a
- * topological order, so sources come first. A pass takes a graph and returns one. Facts about nodes are side arrays by id. */
+/* ir: the tensor graph. Nodes are immutable and hash-consed in the graph's arena; a node's id is
+ * its place in a topological order, so sources come first. A pass takes a graph and returns one.
+ * Facts about nodes are side arrays by id. */
 #ifndef IR_IR_H
 #define IR_IR_H
 
@@ -9,8 +10,9 @@ enum { IR_MAX_RANK = 8, IR_MAX_SRC = 64 };
 #define IR_MAX_ELEMENTS ((int64_t)1 << 31) /* of one tensor: kernels index with 32 bits */
 
 typedef enum DType { DT_bool, DT_i32, DT_f16, DT_bf16, DT_f32, DT_COUNT } DType;
-/* In device memory every element takes 4 bytes: bool as 0 or 1, f16 and bf16 as the f32 that they round to.
- * (16-bit storage comes with mixed precision.) An operation of 16-bit type computes in f32 and rounds its result. */
+/* In device memory every element takes 4 bytes: bool as 0 or 1, f16 and bf16 as the f32 that they
+ * round to. (16-bit storage comes with mixed precision.) An operation of 16-bit type computes in
+ * f32 and rounds its result. */
 
 typedef struct Type {
   uint8_t dtype; /* DType */
@@ -67,7 +69,8 @@ struct Node {
   int64_t *ints;
   double value;
   const char *name; /* interned */
-  int region;       /* 0: none; r > 0: inside checkpoint() call r; −r: recomputed copy of it for the backward pass */
+  int region; /* 0: none; r > 0: inside checkpoint() call r; −r: recomputed copy of it for the
+                 backward pass */
   /* not part of the identity: */
   const char *label; /* source name, interned; may be NULL */
   SrcLoc loc;
@@ -108,43 +111,53 @@ typedef struct Graph {
 /* ---- graph.c ---- */
 Graph *graph_new(const char *name);
 void graph_free(Graph *);
-/* The node {op, type, attributes, sources}; an existing equal one where there is one. Commuting sources are ordered by id.
- * `given` is needed exactly where ir_op[op].given. An ill-typed request is a bug: dies naming it. `attr` may be NULL. */
+/* The node {op, type, attributes, sources}; an existing equal one where there is one. Commuting
+ * sources are ordered by id. `given` is needed exactly where ir_op[op].given. An ill-typed request
+ * is a bug: dies naming it. `attr` may be NULL. */
 Node *ir_make(Graph *, Op, const Type *given, const Attr *attr, int n_src, Node *const *src);
 void ir_output(Graph *, OutKind, const char *name, Node *);
 const Output *ir_find_output(const Graph *, const char *name); /* NULL where there is none */
-/* `old` with other sources, in `g` (which may be another graph); keeps label, location and region. */
+/* `old` with other sources, in `g` (which may be another graph); keeps label, location and
+ * region. */
 Node *ir_rebuild(Graph *g, const Node *old, Node *const *src);
 /* A copy of `g` with only the nodes that outputs need, in topological order. */
 Graph *graph_copy(const Graph *);
 
 /* ---- infer.c ---- */
-/* The type of such a node, or false with the reason, one line, appended to `why`. Checks everything that the verifier
- * demands of one node: counts, types, shapes, attributes, sizes. */
-bool ir_infer(Op, const Type *given, const Attr *attr, int n_src, Node *const *src, Type *out, Buf *why);
+/* The type of such a node, or false with the reason, one line, appended to `why`. Checks everything
+ * that the verifier demands of one node: counts, types, shapes, attributes, sizes. */
+bool ir_infer(Op, const Type *given, const Attr *attr, int n_src, Node *const *src, Type *out,
+              Buf *why);
 
 /* ---- type.c ---- */
 Type type_of(DType, int rank, const int64_t *dim);
 Type type_scalar(DType);
 bool type_eq(const Type *, const Type *);
 bool shape_eq(const Type *, const Type *);
-int64_t type_count(const Type *);                    /* elements */
-void type_print(Buf *, const Type *);                /* f32[4,16] */
+int64_t type_count(const Type *);     /* elements */
+void type_print(Buf *, const Type *); /* f32[4,16] */
 const char *dtype_name(DType);
 bool dtype_by_name(const char *, DType *);
 bool dtype_is_float(DType);
-double dtype_round(DType, double);                   /* the nearest value of that type; i32 wraps to 32 bits */
-void shape_strides(const Type *, int64_t *stride);   /* row-major, in elements */
+double dtype_round(DType, double); /* the nearest value of that type; i32 wraps to 32 bits */
+void shape_strides(const Type *, int64_t *stride); /* row-major, in elements */
 
 /* ---- build.c: one function per common operation ---- */
-#define IR_UNARY(X) X(neg) X(abs) X(sign) X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) \
-  X(sigmoid) X(erf) X(relu) X(floor) X(ceil) X(round) X(isfinite) X(not) X(stop_gradient) X(fold)
-#define IR_BINARY(X) X(add) X(sub) X(mul) X(div) X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) \
-  X(and) X(or) X(matmul) X(gather)
+#define IR_UNARY(X)                                                                                \
+  X(neg)                                                                                           \
+  X(abs)                                                                                           \
+  X(sign) X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) \
+    X(relu) X(floor) X(ceil) X(round) X(isfinite) X(not ) X(stop_gradient) X(fold)
+#define IR_BINARY(X)                                                                               \
+  X(add)                                                                                           \
+  X(sub)                                                                                           \
+  X(mul) X(div) X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(and) X(or)       \
+    X(matmul) X(gather)
 #define DECLARE(op) Node *ir_##op(Graph *, Node *x);
 IR_UNARY(DECLARE)
 #undef DECLARE
-#define DECLARE(op) Node *ir_##op(Graph *, Node *x, Node *y); /* sources of equal shape: see ir_broadcast */
+#define DECLARE(op)                                                                                \
+  Node *ir_##op(Graph *, Node *x, Node *y); /* sources of equal shape: see ir_broadcast */
 IR_BINARY(DECLARE)
 #undef DECLARE
 Node *ir_const(Graph *, double value, const Type *);
@@ -152,7 +165,8 @@ Node *ir_leaf(Graph *, Op, const char *name, const Type *); /* param, state, inp
 Node *ir_iota(Graph *, int axis, const Type *);
 Node *ir_where(Graph *, Node *c, Node *y, Node *z);
 Node *ir_cast(Graph *, Node *, DType);
-Node *ir_reduce(Graph *, Op, Node *, int n_axis, const int *axis); /* axes in any order, none twice; keeps them as 1 */
+Node *ir_reduce(Graph *, Op, Node *, int n_axis,
+                const int *axis); /* axes in any order, none twice; keeps them as 1 */
 Node *ir_argmax(Graph *, Node *, int axis);
 Node *ir_cumsum(Graph *, Node *, int axis, bool reverse);
 Node *ir_reshape(Graph *, Node *, int rank, const int64_t *dim);
@@ -163,16 +177,19 @@ Node *ir_pad(Graph *, Node *, const int64_t *lo, const int64_t *hi, double fill)
 Node *ir_concat(Graph *, int axis, int n, Node *const *src);
 Node *ir_scatter_add(Graph *, Node *ids, Node *x, int64_t rows);
 Node *ir_random(Graph *, Node *rng, int64_t place, const Type *);
-Node *ir_broadcast(Graph *, Node *, int rank, const int64_t *dim); /* NumPy's rule: reshape, then expand, where needed */
-Node *ir_squeeze(Graph *, Node *, int n_axis, const int *axis);    /* drops dimensions of length 1 */
+Node *ir_broadcast(Graph *, Node *, int rank,
+                   const int64_t *dim); /* NumPy's rule: reshape, then expand, where needed */
+Node *ir_squeeze(Graph *, Node *, int n_axis, const int *axis); /* drops dimensions of length 1 */
 
 /* ---- print.c, parse.c, verify.c ---- */
 void ir_print(Buf *, const Graph *);
 void ir_print_node(Buf *, const Node *); /* one line, as in ir_print, without the newline */
-/* Text to a graph; NULL with messages ("FILE:LINE:COL: error: …", the line, a caret) appended to `errors`. */
+/* Text to a graph; NULL with messages ("FILE:LINE:COL: error: …", the line, a caret) appended to
+ * `errors`. */
 Graph *ir_parse(const char *file, const char *text, size_t bytes, Buf *errors);
 /* The same for a text with one or more graphs: how many, the list in `arena`; −1 with messages. */
-int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs, Buf *errors);
+int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs,
+                 Buf *errors);
 /* Every violation, one line each with the node, appended to `errors`; true where there is none. */
 bool ir_verify(const Graph *, Buf *errors);
 
@@ -181,15 +198,19 @@ typedef struct Tensor {
   Type type;
   double *data; /* row-major; integers and bools as whole numbers */
 } Tensor;
-typedef enum EvalMode { EVAL_f32, EVAL_f64 } EvalMode; /* f32: each node's result is rounded to its type */
+typedef enum EvalMode {
+  EVAL_f32,
+  EVAL_f64
+} EvalMode;           /* f32: each node's result is rounded to its type */
 typedef struct Feed { /* values of param, state and input nodes, by op and name */
   Op op;
   const char *name;
   const double *data;
 } Feed;
-/* Computes the nodes wanted (result[i] for want[i], in `arena`). A missing feed: false, with its name in `why`. In f64 mode
- * 16- and 32-bit floats are not rounded, except by an explicit cast. `position` is 0 … t−1. */
-bool ir_eval(Arena *, const Graph *, EvalMode, const Feed *, int n_feed, Node *const *want, int n_want, Tensor *result,
-             Buf *why);
+/* Computes the nodes wanted (result[i] for want[i], in `arena`). A missing feed: false, with its
+ * name in `why`. In f64 mode 16- and 32-bit floats are not rounded, except by an explicit cast.
+ * `position` is 0 … t−1. */
+bool ir_eval(Arena *, const Graph *, EvalMode, const Feed *, int n_feed, Node *const *want,
+             int n_want, Tensor *result, Buf *why);
 
 #endif

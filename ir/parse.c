@@ -1,5 +1,6 @@
-/* Text to a graph: the inverse of print.c, for any text that people write or a fuzzer finds. A line that is wrong is
- * reported and skipped; what uses its node is then not reported again. Grammar in docs/ir.md. */
+/* Text to a graph: the inverse of print.c, for any text that people write or a fuzzer finds. A line
+ * that is wrong is reported and skipped; what uses its node is then not reported again. Grammar in
+ * docs/ir.md. */
 #include "ir/ir.h"
 
 #include <math.h>
@@ -10,21 +11,22 @@ enum { MAX_ERRORS = 20, MAX_NAME = 4096, MAX_NUMBER = 48 };
 
 typedef struct Parser {
   const char *file, *text, *end;
-  const char *p;         /* next byte */
+  const char *p; /* next byte */
   const char *line_start;
   int line;
-  const char *bad;       /* where this line is wrong; NULL: fine so far */
+  const char *bad; /* where this line is wrong; NULL: fine so far */
   Buf *errors;
   int n_error;
   Graph *g;
-  Node **node;           /* by number in the text; */
-  bool *seen;            /* defined in this graph, perhaps by a line that is wrong */
-  int64_t highest;       /* number seen in this graph; −1: none */
-  int64_t cap;           /* numbers must stay below it, so that memory stays in proportion to the text */
+  Node **node;     /* by number in the text; */
+  bool *seen;      /* defined in this graph, perhaps by a line that is wrong */
+  int64_t highest; /* number seen in this graph; −1: none */
+  int64_t cap;     /* numbers must stay below it, so that memory stays in proportion to the text */
 } Parser;
 
 /* ---- errors ---- */
-/* The line around `at`, at most `width` bytes, with a caret under it. Control bytes show as spaces. */
+/* The line around `at`, at most `width` bytes, with a caret under it. Control bytes show as
+ * spaces. */
 static void show_line(Buf *b, const Parser *q, const char *at) {
   enum { WIDTH = 120 };
   const char *start = q->line_start, *stop = start;
@@ -34,7 +36,8 @@ static void show_line(Buf *b, const Parser *q, const char *at) {
   while (stop < q->end && *stop != '\n' && stop - start < WIDTH) stop++;
   while (stop > at && stop < q->end && ((unsigned char)*stop & 0xC0) == 0x80) stop--;
   buf_str(b, "  ");
-  for (const char *s = start; s < stop; s++) buf_printf(b, "%c", (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s);
+  for (const char *s = start; s < stop; s++)
+    buf_printf(b, "%c", (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s);
   buf_str(b, "\n  ");
   for (const char *s = start; s < at; s++)
     if (((unsigned char)*s & 0xC0) != 0x80) buf_str(b, " ");
@@ -101,7 +104,9 @@ static bool take(Parser *q, const char *word) {
   return true;
 }
 
-static bool expect(Parser *q, const char *word) { return take(q, word) || fail(q, "expected %s", word); }
+static bool expect(Parser *q, const char *word) {
+  return take(q, word) || fail(q, "expected %s", word);
+}
 
 static bool peek(Parser *q, char c) {
   skip_blank(q);
@@ -132,7 +137,8 @@ static bool get_int(Parser *q, int64_t lo, int64_t hi, const char *what, int64_t
     if (v <= INT64_MAX / 16) v = 10 * v + (*s - '0');
   if (s == digits) return fail(q, "expected %s", what);
   if (negative) v = -v;
-  if (v < lo || v > hi) return fail(q, "%s must be from %lld to %lld", what, (long long)lo, (long long)hi);
+  if (v < lo || v > hi)
+    return fail(q, "%s must be from %lld to %lld", what, (long long)lo, (long long)hi);
   q->p = s;
   *out = v;
   return true;
@@ -150,15 +156,20 @@ static bool get_value(Parser *q, DType d, double *out) {
   text[n] = 0;
   double v = strtod(text, &stop);
   if (n == 0 || *stop) return fail(q, "expected a number");
-  if (dtype_is_float(d)) v = dtype_round(d, v);
-  else if (!(dtype_round(d, v) == v)) return fail(q, "%s is no value of type %s", text, dtype_name(d));
+  if (dtype_is_float(d))
+    v = dtype_round(d, v);
+  else if (!(dtype_round(d, v) == v))
+    return fail(q, "%s is no value of type %s", text, dtype_name(d));
   q->p += n;
   *out = v;
   return true;
 }
 
 static int hex_digit(char c) {
-  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  return c >= '0' && c <= '9'   ? c - '0'
+         : c >= 'a' && c <= 'f' ? c - 'a' + 10
+         : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                : -1;
 }
 
 /* One character of a string after its backslash; 0 where there is no such escape. */
@@ -179,13 +190,17 @@ static bool get_string(Parser *q, const char *what, const char **out) {
   char text[MAX_NAME];
   size_t n = 0;
   for (;;) {
-    if (q->p == q->end || *q->p == '\n') return fail_at(q, open, "the quotes are not closed on this line");
+    if (q->p == q->end || *q->p == '\n')
+      return fail_at(q, open, "the quotes are not closed on this line");
     if (*q->p == '"') break;
     char c = *q->p;
     const char *at = q->p;
-    if (c == '\\') c = get_escape(q);
-    else q->p++;
-    if (c == 0) return fail_at(q, at, "expected a character, or one of \\\" \\\\ \\n \\t \\xHH (not \\x00)");
+    if (c == '\\')
+      c = get_escape(q);
+    else
+      q->p++;
+    if (c == 0)
+      return fail_at(q, at, "expected a character, or one of \\\" \\\\ \\n \\t \\xHH (not \\x00)");
     if (n == sizeof text) return fail_at(q, open, "%s is longer than %d bytes", what, MAX_NAME);
     text[n++] = c;
   }
@@ -202,7 +217,8 @@ static bool get_type(Parser *q, Type *t) {
   const char *at = q->p;
   *t = (Type){0};
   if (!get_word(q, name, sizeof name) || !dtype_by_name(name, &d))
-    return fail_at(q, at, "expected a type: bool, i32, f16, bf16 or f32 with its shape, as f32[4,16]");
+    return fail_at(q, at,
+                   "expected a type: bool, i32, f16, bf16 or f32 with its shape, as f32[4,16]");
   t->dtype = (uint8_t)d;
   if (!expect(q, "[")) return false;
   while (!take(q, "]")) {
@@ -222,14 +238,16 @@ static bool get_node(Parser *q, Node **out) {
   int64_t id;
   if (!take(q, "%")) return fail(q, "expected a node, as %%3");
   if (!get_int(q, 0, INT32_MAX, "a node's number", &id)) return false;
-  if (id >= q->cap || !q->seen[id]) return fail_at(q, at, "%%%lld is not defined above", (long long)id);
+  if (id >= q->cap || !q->seen[id])
+    return fail_at(q, at, "%%%lld is not defined above", (long long)id);
   *out = q->node[id];
   return true;
 }
 
 static bool get_ints(Parser *q, const char *key, int64_t hi, Attr *a) {
   if (!expect(q, key) || !expect(q, "=")) return false;
-  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more; more = take(q, ",")) {
+  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more;
+       more = take(q, ",")) {
     if (a->n_int == 2 * IR_MAX_RANK) return fail(q, "more numbers than a node can have");
     if (!get_int(q, 0, hi, key, &a->ints[a->n_int++])) return false;
   }
@@ -240,7 +258,8 @@ static bool get_pairs(Parser *q, const char *key, Attr *a) {
   int64_t second[IR_MAX_RANK];
   int n = 0;
   if (!expect(q, key) || !expect(q, "=")) return false;
-  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more; more = take(q, ",")) {
+  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more;
+       more = take(q, ",")) {
     if (n == IR_MAX_RANK) return fail(q, "more numbers than a node can have");
     if (!get_int(q, 0, IR_MAX_ELEMENTS, key, &a->ints[n]) || !expect(q, ":") ||
         !get_int(q, 0, IR_MAX_ELEMENTS, key, &second[n]))
@@ -267,20 +286,23 @@ static bool get_attr(Parser *q, Op op, const Type *t, Attr *a) {
   case ATTR_perm: return get_ints(q, "perm", IR_MAX_RANK, a);
   case ATTR_range: return get_pairs(q, "range", a);
   case ATTR_padding:
-    return get_pairs(q, "padding", a) && expect(q, "fill") && expect(q, "=") && get_value(q, (DType)t->dtype, &a->value);
+    return get_pairs(q, "padding", a) && expect(q, "fill") && expect(q, "=") &&
+           get_value(q, (DType)t->dtype, &a->value);
   case ATTR_place: return get_ints(q, "place", UINT32_MAX, a);
   }
   die("parse: attribute of %s", ir_op[op].name);
 }
 
-/* @file:line:col; the file in quotes where its name has other characters than letters, digits and _./-+ */
+/* @file:line:col; the file in quotes where its name has other characters than letters, digits and
+ * _./-+ */
 static bool get_loc(Parser *q, SrcLoc *loc) {
   if (peek(q, '"')) {
     if (!get_string(q, "a file's name", &loc->file)) return false;
   } else {
     const char *s = q->p;
     while (s < q->end && (is_word(*s) || strchr("./-+", *s)) && *s) s++;
-    if (s == q->p || s - q->p > MAX_NAME) return fail(q, "expected a place in a source file, as gpt2.alpha:21:9");
+    if (s == q->p || s - q->p > MAX_NAME)
+      return fail(q, "expected a place in a source file, as gpt2.alpha:21:9");
     loc->file = intern_n(q->p, (size_t)(s - q->p));
     q->p = s;
   }
@@ -308,7 +330,8 @@ static bool get_op(Parser *q, Op *op) {
 }
 
 /* ---- lines ---- */
-/* op TYPE %src … attributes [region=r] ["label"] [@place]. *out stays NULL where a source's own line was wrong. */
+/* op TYPE %src … attributes [region=r] ["label"] [@place]. *out stays NULL where a source's own
+ * line was wrong. */
 static bool parse_op(Parser *q, Node **out) {
   Op op = OP_COUNT;
   Type told, type;
@@ -328,7 +351,9 @@ static bool parse_op(Parser *q, Node **out) {
     whole = whole && src[n_src];
   }
   if (!get_attr(q, op, &told, &attr)) return false;
-  if (take(q, "region") && (!expect(q, "=") || !get_int(q, -INT32_MAX, INT32_MAX, "a region", &region))) return false;
+  if (take(q, "region") &&
+      (!expect(q, "=") || !get_int(q, -INT32_MAX, INT32_MAX, "a region", &region)))
+    return false;
   if (peek(q, '"') && !get_string(q, "a label", &label)) return false;
   if (take(q, "@") && !get_loc(q, &loc)) return false;
   if (!at_end_of_line(q)) return fail(q, "expected the end of the line");
@@ -384,7 +409,8 @@ static void parse_output(Parser *q, OutKind kind) {
   }
   for (int i = 0; i < q->g->n_output; i++)
     if (q->g->output[i].kind == kind && q->g->output[i].name == name) {
-      fail_at(q, at, "there is already an %s of this name", kind == OUT_update ? "update" : "output");
+      fail_at(q, at, "there is already an %s of this name",
+              kind == OUT_update ? "update" : "output");
       return;
     }
   if (node) ir_output(q->g, kind, name, node);
@@ -397,26 +423,39 @@ static bool parse_graph(Parser *q) {
     q->node[q->highest] = NULL;
     q->seen[q->highest] = false;
   }
-  if (!expect(q, "graph") || !get_string(q, "the graph's name", &name) || !expect(q, "{")) return false;
+  if (!expect(q, "graph") || !get_string(q, "the graph's name", &name) || !expect(q, "{"))
+    return false;
   if (!at_end_of_line(q)) return fail(q, "expected the end of the line");
   q->g = graph_new(name);
   next_line(q);
   for (;; next_line(q)) {
     if (!skip_empty_lines(q)) return fail(q, "expected } at the end of the graph");
     if (take(q, "}")) break;
-    if (take(q, "output")) parse_output(q, OUT_value);
-    else if (take(q, "update")) parse_output(q, OUT_update);
-    else if (peek(q, '%')) parse_node(q);
-    else fail(q, "expected a node, as %%3 = …, or output, update or }");
+    if (take(q, "output"))
+      parse_output(q, OUT_value);
+    else if (take(q, "update"))
+      parse_output(q, OUT_update);
+    else if (peek(q, '%'))
+      parse_node(q);
+    else
+      fail(q, "expected a node, as %%3 = …, or output, update or }");
   }
   q->g->region = 0;
   q->g->loc = (SrcLoc){0};
   return at_end_of_line(q) || fail(q, "expected the end of the line");
 }
 
-int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs, Buf *errors) {
-  Parser q = {.file = file, .text = text, .end = text + bytes, .p = text, .line_start = text, .line = 1,
-              .errors = errors, .highest = -1, .cap = (int64_t)bytes + 64};
+int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs,
+                 Buf *errors) {
+  Parser q = {.file = file,
+              .text = text,
+              .end = text + bytes,
+              .p = text,
+              .line_start = text,
+              .line = 1,
+              .errors = errors,
+              .highest = -1,
+              .cap = (int64_t)bytes + 64};
   q.node = xcalloc((size_t)q.cap, sizeof *q.node);
   q.seen = xcalloc((size_t)q.cap, sizeof *q.seen);
   Graph **all = NULL;
@@ -429,7 +468,8 @@ int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes,
   }
   free(q.node);
   free(q.seen);
-  if (q.n_error > MAX_ERRORS) buf_printf(errors, "%s: %d more errors\n", file, q.n_error - MAX_ERRORS);
+  if (q.n_error > MAX_ERRORS)
+    buf_printf(errors, "%s: %d more errors\n", file, q.n_error - MAX_ERRORS);
   if (q.n_error) {
     for (int i = 0; i < n; i++) graph_free(all[i]);
     return -1;
@@ -444,8 +484,8 @@ Graph *ir_parse(const char *file, const char *text, size_t bytes, Buf *errors) {
   int n = ir_parse_all(arena, file, text, bytes, &all, errors);
   Graph *g = n == 1 ? all[0] : NULL;
   if (n > 1) {
-    buf_printf(errors, "%s: error: expected one graph, found %d: %s, %s%s\n", file, n, all[0]->name, all[1]->name,
-               n > 2 ? " …" : "");
+    buf_printf(errors, "%s: error: expected one graph, found %d: %s, %s%s\n", file, n, all[0]->name,
+               all[1]->name, n > 2 ? " …" : "");
     for (int i = 0; i < n; i++) graph_free(all[i]);
   }
   arena_free(arena);

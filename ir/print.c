@@ -1,5 +1,6 @@
-/* The graph as text. docs/ir.md has the grammar; parse.c reads it. All nodes are printed, by id, so that the text is the
- * graph: parsing it gives the same ids, and print → parse → print is a fixpoint. */
+/* The graph as text. docs/ir.md has the grammar; parse.c reads it. All nodes are printed, by id, so
+ * that the text is the graph: parsing it gives the same ids, and print → parse → print is a
+ * fixpoint. */
 #include "ir/ir.h"
 
 #include <math.h>
@@ -10,11 +11,16 @@ static void print_string(Buf *b, const char *s) {
   buf_str(b, "\"");
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
-    if (c == '"' || c == '\\') buf_printf(b, "\\%c", c);
-    else if (c == '\n') buf_str(b, "\\n");
-    else if (c == '\t') buf_str(b, "\\t");
-    else if (c < 0x20 || c == 0x7f) buf_printf(b, "\\x%02x", c);
-    else buf_put(b, s, 1);
+    if (c == '"' || c == '\\')
+      buf_printf(b, "\\%c", c);
+    else if (c == '\n')
+      buf_str(b, "\\n");
+    else if (c == '\t')
+      buf_str(b, "\\t");
+    else if (c < 0x20 || c == 0x7f)
+      buf_printf(b, "\\x%02x", c);
+    else
+      buf_put(b, s, 1);
   }
   buf_str(b, "\"");
 }
@@ -41,7 +47,8 @@ static void print_ints(Buf *b, const char *key, const Node *n) {
 static void print_pairs(Buf *b, const char *key, const Node *n) {
   buf_printf(b, " %s=", key);
   for (int i = 0; i < n->n_int / 2; i++)
-    buf_printf(b, "%s%lld:%lld", i ? "," : "", (long long)n->ints[i], (long long)n->ints[n->n_int / 2 + i]);
+    buf_printf(b, "%s%lld:%lld", i ? "," : "", (long long)n->ints[i],
+               (long long)n->ints[n->n_int / 2 + i]);
 }
 
 static void print_attr(Buf *b, const Node *n) {
@@ -74,10 +81,13 @@ static void print_attr(Buf *b, const Node *n) {
 static void print_loc(Buf *b, SrcLoc loc) {
   bool bare = loc.file[0] != 0;
   for (const char *s = loc.file; *s && bare; s++)
-    bare = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') || strchr("_./-+", *s);
+    bare = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9') ||
+           strchr("_./-+", *s);
   buf_str(b, "@");
-  if (bare) buf_str(b, loc.file);
-  else print_string(b, loc.file);
+  if (bare)
+    buf_str(b, loc.file);
+  else
+    print_string(b, loc.file);
   buf_printf(b, ":%d:%d", loc.line, loc.col);
 }
 

@@ -45,7 +45,8 @@ bool dtype_by_name(const char *name, DType *out) {
 
 bool dtype_is_float(DType d) { return d == DT_f16 || d == DT_bf16 || d == DT_f32; }
 
-/* Nearest even at `bits` explicit mantissa bits, subnormals below 2^emin, infinity from the first value that rounds past max. */
+/* Nearest even at `bits` explicit mantissa bits, subnormals below 2^emin, infinity from the first
+ * value that rounds past max. */
 static double round_float(double x, int bits, int emin, double max) {
   if (x == 0 || !isfinite(x)) return x;
   int e;

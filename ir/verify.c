@@ -1,4 +1,5 @@
-/* Rechecks a whole graph, after every pass and on every text. Collects all violations, one line each with its node. */
+/* Rechecks a whole graph, after every pass and on every text. Collects all violations, one line
+ * each with its node. */
 #include "ir/ir.h"
 
 #include <stdlib.h>
@@ -8,7 +9,8 @@ typedef struct Verifier {
   const Graph *g;
   Buf *errors;
   int n_error;
-  const Node **unfixed; /* by id: a leaf below the node whose value is not known at compile time; NULL: none */
+  const Node **
+    unfixed; /* by id: a leaf below the node whose value is not known at compile time; NULL: none */
 } Verifier;
 
 static void report(Verifier *v, const Node *n, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -25,19 +27,26 @@ static void report(Verifier *v, const Node *n, const char *fmt, ...) {
   buf_str(v->errors, "\n");
 }
 
-static bool belongs(const Graph *g, const Node *n) { return n && n->id >= 0 && n->id < g->n_node && g->node[n->id] == n; }
+static bool belongs(const Graph *g, const Node *n) {
+  return n && n->id >= 0 && n->id < g->n_node && g->node[n->id] == n;
+}
 
 /* Sources come first and are nodes of this graph; false where the node cannot even be printed. */
 static bool check_sources(Verifier *v, int place) {
   const Node *n = v->g->node[place];
-  if ((unsigned)n->op >= OP_COUNT) return report(v, NULL, "node %d: there is no operation %d", place, (int)n->op), false;
+  if ((unsigned)n->op >= OP_COUNT)
+    return report(v, NULL, "node %d: there is no operation %d", place, (int)n->op), false;
   for (int i = 0; i < n->n_src; i++)
-    if (!n->src[i]) return report(v, NULL, "node %d, %s: source %d is missing", place, ir_op[n->op].name, i), false;
+    if (!n->src[i])
+      return report(v, NULL, "node %d, %s: source %d is missing", place, ir_op[n->op].name, i),
+             false;
   bool ok = true;
   if (n->id != place) report(v, n, "stands at place %d", place), ok = false;
   for (int i = 0; i < n->n_src; i++) {
-    if (n->src[i]->id >= place) report(v, n, "source %%%d does not come before it", n->src[i]->id), ok = false;
-    else if (!belongs(v->g, n->src[i])) report(v, n, "source %d is of another graph", i), ok = false;
+    if (n->src[i]->id >= place)
+      report(v, n, "source %%%d does not come before it", n->src[i]->id), ok = false;
+    else if (!belongs(v->g, n->src[i]))
+      report(v, n, "source %d is of another graph", i), ok = false;
   }
   return ok;
 }
@@ -51,7 +60,8 @@ static void check_type(Verifier *v, const Node *n) {
   if (n->n_int) memcpy(attr.ints, n->ints, sizeof *n->ints * (size_t)n->n_int);
   Type type;
   Buf why = {0};
-  if (!ir_infer(n->op, &n->type, &attr, n->n_src, n->src, &type, &why)) report(v, n, "%s", why.data);
+  if (!ir_infer(n->op, &n->type, &attr, n->n_src, n->src, &type, &why))
+    report(v, n, "%s", why.data);
   else if (!type_eq(&type, &n->type)) {
     type_print(&why, &type);
     report(v, n, "its type should be %s", why.data);
@@ -65,20 +75,24 @@ static void check_region(Verifier *v, const Node *n) {
   if ((ir_op[n->op].flags & IR_LEAF) && n->region) report(v, n, "a leaf belongs to no region");
   for (int i = 0; i < n->n_src && n->region > 0; i++)
     if (n->src[i]->region == -n->region)
-      report(v, n, "in region %d it reads %%%d, which is recomputed from that region", n->region, n->src[i]->id);
+      report(v, n, "in region %d it reads %%%d, which is recomputed from that region", n->region,
+             n->src[i]->id);
 }
 
 static void check_fold(Verifier *v, const Node *n) {
-  bool unfixed = n->op == OP_param || n->op == OP_state || n->op == OP_input || n->op == OP_random || n->op == OP_position;
+  bool unfixed = n->op == OP_param || n->op == OP_state || n->op == OP_input ||
+                 n->op == OP_random || n->op == OP_position;
   const Node *from = unfixed ? n : NULL;
   for (int i = 0; i < n->n_src && !from; i++) from = v->unfixed[n->src[i]->id];
   v->unfixed[n->id] = from;
   if (n->op == OP_fold && from)
-    report(v, n, "a fold is computed at compile time, but depends on %%%d, %s%s%s", from->id, ir_op[from->op].name,
-           from->name ? " " : "", from->name ? from->name : "");
+    report(v, n, "a fold is computed at compile time, but depends on %%%d, %s%s%s", from->id,
+           ir_op[from->op].name, from->name ? " " : "", from->name ? from->name : "");
 }
 
-static bool is_named(const Node *n) { return n->op == OP_param || n->op == OP_state || n->op == OP_input; }
+static bool is_named(const Node *n) {
+  return n->op == OP_param || n->op == OP_state || n->op == OP_input;
+}
 
 static int by_name(const void *a, const void *b) {
   const Node *x = *(Node *const *)a, *y = *(Node *const *)b;
@@ -108,8 +122,10 @@ static const Node *find_leaf(Node *const *leaf, int n, const char *name) {
   while (lo < hi) {
     int mid = (lo + hi) / 2, c = strcmp(leaf[mid]->name, name);
     if (c == 0) return leaf[mid];
-    if (c < 0) lo = mid + 1;
-    else hi = mid;
+    if (c < 0)
+      lo = mid + 1;
+    else
+      hi = mid;
   }
   return NULL;
 }
@@ -117,11 +133,13 @@ static const Node *find_leaf(Node *const *leaf, int n, const char *name) {
 static void check_update(Verifier *v, const Output *o, Node *const *leaf, int n_leaf) {
   const Node *old = find_leaf(leaf, n_leaf, o->name);
   if (!old) return;
-  if (old->op == OP_input) report(v, o->node, "update \"%s\": that is an input, which a program cannot change", o->name);
+  if (old->op == OP_input)
+    report(v, o->node, "update \"%s\": that is an input, which a program cannot change", o->name);
   else if (!type_eq(&old->type, &o->node->type)) {
     Buf type = {0};
     type_print(&type, &old->type);
-    report(v, o->node, "update \"%s\": that %s has type %s", o->name, ir_op[old->op].name, type.data);
+    report(v, o->node, "update \"%s\": that %s has type %s", o->name, ir_op[old->op].name,
+           type.data);
     buf_free(&type);
   }
 }
@@ -137,13 +155,16 @@ static void check_outputs(Verifier *v) {
   const Output **sorted = xcalloc((size_t)n + 1, sizeof *sorted);
   for (int i = 0; i < n; i++) {
     const Output *o = sorted[i] = &v->g->output[i];
-    if (!belongs(v->g, o->node)) report(v, NULL, "output \"%s\" is no node of this graph", o->name);
-    else if (o->kind == OUT_update) check_update(v, o, leaf, n_leaf);
+    if (!belongs(v->g, o->node))
+      report(v, NULL, "output \"%s\" is no node of this graph", o->name);
+    else if (o->kind == OUT_update)
+      check_update(v, o, leaf, n_leaf);
   }
   qsort(sorted, (size_t)n, sizeof *sorted, output_order);
   for (int i = 1; i < n; i++)
     if (output_order(&sorted[i - 1], &sorted[i]) == 0)
-      report(v, NULL, "two %s \"%s\"", sorted[i]->kind == OUT_update ? "updates" : "outputs", sorted[i]->name);
+      report(v, NULL, "two %s \"%s\"", sorted[i]->kind == OUT_update ? "updates" : "outputs",
+             sorted[i]->name);
   free(sorted);
   free(leaf);
 }

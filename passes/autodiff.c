@@ -44,8 +44,9 @@ enum {
 #undef VJP_BY
 #undef VJP_NONE
 };
-#define OP(name, sources, rule, attribute, flags, meaning) \
-  _Static_assert((int)HAS_##name == (int)DIFF_##name, "vjp.def and ops.def disagree about " #name);
+#define OP(name, sources, rule, attribute, flags, meaning)                                         \
+  _Static_assert((int)HAS_##name == (int)DIFF_##name, "vjp.def and ops.def disagree "              \
+                                                      "about " #name);
 #include "ir/ops.def"
 #undef OP
 
@@ -77,11 +78,11 @@ static void parse_rules(void) {
 
 typedef struct Autodiff {
   Graph *g;
-  int n;         /* nodes before differentiation */
-  bool *active;  /* by id: depends on a variable through operations that pass gradients */
-  Node **grad;   /* by id: cotangent so far */
-  Node **clone;  /* by id: the recomputed copy */
-  Node **stack;  /* of recompute() */
+  int n;        /* nodes before differentiation */
+  bool *active; /* by id: depends on a variable through operations that pass gradients */
+  Node **grad;  /* by id: cotangent so far */
+  Node **clone; /* by id: the recomputed copy */
+  Node **stack; /* of recompute() */
 } Autodiff;
 
 /* ---- recomputation ---- */

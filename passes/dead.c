@@ -1,4 +1,5 @@
-/* dead: drops the nodes that no output needs. Needs nothing; gives the same outputs; numbers nodes anew. */
+/* dead: drops the nodes that no output needs. Needs nothing; gives the same outputs; numbers nodes
+ * anew. */
 #include "passes/passes.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Runs passes by name: verifies the graph after each, dumps and times on demand, and catches a pass that is wrong about
- * what it changed. */
+/* Runs passes by name: verifies the graph after each, dumps and times on demand, and catches a pass
+ * that is wrong about what it changed. */
 #include "passes/passes.h"
 
 #include <stdlib.h>
@@ -25,7 +25,8 @@ typedef struct Row { /* of the table of times */
 } Row;
 
 void pass_list(Buf *out) {
-  for (int i = 0; i < COUNT_OF(passes); i++) buf_printf(out, "  %-10s %s\n", passes[i].name, passes[i].what);
+  for (int i = 0; i < COUNT_OF(passes); i++)
+    buf_printf(out, "  %-10s %s\n", passes[i].name, passes[i].what);
 }
 
 /* Names are cut from lists, so not terminated. */
@@ -46,7 +47,8 @@ static bool unknown(const char *name, size_t len, const char *also, Buf *why) {
     buf_printf(why, "; did you mean %s?", near);
   } else {
     buf_str(why, "; there are");
-    for (int i = 0; i < COUNT_OF(passes); i++) buf_printf(why, "%s %s", i ? "," : "", passes[i].name);
+    for (int i = 0; i < COUNT_OF(passes); i++)
+      buf_printf(why, "%s %s", i ? "," : "", passes[i].name);
     buf_str(why, also);
   }
   buf_free(&word);
@@ -59,8 +61,10 @@ static bool check_names(const char *list, const PassOptions *o, Buf *why) {
     if (!find_pass(s, len)) return unknown(s, len, "", why);
     s += len;
   }
-  if (o->skip && !find_pass(o->skip, strlen(o->skip))) return unknown(o->skip, strlen(o->skip), "", why);
-  if (o->dump_after && strcmp(o->dump_after, "all") != 0 && !find_pass(o->dump_after, strlen(o->dump_after)))
+  if (o->skip && !find_pass(o->skip, strlen(o->skip)))
+    return unknown(o->skip, strlen(o->skip), "", why);
+  if (o->dump_after && strcmp(o->dump_after, "all") != 0 &&
+      !find_pass(o->dump_after, strlen(o->dump_after)))
     return unknown(o->dump_after, strlen(o->dump_after), ", and all", why);
   return true;
 }
@@ -81,7 +85,8 @@ Graph *pass_apply(const char *name, Graph *(*run)(Graph *), Graph *g, double *ms
   bool same = before.len == after.len && memcmp(before.data, after.data, before.len) == 0;
   if (to == g && !same) die("pass %s changed the graph %s in place", name, g->name);
   if (to != g && same) die("pass %s made a new graph of %s, equal to the old one", name, g->name);
-  if (to != g && !ir_verify(to, &errors)) die("pass %s broke the graph %s:\n%s", name, g->name, errors.data);
+  if (to != g && !ir_verify(to, &errors))
+    die("pass %s broke the graph %s:\n%s", name, g->name, errors.data);
   buf_free(&before);
   buf_free(&after);
   buf_free(&errors);
@@ -108,7 +113,8 @@ static void print_times(FILE *out, const Graph *g, const Row *row, int n) {
 Graph *pass_run(Graph *given, const char *list, const PassOptions *o, Buf *why) {
   if (!check_names(list, o, why)) return NULL;
   Buf errors = {0};
-  if (!ir_verify(given, &errors)) die("graph %s is broken before any pass:\n%s", given->name, errors.data);
+  if (!ir_verify(given, &errors))
+    die("graph %s is broken before any pass:\n%s", given->name, errors.data);
   Arena *arena = arena_new();
   Row *row = NULL;
   int n_row = 0;
@@ -124,7 +130,8 @@ Graph *pass_run(Graph *given, const char *list, const PassOptions *o, Buf *why) 
     g = to;
     r.after = g->n_node;
     ARENA_PUSH(arena, row, n_row, r);
-    if (o->dump_after && (strcmp(o->dump_after, "all") == 0 || strcmp(o->dump_after, pass->name) == 0))
+    if (o->dump_after &&
+        (strcmp(o->dump_after, "all") == 0 || strcmp(o->dump_after, pass->name) == 0))
       dump(o->out, pass->name, g);
   }
   if (o->time) print_times(o->out, g, row, n_row);

@@ -12,27 +12,30 @@ typedef struct PassOptions {
   bool time;              /* --time-passes */
   FILE *out;              /* where dumps and times go */
 } PassOptions;
-/* Runs a comma-separated list; verifies after each. NULL with `why` for an unknown name. A graph that a pass broke is a bug.
- * The argument stays as it is and stays the caller's; the result may be the argument. */
+/* Runs a comma-separated list; verifies after each. NULL with `why` for an unknown name. A graph
+ * that a pass broke is a bug. The argument stays as it is and stays the caller's; the result may be
+ * the argument. */
 Graph *pass_run(Graph *, const char *list, const PassOptions *, Buf *why);
 void pass_list(Buf *out); /* names and one line each, for --help */
-/* One step of pass_run, for a function that need not be in the table: dies where the pass broke the graph, changed it in
- * place, or gave a new graph that is equal to the old. */
+/* One step of pass_run, for a function that need not be in the table: dies where the pass broke the
+ * graph, changed it in place, or gave a new graph that is equal to the old. */
 Graph *pass_apply(const char *name, Graph *(*run)(Graph *), Graph *, double *ms);
 
 Graph *pass_simplify(Graph *); /* simplify.c, rules.def: fold constants, algebra, dead code */
 Graph *pass_dead(Graph *);     /* dead.c: dead code alone */
 
 /* ---- autodiff.c, vjp.def ---- */
-/* d loss / d wrt[i] as new nodes of the same graph, in grad[i] (a zero const where loss does not depend on it). `loss` is a
- * float scalar. Nodes of checkpoint regions that the backward pass needs are recomputed (region −r), not kept. */
+/* d loss / d wrt[i] as new nodes of the same graph, in grad[i] (a zero const where loss does not
+ * depend on it). `loss` is a float scalar. Nodes of checkpoint regions that the backward pass needs
+ * are recomputed (region −r), not kept. */
 void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
-/* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float input where there is
- * none; such outputs must not exist. */
+/* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float
+ * input where there is none; such outputs must not exist. */
 Graph *pass_autodiff(Graph *);
 
 /* ---- plan.c …: fuse, schedule, memory ---- */
-/* Decides what is stored and the order of kernels; memory comes from the layout that all programs of an image share. */
+/* Decides what is stored and the order of kernels; memory comes from the layout that all programs
+ * of an image share. */
 typedef struct Layout Layout;
 
 #endif

@@ -10,8 +10,8 @@
 
 enum {
   PLAN_ALIGN = 256
-}; /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing uses
-    */
+}; /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing
+    * uses */
 
 typedef struct LayoutChunk {
   ImgClass cls;

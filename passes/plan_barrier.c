@@ -1,6 +1,6 @@
 /* barriers: a memory barrier stands before a step that reads or writes bytes which a step since the
- * last barrier wrote, or writes bytes which one read. Steps between two barriers may run at once.
- */
+ * last barrier wrote, or writes bytes which one read. Steps between two barriers may run at
+ * once. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>

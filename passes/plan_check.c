@@ -101,8 +101,8 @@ static void check_ends(Checker *c) {
   }
 }
 
-/* Params and states that the program does not replace hold at the end what they held at the start.
- */
+/* Params and states that the program does not replace hold at the end what they held at the
+ * start. */
 static void check_kept(Checker *c) {
   const Graph *g = c->plan->graph;
   for (int i = 0; i < g->n_node; i++) {

@@ -12,8 +12,8 @@
  *
  * in units of one addition on one element. Which kernels reach a node follows from what is stored
  * above it and its work from what is stored below it, so the decision is made for all nodes a few
- * times over.
- */
+ * times
+ * over. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -36,10 +36,10 @@ static const Cost cost_gpu = {.load = 100, .store = 100, .cached = 8, .dispatch 
 
 /* More than an addition takes. */
 static const double dear[OP_COUNT] = {
-    [OP_div] = 10, [OP_sqrt] = 10,    [OP_rsqrt] = 10, [OP_mod] = 10,   [OP_exp] = 24,
-    [OP_log] = 24, [OP_sigmoid] = 24, [OP_expm1] = 40, [OP_log1p] = 40, [OP_tanh] = 40,
-    [OP_erf] = 40, [OP_random] = 40,  [OP_sin] = 60,   [OP_cos] = 60,   [OP_pow] = 60,
-    [OP_pad] = 3,  [OP_concat] = 3,
+  [OP_div] = 10, [OP_sqrt] = 10,    [OP_rsqrt] = 10, [OP_mod] = 10,   [OP_exp] = 24,
+  [OP_log] = 24, [OP_sigmoid] = 24, [OP_expm1] = 40, [OP_log1p] = 40, [OP_tanh] = 40,
+  [OP_erf] = 40, [OP_random] = 40,  [OP_sin] = 60,   [OP_cos] = 60,   [OP_pow] = 60,
+  [OP_pad] = 3,  [OP_concat] = 3,
 };
 
 /* A view is index arithmetic, which is done at compile time. */
@@ -95,7 +95,7 @@ static void find_users(const Planner *p, Users *users) {
         continue;
       }
       double part =
-          n->op == OP_concat ? (double)type_count(&src->type) / (double)type_count(&n->type) : 1;
+        n->op == OP_concat ? (double)type_count(&src->type) / (double)type_count(&n->type) : 1;
       for (int u = 0; u < users[i].n; u++)
         users_add(&users[src->id], users[i].root[u], part * users[i].evals[u]);
     }

@@ -5,8 +5,8 @@
  * everything else in scratch, reused by liveness. An update is written over the old value by the
  * kernel that computes it where nothing reads the old value later or at another index; else it is
  * computed elsewhere and copied when all kernels have run. A leaf that is both replaced and wanted
- * elsewhere (a ← b, b ← a) is set aside before the first kernel.
- */
+ * elsewhere (a ← b, b ← a) is set aside before the first
+ * kernel. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -111,8 +111,10 @@ static bool place_tables(Memory *m, Buf *why) {
     uint32_t *bits = xmalloc(4 * (size_t)n);
     for (int64_t e = 0; e < n; e++) {
       double x = dtype_round(want[i]->type.dtype, value[i].data[e]);
-      if (dtype_is_float(want[i]->type.dtype)) memcpy(&bits[e], &(float){(float)x}, 4);
-      else bits[e] = (uint32_t)(int32_t)x;
+      if (dtype_is_float(want[i]->type.dtype))
+        memcpy(&bits[e], &(float){(float)x}, 4);
+      else
+        bits[e] = (uint32_t)(int32_t)x;
     }
     ok = layout_table(m->p->layout, &want[i]->type, bits, &m->plan->place[want[i]->id], why);
     free(bits);
@@ -146,8 +148,10 @@ static PlanPlace *new_place(Memory *m, PlanPlace value) {
 /* A step beside the kernels: `n` computed, where that costs nothing, or copied from `source`. */
 static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPlace *source) {
   Draft d = {n, !plan_free(n), result, plan_free(n) ? NULL : source};
-  if (at_end) ARENA_PUSH(m->p->arena, m->tail, m->n_tail, d);
-  else ARENA_PUSH(m->p->arena, m->head, m->n_head, d);
+  if (at_end)
+    ARENA_PUSH(m->p->arena, m->tail, m->n_tail, d);
+  else
+    ARENA_PUSH(m->p->arena, m->head, m->n_head, d);
 }
 
 /* Does this program give the leaf another value? */
@@ -194,8 +198,10 @@ static bool place_output(Memory *m, int index, Buf *why) {
   PlanPlace *place = &m->plan->place[n->id], to = io_place(m, n);
   m->plan->output[index] = to;
   bool computed = m->turn[n->id] >= 0;
-  if (computed && place->chunk < 0) *place = to;
-  else push_step(m, computed, n, &m->plan->output[index], place);
+  if (computed && place->chunk < 0)
+    *place = to;
+  else
+    push_step(m, computed, n, &m->plan->output[index], place);
   return true;
 }
 
@@ -280,8 +286,10 @@ static int find_live(Memory *m, Live **out) {
   if (n) qsort(live, (size_t)n, sizeof *live, by_place);
   int kept = 0;
   for (int i = 0; i < n; i++) {
-    if (kept && live[kept - 1].place == live[i].place) live[kept - 1].last = live[i].last;
-    else live[kept++] = live[i];
+    if (kept && live[kept - 1].place == live[i].place)
+      live[kept - 1].last = live[i].last;
+    else
+      live[kept++] = live[i];
   }
   for (int i = 0; i < kept; i++) live[i].bytes = live[i].place->bytes;
   *out = live;

@@ -3,8 +3,8 @@
  * its reverse; a recomputed node (region < 0) runs when the first kernel asks for it, else
  * checkpoint() would save nothing; an update that only the next run reads waits for all readers of
  * the old value, so that it can be written in place; a kernel whose result is no larger than what
- * it is the last to read runs as soon as it can.
- */
+ * it is the last to read runs as soon as it
+ * can. */
 #include "passes/plan_internal.h"
 
 #include <string.h>
@@ -46,8 +46,10 @@ static void find_readers(Scheduler *s) {
     for (int k = 0; k < p->n_kernel; k++)
       for (int o = 0; o < p->kernel[k].n_operand; o++) {
         int id = p->kernel[k].operand[o]->id;
-        if (pass) s->reader[id][s->n_reader[id]++] = k;
-        else s->left[id]++;
+        if (pass)
+          s->reader[id][s->n_reader[id]++] = k;
+        else
+          s->left[id]++;
       }
   }
 }

@@ -50,7 +50,9 @@ static int first_rule[OP_COUNT];
 
 static bool guard(int line, double c, bool is_int) {
   switch (line) {
-#define RULE(pattern, result, kind, guard) case __LINE__: return guard;
+#define RULE(pattern, result, kind, guard)                                                         \
+  case __LINE__:                                                                                   \
+    return guard;
 #include "passes/rules.def"
 #undef RULE
   default: die("simplify: no rule on line %d", line);
@@ -129,8 +131,13 @@ static Node *fold_consts(Graph *g, const Node *n) {
   if (!all_const(n)) return NULL;
   double value = n->src[0]->value;
   switch (n->op) {
-  case OP_reshape: case OP_expand: case OP_permute: case OP_slice: case OP_fold:
-  case OP_reduce_max: case OP_reduce_min: return ir_const(g, value, &n->type);
+  case OP_reshape:
+  case OP_expand:
+  case OP_permute:
+  case OP_slice:
+  case OP_fold:
+  case OP_reduce_max:
+  case OP_reduce_min: return ir_const(g, value, &n->type);
   case OP_pad:
     return memcmp(&n->value, &value, sizeof value) == 0 ? ir_const(g, value, &n->type) : NULL;
   case OP_concat: return same_value(n) ? ir_const(g, value, &n->type) : NULL;
@@ -192,8 +199,16 @@ static Node *plain_constant(Simplify *s, Node *n) {
 
 static bool is_transcendental(Op op) {
   switch (op) {
-  case OP_exp: case OP_expm1: case OP_log: case OP_log1p: case OP_pow: case OP_sin: case OP_cos:
-  case OP_tanh: case OP_sigmoid: case OP_erf: return true;
+  case OP_exp:
+  case OP_expm1:
+  case OP_log:
+  case OP_log1p:
+  case OP_pow:
+  case OP_sin:
+  case OP_cos:
+  case OP_tanh:
+  case OP_sigmoid:
+  case OP_erf: return true;
   default: return false;
   }
 }

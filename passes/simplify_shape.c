@@ -101,8 +101,10 @@ static Node *simplify_reduce(Graph *g, Node *n) {
   int64_t repeated = 1;
   for (int i = 0; i < n->n_int; i++) {
     int a = (int)n->ints[i];
-    if (t->dim[a] > 1) axis[n_axis++] = a;
-    else repeated *= n->src[0]->type.dim[a];
+    if (t->dim[a] > 1)
+      axis[n_axis++] = a;
+    else
+      repeated *= n->src[0]->type.dim[a];
   }
   if (!x) return n_axis < n->n_int ? ir_reduce(g, n->op, n->src[0], n_axis, axis) : NULL;
   if (repeated > 1 &&
@@ -227,9 +229,12 @@ Node *simplify_shape(Graph *g, Node *n) {
     return y ? y : simplify_elementwise(g, n);
   }
   case OP_concat: return simplify_concat(g, n);
-  case OP_reduce_sum: case OP_reduce_prod: case OP_reduce_max: case OP_reduce_min:
-    return simplify_reduce(g, n);
-  case OP_cumsum: case OP_argmax: return simplify_scan(g, n);
+  case OP_reduce_sum:
+  case OP_reduce_prod:
+  case OP_reduce_max:
+  case OP_reduce_min: return simplify_reduce(g, n);
+  case OP_cumsum:
+  case OP_argmax: return simplify_scan(g, n);
   case OP_matmul: return simplify_matmul(g, n);
   case OP_gather: return simplify_gather(g, n);
   default: return ir_op[n->op].flags & IR_EW ? simplify_elementwise(g, n) : NULL;

@@ -89,7 +89,7 @@ Term *term_parse(Arena *arena, const char *text) {
 typedef struct Match {
   Node **var;
   int region;
-  unsigned swap; /* bit per commuting operation, in the order of reading: sources exchanged */
+  unsigned swap;   /* bit per commuting operation, in the order of reading: sources exchanged */
   int n_commuting; /* seen so far */
 } Match;
 

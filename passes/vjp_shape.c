@@ -26,15 +26,15 @@ Node *vjp_reduce_prod(const VjpCall *c) {
   Node *x = vjp_src(c, 0), *none = ir_const(g, 0, t);
   Node *is_zero = ir_eq(g, x, none);
   Node *n_zero = ir_reduce(g, OP_reduce_sum, ir_cast(g, is_zero, DT_i32), n_axis, axis);
-  Node *product = ir_reduce(g, OP_reduce_prod, ir_where(g, is_zero, ir_const(g, 1, t), x), n_axis,
-                            axis);
+  Node *product =
+    ir_reduce(g, OP_reduce_prod, ir_where(g, is_zero, ir_const(g, 1, t), x), n_axis, axis);
   Node *scaled = expand_to(g, ir_mul(g, c->grad, product), t);
   Type shape = *t;
   shape.dtype = DT_i32;
   n_zero = expand_to(g, n_zero, &shape);
   Node *at_zero = ir_where(g, ir_eq(g, n_zero, ir_const(g, 1, &shape)), scaled, none);
-  Node *elsewhere = ir_where(g, ir_eq(g, n_zero, ir_const(g, 0, &shape)), ir_div(g, scaled, x),
-                             none);
+  Node *elsewhere =
+    ir_where(g, ir_eq(g, n_zero, ir_const(g, 0, &shape)), ir_div(g, scaled, x), none);
   return ir_where(g, is_zero, at_zero, elsewhere);
 }
 
@@ -44,8 +44,8 @@ Node *vjp_reduce_extreme(const VjpCall *c) {
   const Type *t = src_type(c);
   int axis[IR_MAX_RANK], n_axis = reduced_axes(c->node, axis);
   Node *chosen = ir_eq(g, vjp_src(c, 0), expand_to(g, vjp_out(c), t));
-  Node *ties = ir_reduce(g, OP_reduce_sum, ir_cast(g, ir_cast(g, chosen, DT_i32), t->dtype), n_axis,
-                         axis);
+  Node *ties =
+    ir_reduce(g, OP_reduce_sum, ir_cast(g, ir_cast(g, chosen, DT_i32), t->dtype), n_axis, axis);
   Node *share = expand_to(g, ir_div(g, c->grad, ties), t);
   return ir_where(g, chosen, share, ir_const(g, 0, t));
 }

@@ -57,7 +57,7 @@ static uint64_t kernels_hash(const Image *image) {
 /* ---- writing ---- */
 
 static void set_number(StWriter *w, const char *key, const char *fmt, uint64_t value)
-    PRINTF_LIKE(3, 0);
+  PRINTF_LIKE(3, 0);
 static void set_number(StWriter *w, const char *key, const char *fmt, uint64_t value) {
   char text[32];
   snprintf(text, sizeof text, fmt, value);
@@ -192,8 +192,8 @@ static void check_tensor(const Safetensors *st, const ImgTensor *want, Faults *f
 static bool load_tensor(const Safetensors *st, Exec *exec, const ImgTensor *want, Buf *why) {
   const StTensor *t = st_find(st, want->name);
   void *values = xmalloc((size_t)t->count * 4);
-  bool ok = st_read_device(st, t, (ImgType)want->dtype, values, why) &&
-            exec_write(exec, want, values, why);
+  bool ok =
+    st_read_device(st, t, (ImgType)want->dtype, values, why) && exec_write(exec, want, values, why);
   free(values);
   return ok;
 }

@@ -14,7 +14,7 @@ typedef struct Work { /* what one measured step runs */
   const ImgProgram *program;
   int times;               /* that `program` runs */
   const ImgProgram *after; /* once after it; may be NULL */
-  int64_t tokens; /* of one step */
+  int64_t tokens;          /* of one step */
   double flops, bytes;
   int64_t dispatches;
 } Work;
@@ -183,10 +183,11 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
 int cmd_bench(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "train|prefill [options]",
-    .about = "Measures one training step, or the forward pass over the longest context, on made-up\n"
-             "tokens with fresh weights. Every step waits for its results. The last line is one JSON\n"
-             "object: ms_per_step (the median), tokens_per_second, model_flops_per_second (matrix\n"
-             "products only), bytes_moved (the least that the kernels must move), dispatches, device.",
+    .about =
+      "Measures one training step, or the forward pass over the longest context, on made-up\n"
+      "tokens with fresh weights. Every step waits for its results. The last line is one JSON\n"
+      "object: ms_per_step (the median), tokens_per_second, model_flops_per_second (matrix\n"
+      "products only), bytes_moved (the least that the kernels must move), dispatches, device.",
     .example = "$0 bench train --steps 20",
     .min_args = 1,
     .max_args = 1};
@@ -200,8 +201,9 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   if (status >= 0) return status;
   Work w = {.what = args.item[0]};
   if (strcmp(w.what, "decode") == 0)
-    return cli_error(r, "this version generates by computing the whole context for every token; there "
-                        "is no decoding step to measure yet ('bench prefill' measures what it does)");
+    return cli_error(r,
+                     "this version generates by computing the whole context for every token; there "
+                     "is no decoding step to measure yet ('bench prefill' measures what it does)");
   if (strcmp(w.what, "train") != 0 && strcmp(w.what, "prefill") != 0)
     return cli_misuse(r, "unknown measurement '%s'; there are train and prefill", w.what);
   if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;

@@ -14,12 +14,12 @@ typedef struct Options {
 } Options;
 
 static const Usage usage = {
-    .args = "--weights F --data FILE... [options]",
-    .about = "Measures the loss over the data, every row once. Text is cut into windows side by\n"
-             "side; the tokens at the end that do not fill a window are not used, and eval says\n"
-             "how many. perplexity is exp(loss). With --json: loss, perplexity, tokens (read),\n"
-             "counted (those that the loss counts), rows, unused.",
-    .example = "$0 eval --weights run --data test.txt",
+  .args = "--weights F --data FILE... [options]",
+  .about = "Measures the loss over the data, every row once. Text is cut into windows side by\n"
+           "side; the tokens at the end that do not fill a window are not used, and eval says\n"
+           "how many. perplexity is exp(loss). With --json: loss, perplexity, tokens (read),\n"
+           "counted (those that the loss counts), rows, unused.",
+  .example = "$0 eval --weights run --data test.txt",
 };
 
 static void show(void *arg, int64_t rows, int64_t of) {
@@ -43,8 +43,10 @@ static void print_result(const Runner *r, const EvalResult *e, const Data *data)
   const double value[] = {e->loss, exp(e->loss)};
   const char *const key[] = {"loss", "perplexity"};
   for (int i = 0; i < 2; i++) {
-    if (isfinite(value[i])) buf_printf(&b, "\"%s\": %.9g, ", key[i], value[i]);
-    else buf_printf(&b, "\"%s\": null, ", key[i]);
+    if (isfinite(value[i]))
+      buf_printf(&b, "\"%s\": %.9g, ", key[i], value[i]);
+    else
+      buf_printf(&b, "\"%s\": null, ", key[i]);
   }
   printf("{%s\"tokens\": %lld, \"counted\": %.0f, \"rows\": %lld, \"unused\": %lld}\n", b.data,
          (long long)e->tokens, e->counted, (long long)e->rows, (long long)unused);
@@ -65,13 +67,13 @@ static Data *open_data(const Options *o, const Runner *r, const ImgProgram *eval
 int cmd_eval(Runner *r, int argc, char **argv) {
   Options o = {0};
   const Opt opt[] = {
-      {"--weights", OPT_text, &o.weights, "F", "a .safetensors file or a run's directory", 0, 0},
-      {"--data", OPT_list, &o.data, "FILE",
-       "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
-      {"--tokenizer", OPT_text, &o.tokenizer, "T",
-       "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
-      {"--batches", OPT_int, &o.batches, "N",
-       "stop after so many batches (default: all of the data)", 1, INT_MAX},
+    {"--weights", OPT_text, &o.weights, "F", "a .safetensors file or a run's directory", 0, 0},
+    {"--data", OPT_list, &o.data, "FILE",
+     "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
+    {"--tokenizer", OPT_text, &o.tokenizer, "T",
+     "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
+    {"--batches", OPT_int, &o.batches, "N", "stop after so many batches (default: all of the data)",
+     1, INT_MAX},
   };
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   if (status >= 0) return status;

@@ -29,33 +29,33 @@ typedef struct Generation {
 } Generation;
 
 static const Usage usage = {
-    .args = "--weights F --prompt TEXT [options]",
-    .about = "Continues the prompt. Each token is drawn on the host in 64 bits from the model's\n"
-             "logits; the same seed gives the same text. The whole context is computed anew for\n"
-             "each token; past the model's context the window slides, and the earliest tokens\n"
-             "are forgotten. An empty prompt begins after a newline (or, where the tokenizer has\n"
-             "none, after token 0), which is not printed.",
-    .example = "$0 generate --weights run --prompt \"Once upon a time\" --temperature 0.8",
+  .args = "--weights F --prompt TEXT [options]",
+  .about = "Continues the prompt. Each token is drawn on the host in 64 bits from the model's\n"
+           "logits; the same seed gives the same text. The whole context is computed anew for\n"
+           "each token; past the model's context the window slides, and the earliest tokens\n"
+           "are forgotten. An empty prompt begins after a newline (or, where the tokenizer has\n"
+           "none, after token 0), which is not printed.",
+  .example = "$0 generate --weights run --prompt \"Once upon a time\" --temperature 0.8",
 };
 
 static int parse(Runner *r, Options *o, int argc, char **argv) {
   *o = (Options){.prompt = "", .tokens = 100, .count = 1, .seed = 1, .temperature = 1, .top_p = 1};
   const Opt opt[] = {
-      {"--weights", OPT_text, &o->weights, "F", "a .safetensors file or a run's directory", 0, 0},
-      {"--prompt", OPT_text, &o->prompt, "TEXT", "the text to continue", 0, 0},
-      {"--tokens", OPT_int, &o->tokens, "N", "how many tokens to add (default 100)", 1, INT_MAX},
-      {"--temperature", OPT_float, &o->temperature, "X",
-       "divides the logits; 0 takes the likeliest (default 1)", 0, 1e6},
-      {"--top-k", OPT_int, &o->top_k, "K", "only the K likeliest tokens; 0: all (default)", 0,
-       INT_MAX},
-      {"--top-p", OPT_float, &o->top_p, "P",
-       "only the likeliest that together reach P (default 1: all)", 0, 1},
-      {"--min-p", OPT_float, &o->min_p, "P",
-       "only those with at least P times the likeliest's probability (default 0)", 0, 1},
-      {"--seed", OPT_int, &o->seed, "S", "of the draws (default 1)", 0, (double)INT64_MAX},
-      {"--count", OPT_int, &o->count, "N", "how many continuations (default 1)", 1, INT_MAX},
-      {"--tokenizer", OPT_text, &o->tokenizer, "T",
-       "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
+    {"--weights", OPT_text, &o->weights, "F", "a .safetensors file or a run's directory", 0, 0},
+    {"--prompt", OPT_text, &o->prompt, "TEXT", "the text to continue", 0, 0},
+    {"--tokens", OPT_int, &o->tokens, "N", "how many tokens to add (default 100)", 1, INT_MAX},
+    {"--temperature", OPT_float, &o->temperature, "X",
+     "divides the logits; 0 takes the likeliest (default 1)", 0, 1e6},
+    {"--top-k", OPT_int, &o->top_k, "K", "only the K likeliest tokens; 0: all (default)", 0,
+     INT_MAX},
+    {"--top-p", OPT_float, &o->top_p, "P",
+     "only the likeliest that together reach P (default 1: all)", 0, 1},
+    {"--min-p", OPT_float, &o->min_p, "P",
+     "only those with at least P times the likeliest's probability (default 0)", 0, 1},
+    {"--seed", OPT_int, &o->seed, "S", "of the draws (default 1)", 0, (double)INT64_MAX},
+    {"--count", OPT_int, &o->count, "N", "how many continuations (default 1)", 1, INT_MAX},
+    {"--tokenizer", OPT_text, &o->tokenizer, "T",
+     "byte or a tokenizer's file (default: that of the weights, else byte)", 0, 0},
   };
   return cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
 }
@@ -84,9 +84,9 @@ static bool continue_text(Generation *g, int64_t sequence, TokIds *ids) {
       g->said_slide = true;
       fflush(stdout);
       fprintf(
-          stderr,
-          "\nnote: the text is longer than the model's context of %lld tokens; the window slides\n",
-          (long long)generator_context(g->generator));
+        stderr,
+        "\nnote: the text is longer than the model's context of %lld tokens; the window slides\n",
+        (long long)generator_context(g->generator));
     }
     const float *logits = generator_next(g->generator, ids->id, ids->n, &g->why);
     int32_t id = logits ? sampler_pick(g->sampler, logits, sequence, i) : 0;
@@ -122,9 +122,9 @@ static void print_json(const Generation *g, json_t *samples, double seconds) {
   Buf prompt = {0};
   utf8_clean(g->o->prompt, strlen(g->o->prompt), &prompt);
   double drawn = (double)g->o->tokens * (double)g->o->count;
-  json_t *top = json_pack("{s:s, s:I, s:O, s:f}", "prompt", prompt.data ? prompt.data : "",
-                          "prompt_tokens", (json_int_t)g->prompt.n, "samples", samples,
-                          "tokens_per_second", drawn / seconds);
+  json_t *top =
+    json_pack("{s:s, s:I, s:O, s:f}", "prompt", prompt.data ? prompt.data : "", "prompt_tokens",
+              (json_int_t)g->prompt.n, "samples", samples, "tokens_per_second", drawn / seconds);
   char *text = json_dumps(top, JSON_PRESERVE_ORDER | JSON_COMPACT | JSON_REAL_PRECISION(6));
   printf("%s\n", text);
   free(text);

@@ -95,12 +95,12 @@ static void print_json(const Runner *r, bool params) {
   json_t *settings = json_loads(m->config, 0, NULL), *memory = json_object();
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
     json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
-  json_t *o = json_pack("{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
-                        "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
-                        json_object_get(settings, "config"), "train",
-                        json_object_get(settings, "train"), "programs", programs_json(m), "kernels",
-                        (int)m->n_module, "memory", memory, "target", m->target.name, "device",
-                        found ? json_string(device.data) : json_null());
+  json_t *o =
+    json_pack("{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
+              "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
+              json_object_get(settings, "config"), "train", json_object_get(settings, "train"),
+              "programs", programs_json(m), "kernels", (int)m->n_module, "memory", memory, "target",
+              m->target.name, "device", found ? json_string(device.data) : json_null());
   json_decref(settings);
   if (params) json_object_set_new(o, "params", params_json(m));
   char *text = json_dumps(o, JSON_INDENT(2));
@@ -196,8 +196,9 @@ static void print_text(const Runner *r, bool params) {
 int cmd_info(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "[options]",
-    .about = "Shows the model in this runner: its parameters and configuration, its programs with\n"
-             "their dispatches, memory and work, and the device that would run it. Needs no device.",
+    .about =
+      "Shows the model in this runner: its parameters and configuration, its programs with\n"
+      "their dispatches, memory and work, and the device that would run it. Needs no device.",
     .example = "$0 info --params\n$0 info --json"};
   bool params = false;
   const Opt opt[] = {

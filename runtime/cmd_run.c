@@ -177,9 +177,10 @@ static void call_free(Call *c) {
 int cmd_run(Runner *r, int argc, char **argv) {
   static const Usage usage = {
     .args = "ENTRY [options]",
-    .about = "Runs one program of the image on given tensors: 'grad' gives the loss and the gradient\n"
-             "of every parameter, 'forward.N' the logits; 'info' lists all. Outputs of one element are\n"
-             "printed, all go to --outputs. What the program changes in the parameters is not kept.",
+    .about =
+      "Runs one program of the image on given tensors: 'grad' gives the loss and the gradient\n"
+      "of every parameter, 'forward.N' the logits; 'info' lists all. Outputs of one element are\n"
+      "printed, all go to --outputs. What the program changes in the parameters is not kept.",
     .example = "$0 run grad --inputs batch.safetensors --outputs grads.safetensors \\\n"
                "    --weights model.safetensors",
     .min_args = 1,

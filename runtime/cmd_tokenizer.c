@@ -9,18 +9,18 @@
 #include <string.h>
 
 static const Usage usage = {
-    .args = "train|encode|decode [ARGUMENT...] [options]",
-    .about = "train --data FILE... --kind char --out FILE   makes a tokenizer from text\n"
-             "encode --tokenizer T [TEXT]    prints the ids of TEXT, else of standard input\n"
-             "decode --tokenizer T [ID...]   prints the text of ids, else of standard input\n"
-             "\n"
-             "byte has 256 ids. char has one id per character of the texts' NFC form and refuses\n"
-             "others. word has words, runs of one white-space character and other characters,\n"
-             "the most frequent of them, and <unk> for the rest.",
-    .example = "$0 tokenizer train --data book.txt --kind word --vocab 8192 --out book.json\n"
-               "$0 tokenizer encode --tokenizer book.json \"To be or not\"",
-    .min_args = 1,
-    .max_args = INT32_MAX,
+  .args = "train|encode|decode [ARGUMENT...] [options]",
+  .about = "train --data FILE... --kind char --out FILE   makes a tokenizer from text\n"
+           "encode --tokenizer T [TEXT]    prints the ids of TEXT, else of standard input\n"
+           "decode --tokenizer T [ID...]   prints the text of ids, else of standard input\n"
+           "\n"
+           "byte has 256 ids. char has one id per character of the texts' NFC form and refuses\n"
+           "others. word has words, runs of one white-space character and other characters,\n"
+           "the most frequent of them, and <unk> for the rest.",
+  .example = "$0 tokenizer train --data book.txt --kind word --vocab 8192 --out book.json\n"
+             "$0 tokenizer encode --tokenizer book.json \"To be or not\"",
+  .min_args = 1,
+  .max_args = INT32_MAX,
 };
 
 typedef struct Options {
@@ -42,7 +42,8 @@ static int train_tokenizer(Runner *r, const Options *o) {
   Tokenizer *t = tokenizer_from_files(kind, o->data.item, o->data.n, most, &why);
   if (t) tok_json(t, &json);
   bool ok = t && file_replace(o->out, json.data, json.len, &why);
-  if (!ok) cli_error(r, "%s", why.data);
+  if (!ok)
+    cli_error(r, "%s", why.data);
   else if (r->json)
     printf("{\"kind\": \"%s\", \"vocab\": %lld}\n", o->kind, (long long)tok_size(t));
   else
@@ -108,8 +109,8 @@ static int decode(Runner *r, const Tokenizer *t, const TextList *ids) {
   if (ok && r->json) {
     Buf clean = {0};
     utf8_clean(out.data ? out.data : "", out.len, &clean);
-    json_t *object = json_pack("{s:o}", "text",
-                               json_stringn(clean.data ? clean.data : "", clean.len));
+    json_t *object =
+      json_pack("{s:o}", "text", json_stringn(clean.data ? clean.data : "", clean.len));
     char *text = json_dumps(object, 0);
     printf("%s\n", text);
     free(text);
@@ -139,13 +140,13 @@ static int use(Runner *r, const Options *o, bool encodes, const TextList *args) 
 int cmd_tokenizer(Runner *r, int argc, char **argv) {
   Options o = {.kind = "char"};
   const Opt opt[] = {
-      {"--data", OPT_list, &o.data, "FILE", "train: texts", 0, 0},
-      {"--kind", OPT_text, &o.kind, "K", "train: byte, char or word (default char)", 0, 0},
-      {"--vocab", OPT_int, &o.vocab, "N",
-       "train: at most so many ids (default: word 32768, char as many as there are)", 2, INT32_MAX},
-      {"--out", OPT_text, &o.out, "FILE", "train: where the tokenizer is written", 0, 0},
-      {"--tokenizer", OPT_text, &o.tokenizer, "T", "encode, decode: byte, or a tokenizer's file", 0,
-       0},
+    {"--data", OPT_list, &o.data, "FILE", "train: texts", 0, 0},
+    {"--kind", OPT_text, &o.kind, "K", "train: byte, char or word (default char)", 0, 0},
+    {"--vocab", OPT_int, &o.vocab, "N",
+     "train: at most so many ids (default: word 32768, char as many as there are)", 2, INT32_MAX},
+    {"--out", OPT_text, &o.out, "FILE", "train: where the tokenizer is written", 0, 0},
+    {"--tokenizer", OPT_text, &o.tokenizer, "T", "encode, decode: byte, or a tokenizer's file", 0,
+     0},
   };
   TextList args = {0};
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, &args);

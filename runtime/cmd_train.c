@@ -22,45 +22,45 @@ typedef struct Options {
 } Options;
 
 static const Usage usage = {
-    .args = "--data FILE... --steps N --out DIR [options]",
-    .about = "Trains the model on text or .safetensors files. DIR gets checkpoint.safetensors,\n"
-             "from which eval and generate work and --resume goes on, and metrics.jsonl, one\n"
-             "object per step. Ctrl-C finishes the step under way, writes a checkpoint and ends\n"
-             "with status 0. With --json the metrics go to standard output as well.",
-    .example = "$0 train --data book.txt --steps 2000 --out run\n"
-               "$0 train --data book.txt --out run --resume",
+  .args = "--data FILE... --steps N --out DIR [options]",
+  .about = "Trains the model on text or .safetensors files. DIR gets checkpoint.safetensors,\n"
+           "from which eval and generate work and --resume goes on, and metrics.jsonl, one\n"
+           "object per step. Ctrl-C finishes the step under way, writes a checkpoint and ends\n"
+           "with status 0. With --json the metrics go to standard output as well.",
+  .example = "$0 train --data book.txt --steps 2000 --out run\n"
+             "$0 train --data book.txt --out run --resume",
 };
 
 static int parse(Runner *r, Options *o, int argc, char **argv) {
   *o = (Options){.steps = 0, .seed = 1, .on_nan = "skip"};
   const Opt opt[] = {
-      {"--data", OPT_list, &o->data, "FILE",
-       "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
-      {"--steps", OPT_int, &o->steps, "N",
-       "optimizer steps of the whole run (with --resume: default as begun)", 1, INT32_MAX},
-      {"--out", OPT_text, &o->out, "DIR", "the run's directory; made where it is not there", 0, 0},
-      {"--tokenizer", OPT_text, &o->tokenizer, "T",
-       "byte, char or word (made from the text), or a file that\n"
-       "'tokenizer train' wrote (default: that of --weights, else byte)",
-       0, 0},
-      {"--seed", OPT_int, &o->seed, "S", "of first values, data order and dropout (default 1)", 0,
-       (double)INT64_MAX},
-      {"--resume", OPT_flag, &o->resume, NULL,
-       "go on from DIR's checkpoint, to the same bits as without a stop", 0, 0},
-      {"--overwrite", OPT_flag, &o->overwrite, NULL, "begin anew in a DIR that holds a run", 0, 0},
-      {"--weights", OPT_text, &o->weights, "F",
-       "begin with these parameters: a .safetensors file or a run's directory", 0, 0},
-      {"--val", OPT_list, &o->val, "FILE", "data to measure val_loss on", 0, 0},
-      {"--val-every", OPT_int, &o->val_every, "N",
-       "steps between measurements (default: a tenth of the run)", 1, INT32_MAX},
-      {"--val-batches", OPT_int, &o->val_batches, "N",
-       "batches of a measurement (default: all of the data)", 1, INT32_MAX},
-      {"--save-every", OPT_int, &o->save_every, "N",
-       "steps between checkpoints (default: a tenth of the run, at most 1000)", 1, INT32_MAX},
-      {"--on-nan", OPT_text, &o->on_nan, "DO",
-       "a step whose loss or gradient is not finite changes nothing:\n"
-       "skip (and count) it, or stop (default skip)",
-       0, 0},
+    {"--data", OPT_list, &o->data, "FILE",
+     "text, or .safetensors with a tensor [rows, ...] for each input of the loss", 0, 0},
+    {"--steps", OPT_int, &o->steps, "N",
+     "optimizer steps of the whole run (with --resume: default as begun)", 1, INT32_MAX},
+    {"--out", OPT_text, &o->out, "DIR", "the run's directory; made where it is not there", 0, 0},
+    {"--tokenizer", OPT_text, &o->tokenizer, "T",
+     "byte, char or word (made from the text), or a file that\n"
+     "'tokenizer train' wrote (default: that of --weights, else byte)",
+     0, 0},
+    {"--seed", OPT_int, &o->seed, "S", "of first values, data order and dropout (default 1)", 0,
+     (double)INT64_MAX},
+    {"--resume", OPT_flag, &o->resume, NULL,
+     "go on from DIR's checkpoint, to the same bits as without a stop", 0, 0},
+    {"--overwrite", OPT_flag, &o->overwrite, NULL, "begin anew in a DIR that holds a run", 0, 0},
+    {"--weights", OPT_text, &o->weights, "F",
+     "begin with these parameters: a .safetensors file or a run's directory", 0, 0},
+    {"--val", OPT_list, &o->val, "FILE", "data to measure val_loss on", 0, 0},
+    {"--val-every", OPT_int, &o->val_every, "N",
+     "steps between measurements (default: a tenth of the run)", 1, INT32_MAX},
+    {"--val-batches", OPT_int, &o->val_batches, "N",
+     "batches of a measurement (default: all of the data)", 1, INT32_MAX},
+    {"--save-every", OPT_int, &o->save_every, "N",
+     "steps between checkpoints (default: a tenth of the run, at most 1000)", 1, INT32_MAX},
+    {"--on-nan", OPT_text, &o->on_nan, "DO",
+     "a step whose loss or gradient is not finite changes nothing:\n"
+     "skip (and count) it, or stop (default skip)",
+     0, 0},
   };
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   o->has_steps = cli_given(argc, argv, "--steps");

@@ -95,8 +95,8 @@ static bool text_fits(Data *d, const ImgProgram *p, Buf *why) {
   for (int i = 0; i < d->n_input; i++) {
     Input *in = &d->input[i];
     if (in->role == ROLE_none) continue;
-    bool sequence = in->ids && in->role == ROLE_rows && in->t->rank == 2 &&
-                    in->t->dim[1] == d->context;
+    bool sequence =
+      in->ids && in->role == ROLE_rows && in->t->rank == 2 && in->t->dim[1] == d->context;
     if (!sequence) {
       buf_printf(why,
                  "text gives 'tokens' and 'targets', int[batch, context]; program %s also takes "
@@ -105,8 +105,10 @@ static bool text_fits(Data *d, const ImgProgram *p, Buf *why) {
       return false;
     }
     in->shift = strcmp(in->t->name, "targets") == 0;
-    if (in->shift) d->shifted = true;
-    else tokens = true;
+    if (in->shift)
+      d->shifted = true;
+    else
+      tokens = true;
   }
   if (!tokens) buf_printf(why, "program %s takes no 'tokens': use a .safetensors file", p->name);
   return tokens;
@@ -117,8 +119,10 @@ static bool read_text(Data *d, const char *const *file, int n_file, const Tokeni
   for (int i = 0; i < n_file; i++) {
     Buf text = {0};
     bool ok = buf_read_file(&text, file[i]);
-    if (!ok) buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
-    else ok = tok_encode(tok, text.data ? text.data : "", text.len, file[i], &d->text, why);
+    if (!ok)
+      buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
+    else
+      ok = tok_encode(tok, text.data ? text.data : "", text.len, file[i], &d->text, why);
     buf_free(&text);
     if (!ok) return false;
   }
@@ -278,8 +282,10 @@ Data *data_open(const char *const *file, int n_file, const ImgProgram *p, const 
   Data *d = arena_alloc(arena, sizeof *d);
   d->arena = arena;
   bool ok = data_is_text(file, n_file, &d->is_text, why) && describe_inputs(d, p, why);
-  if (ok && d->is_text) ok = text_fits(d, p, why) && read_text(d, file, n_file, tok, why);
-  else if (ok) ok = read_files(d, file, n_file, vocab, why);
+  if (ok && d->is_text)
+    ok = text_fits(d, p, why) && read_text(d, file, n_file, tok, why);
+  else if (ok)
+    ok = read_files(d, file, n_file, vocab, why);
   if (ok) return d;
   data_close(d);
   return NULL;
@@ -296,8 +302,10 @@ bool data_batch(const Data *d, uint64_t seed, int64_t step, int micro, int n_mic
                 Buf *why) {
   int64_t first = (step * n_micro + micro) % d->rows * (d->batch % d->rows) % d->rows;
   for (int64_t row = 0; row < d->batch; row++) {
-    if (d->is_text) put_window(d, random_start(d, seed, step, micro, row), row, to);
-    else if (!put_row(d, (first + row) % d->rows, row, to, why)) return false;
+    if (d->is_text)
+      put_window(d, random_start(d, seed, step, micro, row), row, to);
+    else if (!put_row(d, (first + row) % d->rows, row, to, why))
+      return false;
   }
   return true;
 }
@@ -305,8 +313,10 @@ bool data_batch(const Data *d, uint64_t seed, int64_t step, int micro, int n_mic
 bool data_rows(const Data *d, int64_t first, int64_t n, void *const *to, Buf *why) {
   if (first < 0 || n < 0 || first + n > d->rows) die("data_rows outside the data");
   for (int64_t row = 0; row < n; row++) {
-    if (d->is_text) put_window(d, (first + row) * d->context, row, to);
-    else if (!put_row(d, first + row, row, to, why)) return false;
+    if (d->is_text)
+      put_window(d, (first + row) * d->context, row, to);
+    else if (!put_row(d, first + row, row, to, why))
+      return false;
   }
   return true;
 }

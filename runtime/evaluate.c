@@ -77,7 +77,7 @@ bool evaluate(Exec *exec, const Image *image, const Data *data, int64_t max_batc
     return false;
   }
   Evaluation e = {
-      .exec = exec, .data = data, .n_input = batch->n_input, .n_output = batch->n_output};
+    .exec = exec, .data = data, .n_input = batch->n_input, .n_output = batch->n_output};
   if (single && single->n_output > e.n_output) e.n_output = single->n_output;
   e.input = xcalloc(e.n_input, sizeof *e.input);
   e.output = xcalloc(e.n_output, sizeof *e.output);

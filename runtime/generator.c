@@ -39,9 +39,9 @@ Generator *generator_new(Exec *exec, const Image *image, Buf *why) {
     if (strncmp(image->program[i].name, "forward.", 8) == 0) add_program(g, &image->program[i]);
   if (!g->n) {
     buf_printf(
-        why,
-        "model %s has no program 'forward.<length>' from tokens int[1, t] to logits [1, t, vocab]",
-        image->model);
+      why,
+      "model %s has no program 'forward.<length>' from tokens int[1, t] to logits [1, t, vocab]",
+      image->model);
     free(g);
     return NULL;
   }

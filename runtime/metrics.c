@@ -55,8 +55,10 @@ Metrics *metrics_open(const char *path, int64_t keep_step, int64_t *kept, Buf *w
 }
 
 static void put_number(Buf *out, const char *key, double value) {
-  if (isfinite(value)) buf_printf(out, ", \"%s\": %.9g", key, value);
-  else buf_printf(out, ", \"%s\": null", key);
+  if (isfinite(value))
+    buf_printf(out, ", \"%s\": %.9g", key, value);
+  else
+    buf_printf(out, ", \"%s\": null", key);
 }
 
 void metric_print(Buf *out, const Metric *m) {
@@ -78,8 +80,10 @@ bool metrics_add(Metrics *m, const Metric *metric, Buf *why) {
   bool ok = true;
   for (size_t at = 0; at < line.len && ok;) {
     ssize_t n = write(m->fd, line.data + at, line.len - at);
-    if (n >= 0) at += (size_t)n;
-    else ok = errno == EINTR || failed(m, why);
+    if (n >= 0)
+      at += (size_t)n;
+    else
+      ok = errno == EINTR || failed(m, why);
   }
   buf_free(&line);
   return ok;

@@ -16,20 +16,26 @@ double clock_seconds(void) {
 
 void print_duration(Buf *out, double seconds) {
   long s = (long)(seconds + 0.5);
-  if (s < 60) buf_printf(out, "%ld s", s);
-  else if (s < 3600) buf_printf(out, "%ld:%02ld min", s / 60, s % 60);
-  else buf_printf(out, "%ld:%02ld:%02ld h", s / 3600, s / 60 % 60, s % 60);
+  if (s < 60)
+    buf_printf(out, "%ld s", s);
+  else if (s < 3600)
+    buf_printf(out, "%ld:%02ld min", s / 60, s % 60);
+  else
+    buf_printf(out, "%ld:%02ld:%02ld h", s / 3600, s / 60 % 60, s % 60);
 }
 
 void print_rate(Buf *out, double x) {
-  if (x < 1000) buf_printf(out, "%.0f", x);
-  else if (x < 1e6) buf_printf(out, "%.1fk", x / 1e3);
-  else buf_printf(out, "%.1fM", x / 1e6);
+  if (x < 1000)
+    buf_printf(out, "%.0f", x);
+  else if (x < 1e6)
+    buf_printf(out, "%.1fk", x / 1e3);
+  else
+    buf_printf(out, "%.1fM", x / 1e6);
 }
 
 void progress_begin(Progress *p, int64_t first, bool quiet) {
   *p = (Progress){
-      .quiet = quiet, .terminal = isatty(STDERR_FILENO), .began = clock_seconds(), .first = first};
+    .quiet = quiet, .terminal = isatty(STDERR_FILENO), .began = clock_seconds(), .first = first};
 }
 
 void progress_clear(Progress *p) {
@@ -62,8 +68,10 @@ void progress_show(Progress *p, int64_t done, int64_t total, const char *text, b
     print_duration(&line, (now - p->began) / (double)(done - p->first) * (double)(total - done));
     buf_str(&line, " left");
   }
-  if (p->terminal) fprintf(stderr, "\r\033[K%.*s", columns() - 1, line.data);
-  else fprintf(stderr, "%s\n", line.data);
+  if (p->terminal)
+    fprintf(stderr, "\r\033[K%.*s", columns() - 1, line.data);
+  else
+    fprintf(stderr, "%s\n", line.data);
   fflush(stderr);
   p->visible = p->terminal;
   buf_free(&line);

@@ -1,7 +1,7 @@
-/* runtime: the runner. What its commands share: the image in use, the device, options, errors. Knows
- * no operation. A command is `int cmd_NAME(Runner *, int argc, char **argv)`; argv[0] is the command's
- * name; it returns EXIT_ok, EXIT_failed or EXIT_usage. main checks after it that standard output could
- * be written. */
+/* runtime: the runner. What its commands share: the image in use, the device, options, errors.
+ * Knows no operation. A command is `int cmd_NAME(Runner *, int argc, char **argv)`; argv[0] is the
+ * command's name; it returns EXIT_ok, EXIT_failed or EXIT_usage. main checks after it that standard
+ * output could be written. */
 #ifndef RUNTIME_RUNTIME_H
 #define RUNTIME_RUNTIME_H
 
@@ -44,17 +44,17 @@ typedef struct Opt {
   double min, max;
 } Opt;
 
-typedef struct Usage { /* what --help prints around the table of options */
-  const char *args;    /* what follows the command's name: "ENTRY --outputs FILE [options]" */
-  const char *about;   /* what it does: whole sentences */
-  const char *example; /* lines; in each, $0 becomes the program's name */
+typedef struct Usage {    /* what --help prints around the table of options */
+  const char *args;       /* what follows the command's name: "ENTRY --outputs FILE [options]" */
+  const char *about;      /* what it does: whole sentences */
+  const char *example;    /* lines; in each, $0 becomes the program's name */
   int min_args, max_args; /* arguments that are not options */
 } Usage;
 
-/* Reads argv by the table `opt` (and --device N, --json, --help, which every command has). Arguments
- * that are not options are collected in `args`, which may be NULL where max_args is 0. Returns −1 to
- * go on; else the exit status to return at once (help was printed, or the mistake was). An option
- * given twice: the last counts. */
+/* Reads argv by the table `opt` (and --device N, --json, --help, which every command has).
+ * Arguments that are not options are collected in `args`, which may be NULL where max_args is 0.
+ * Returns −1 to go on; else the exit status to return at once (help was printed, or the mistake
+ * was). An option given twice: the last counts. */
 int cli_parse(Runner *, const Usage *, const Opt *opt, int n_opt, int argc, char **argv,
               TextList *args);
 /* Was the option given? (For "these two exclude each other" and defaults that depend on others.) */
@@ -62,7 +62,7 @@ bool cli_given(int argc, char **argv, const char *name);
 /* "gpt2 train: error: …" to stderr; EXIT_failed. cli_misuse adds a hint at --help; EXIT_usage. */
 int cli_error(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int cli_misuse(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void cli_bytes(Buf *, double bytes);  /* "1.5 GiB" */
+void cli_bytes(Buf *, double bytes);                /* "1.5 GiB" */
 void cli_amount(Buf *, double n, const char *unit); /* "3.2 GFLOP": factors of 1000 */
 
 /* ---- runner.c ---- */

@@ -20,10 +20,10 @@ static const struct {
   const char *name;
   int bytes;
 } st_type[ST_TYPES] = {
-    [ST_BOOL] = {"BOOL", 1}, [ST_U8] = {"U8", 1},   [ST_I8] = {"I8", 1},     [ST_I16] = {"I16", 2},
-    [ST_U16] = {"U16", 2},   [ST_I32] = {"I32", 4}, [ST_U32] = {"U32", 4},   [ST_I64] = {"I64", 8},
-    [ST_U64] = {"U64", 8},   [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2}, [ST_F32] = {"F32", 4},
-    [ST_F64] = {"F64", 8},
+  [ST_BOOL] = {"BOOL", 1}, [ST_U8] = {"U8", 1},   [ST_I8] = {"I8", 1},     [ST_I16] = {"I16", 2},
+  [ST_U16] = {"U16", 2},   [ST_I32] = {"I32", 4}, [ST_U32] = {"U32", 4},   [ST_I64] = {"I64", 8},
+  [ST_U64] = {"U64", 8},   [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2}, [ST_F32] = {"F32", 4},
+  [ST_F64] = {"F64", 8},
 };
 
 struct Safetensors {
@@ -106,8 +106,8 @@ static bool read_metadata(Safetensors *st, json_t *meta, Buf *why) {
   json_object_foreach(meta, key, value) {
     if (!json_is_string(value)) return bad(st, why, "the metadata '%s' is not a string", key);
     st->key[st->n_meta] = arena_str(st->arena, key, strlen(key));
-    st->value[st->n_meta++] = arena_str(st->arena, json_string_value(value),
-                                        json_string_length(value));
+    st->value[st->n_meta++] =
+      arena_str(st->arena, json_string_value(value), json_string_length(value));
   }
   return true;
 }
@@ -205,7 +205,8 @@ static bool read_header(Safetensors *st, Buf *why) {
     header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error);
     if (!header)
       ok = bad(st, why, "its header is not JSON: %s at byte %d", error.text, error.position);
-    else if (!json_is_object(header)) ok = bad(st, why, "its header is not a JSON object");
+    else if (!json_is_object(header))
+      ok = bad(st, why, "its header is not a JSON object");
   }
   free(text);
   if (ok) {
@@ -309,7 +310,7 @@ static void convert_f32(StType type, const uint8_t *from, size_t n, float *to) {
     CASE_FROM(ST_BF16, uint16_t, from_bits((uint32_t)v << 16))
     CASE_FROM(ST_F32, float, v)
     CASE_FROM(ST_F64, double, (float)v)
-    case ST_TYPES: break;
+  case ST_TYPES: break;
   }
 }
 
@@ -324,7 +325,7 @@ static void convert_i64(StType type, const uint8_t *from, size_t n, int64_t *to)
     CASE_FROM(ST_U32, uint32_t, v)
     CASE_FROM(ST_I64, int64_t, v)
     CASE_FROM(ST_U64, uint64_t, v > INT64_MAX ? INT64_MAX : (int64_t)v)
-    default: die("convert_i64 of %s", st_type[type].name);
+  default: die("convert_i64 of %s", st_type[type].name);
   }
 }
 

@@ -47,10 +47,12 @@ size_t utf8_whole(const char *text, size_t bytes) {
 void utf8_clean(const char *text, size_t bytes, Buf *out) {
   for (size_t at = 0; at < bytes;) {
     utf8proc_int32_t code;
-    utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
-                                          (utf8proc_ssize_t)(bytes - at), &code);
-    if (n <= 0) buf_str(out, "\xEF\xBF\xBD");
-    else buf_put(out, text + at, (size_t)n);
+    utf8proc_ssize_t n =
+      utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(bytes - at), &code);
+    if (n <= 0)
+      buf_str(out, "\xEF\xBF\xBD");
+    else
+      buf_put(out, text + at, (size_t)n);
     at += n <= 0 ? 1 : (size_t)n;
   }
 }
@@ -83,28 +85,28 @@ typedef enum Class { WORD, SPACE, OTHER } Class;
 
 static Class class_of(int32_t code) {
   switch (utf8proc_category(code)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-    case UTF8PROC_CATEGORY_PC: return WORD;
-    case UTF8PROC_CATEGORY_ZS:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: return SPACE;
-    default: return (code >= 9 && code <= 13) || code == 0x85 ? SPACE : OTHER;
+  case UTF8PROC_CATEGORY_LU:
+  case UTF8PROC_CATEGORY_LL:
+  case UTF8PROC_CATEGORY_LT:
+  case UTF8PROC_CATEGORY_LM:
+  case UTF8PROC_CATEGORY_LO:
+  case UTF8PROC_CATEGORY_MN:
+  case UTF8PROC_CATEGORY_MC:
+  case UTF8PROC_CATEGORY_ME:
+  case UTF8PROC_CATEGORY_ND:
+  case UTF8PROC_CATEGORY_NL:
+  case UTF8PROC_CATEGORY_NO:
+  case UTF8PROC_CATEGORY_PC: return WORD;
+  case UTF8PROC_CATEGORY_ZS:
+  case UTF8PROC_CATEGORY_ZL:
+  case UTF8PROC_CATEGORY_ZP: return SPACE;
+  default: return (code >= 9 && code <= 13) || code == 0x85 ? SPACE : OTHER;
   }
 }
 
 static size_t code_at(const char *text, size_t bytes, int32_t *code) {
-  utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes,
-                                        code);
+  utf8proc_ssize_t n =
+    utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, code);
   if (n <= 0) die("text that was not checked reached the tokenizer");
   return (size_t)n;
 }
@@ -174,17 +176,18 @@ static bool unknown_char(const Tokenizer *t, const char *text, size_t at, size_t
                          const char *name, Buf *why) {
   int64_t line = 1, column = 1;
   for (size_t i = 0; i < at; i++) {
-    if (text[i] == '\n') line++, column = 1;
-    else column += ((uint8_t)text[i] & 0xC0) != 0x80;
+    if (text[i] == '\n')
+      line++, column = 1;
+    else
+      column += ((uint8_t)text[i] & 0xC0) != 0x80;
   }
   int32_t code;
   code_at(text + at, n, &code);
   const char *shown = utf8proc_category(code) == UTF8PROC_CATEGORY_CC ? "" : text + at;
   buf_printf(
-      why,
-      "%s:%lld:%lld: the character %s%.*s%sU+%04X is not among the %d that the tokenizer knows",
-      name, (long long)line, (long long)column, *shown ? "'" : "", *shown ? (int)n : 0, shown,
-      *shown ? "' " : "", (unsigned)code, t->n);
+    why, "%s:%lld:%lld: the character %s%.*s%sU+%04X is not among the %d that the tokenizer knows",
+    name, (long long)line, (long long)column, *shown ? "'" : "", *shown ? (int)n : 0, shown,
+    *shown ? "' " : "", (unsigned)code, t->n);
   return false;
 }
 
@@ -202,8 +205,10 @@ bool tok_encode(const Tokenizer *t, const char *text, size_t bytes, const char *
     size_t n = tok_piece(t->kind, normal.data + at, normal.len - at);
     int32_t id = tok_find(t, normal.data + at, n);
     if (id < 0) id = t->unknown;
-    if (id < 0) ok = unknown_char(t, normal.data, at, n, name, why);
-    else tok_push(out, id);
+    if (id < 0)
+      ok = unknown_char(t, normal.data, at, n, name, why);
+    else
+      tok_push(out, id);
     at += n;
   }
   buf_free(&normal);

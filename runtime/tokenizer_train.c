@@ -168,8 +168,10 @@ Tokenizer *tok_parse(const char *json, size_t bytes, const char *name, Buf *why)
 Tokenizer *tok_load(const char *path, Buf *why) {
   Buf text = {0};
   Tokenizer *t = NULL;
-  if (!buf_read_file(&text, path)) buf_printf(why, "%s: cannot be read: %s", path, strerror(errno));
-  else t = tok_parse(text.data ? text.data : "", text.len, path, why);
+  if (!buf_read_file(&text, path))
+    buf_printf(why, "%s: cannot be read: %s", path, strerror(errno));
+  else
+    t = tok_parse(text.data ? text.data : "", text.len, path, why);
   buf_free(&text);
   return t;
 }

@@ -19,8 +19,10 @@ Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_fil
   for (int i = 0; i < n_file && ok; i++) {
     size_t before = text.len;
     ok = buf_read_file(&text, file[i]);
-    if (!ok) buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
-    else if (kind != TOK_byte) ok = utf8_check(text.data + before, text.len - before, file[i], why);
+    if (!ok)
+      buf_printf(why, "%s: cannot be read: %s", file[i], strerror(errno));
+    else if (kind != TOK_byte)
+      ok = utf8_check(text.data + before, text.len - before, file[i], why);
   }
   if (ok) t = tok_train(kind, text.data ? text.data : "", text.len, max_vocab, file[0], why);
   buf_free(&text);

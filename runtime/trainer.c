@@ -161,8 +161,8 @@ static bool validate(Trainer *t) {
 static void show_step(Trainer *t, const Metric *m) {
   Buf text = {0};
   bool steady = t->shown_rate > 0 && m->step > t->first_step + 1;
-  t->shown_rate = steady ? 0.95 * t->shown_rate + 0.05 * m->tokens_per_second
-                         : m->tokens_per_second;
+  t->shown_rate =
+    steady ? 0.95 * t->shown_rate + 0.05 * m->tokens_per_second : m->tokens_per_second;
   buf_printf(&text, "loss %.4f", m->loss);
   if (t->has_val) buf_printf(&text, "  val %.4f", t->val_loss);
   buf_str(&text, "  ");
@@ -313,7 +313,7 @@ int train(TrainPlan *plan) {
   if (!first) return EXIT_failed;
   if (strcmp(first->name, "micro") != 0) last = first;
   Trainer t = {
-      .plan = plan, .exec = r->exec, .image = r->image, .n_micro = (int)image_accumulate(r->image)};
+    .plan = plan, .exec = r->exec, .image = r->image, .n_micro = (int)image_accumulate(r->image)};
   t.first = buffers(r->arena, first);
   t.last = last == first ? t.first : buffers(r->arena, last);
   buf_printf(&t.path, "%s/checkpoint.safetensors", plan->dir);

@@ -5,9 +5,7 @@
 
 /* ---- words ---- */
 
-void spv_word(Spv *b, Words *s, uint32_t w) {
-  ARENA_PUSH(b->arena, s->word, s->n, w);
-}
+void spv_word(Spv *b, Words *s, uint32_t w) { ARENA_PUSH(b->arena, s->word, s->n, w); }
 
 void spv_put(Spv *b, Words *s, SpvOp op, int n, const uint32_t *operand) {
   spv_word(b, s, (uint32_t)(n + 1) << 16 | (uint32_t)op);
@@ -32,9 +30,9 @@ static SpvId put_result(Spv *b, Words *s, SpvOp op, SpvId type, int n, const uin
   return id;
 }
 
-#define PUT(b, s, op, ...) \
+#define PUT(b, s, op, ...)                                                                         \
   spv_put(b, s, op, COUNT_OF(((uint32_t[]){__VA_ARGS__})), (uint32_t[]){__VA_ARGS__})
-#define PUT_RESULT(b, s, op, type, ...) \
+#define PUT_RESULT(b, s, op, type, ...)                                                            \
   put_result(b, s, op, type, COUNT_OF(((uint32_t[]){__VA_ARGS__})), (uint32_t[]){__VA_ARGS__})
 
 /* ---- interning ---- */
@@ -50,7 +48,8 @@ static struct SpvValue *find(Spv *b, uint64_t hash, const uint32_t *key, uint32_
   for (uint32_t i = (uint32_t)hash & mask;; i = (i + 1) & mask) {
     struct SpvValue *v = &b->value[i];
     if (!v->hash) return v;
-    if (v->hash == hash && v->n_key == n && memcmp(b->key.word + v->key, key, n * sizeof *key) == 0) return v;
+    if (v->hash == hash && v->n_key == n && memcmp(b->key.word + v->key, key, n * sizeof *key) == 0)
+      return v;
   }
 }
 
@@ -63,8 +62,10 @@ static void grow(Spv *b) {
     if (old[i].hash) *find(b, old[i].hash, b->key.word + old[i].key, old[i].n_key) = old[i];
 }
 
-/* The id of an equal instruction made in a scope that is still open, else a new one in section `s`. */
-static SpvId intern_in(Spv *b, Words *s, SpvOp op, SpvId type, uint32_t scope, int n, const uint32_t *operand) {
+/* The id of an equal instruction made in a scope that is still open, else a new one in section
+ * `s`. */
+static SpvId intern_in(Spv *b, Words *s, SpvOp op, SpvId type, uint32_t scope, int n,
+                       const uint32_t *operand) {
   enum { MAX = 80 };
   uint32_t key[MAX] = {(uint32_t)op, type}, n_key = (uint32_t)n + 2;
   if (n_key > MAX) die("spirv: an instruction of %d operands", n);
@@ -87,7 +88,7 @@ static SpvId intern_in(Spv *b, Words *s, SpvOp op, SpvId type, uint32_t scope, i
 static SpvId global(Spv *b, SpvOp op, SpvId type, int n, const uint32_t *operand) {
   return intern_in(b, &b->global, op, type, 0, n, operand);
 }
-#define GLOBAL(b, op, type, ...) \
+#define GLOBAL(b, op, type, ...)                                                                   \
   global(b, op, type, COUNT_OF(((uint32_t[]){__VA_ARGS__})), (uint32_t[]){__VA_ARGS__})
 
 /* ---- module ---- */
@@ -126,9 +127,10 @@ static void append(Spv *b, Words *out, const Words *s) {
   for (int i = 0; i < s->n; i++) spv_word(b, out, s->word[i]);
 }
 
-/* An instruction that ends with (or has) a literal string: the words before it, the string, the words after it. */
-static void put_string(Spv *b, Words *s, SpvOp op, int n, const uint32_t *before, const char *text, int m,
-                       const uint32_t *after) {
+/* An instruction that ends with (or has) a literal string: the words before it, the string, the
+ * words after it. */
+static void put_string(Spv *b, Words *s, SpvOp op, int n, const uint32_t *before, const char *text,
+                       int m, const uint32_t *after) {
   uint32_t word[16] = {0};
   int n_text = (int)strlen(text) / 4 + 1;
   memcpy(word, text, strlen(text));
@@ -138,7 +140,8 @@ static void put_string(Spv *b, Words *s, SpvOp op, int n, const uint32_t *before
   for (int i = 0; i < m; i++) spv_word(b, s, after[i]);
 }
 
-/* The push constant block's type is known only now; its pointer's variable was used by id all along. */
+/* The push constant block's type is known only now; its pointer's variable was used by id all
+ * along. */
 static void finish_push(Spv *b) {
   if (!b->n_push) return;
   spv_put(b, &b->global, SpvOpTypeStruct, 1 + b->n_push, b->push_member);
@@ -160,9 +163,10 @@ uint32_t *spv_finish(Spv *b, const uint32_t local[3], int *n_word) {
   for (int i = 0; i < b->n_capability; i++) PUT(b, &out, SpvOpCapability, b->capability[i]);
   put_string(b, &out, SpvOpExtInstImport, 1, &b->glsl, "GLSL.std.450", 0, NULL);
   PUT(b, &out, SpvOpMemoryModel, SpvAddressingModelPhysicalStorageBuffer64, SpvMemoryModelGLSL450);
-  put_string(b, &out, SpvOpEntryPoint, 2, (uint32_t[]){SpvExecutionModelGLCompute, b->main}, "main", b->n_interface,
-             b->interface);
-  PUT(b, &out, SpvOpExecutionMode, b->main, SpvExecutionModeLocalSize, local[0], local[1], local[2]);
+  put_string(b, &out, SpvOpEntryPoint, 2, (uint32_t[]){SpvExecutionModelGLCompute, b->main}, "main",
+             b->n_interface, b->interface);
+  PUT(b, &out, SpvOpExecutionMode, b->main, SpvExecutionModeLocalSize, local[0], local[1],
+      local[2]);
   append(b, &out, &b->decoration);
   append(b, &out, &b->global);
   PUT(b, &out, SpvOpFunction, spv_void(b), b->main, 0, function_type);
@@ -200,7 +204,9 @@ SpvId spv_pointer(Spv *b, SpvStorageClass c, SpvId type) {
   return of(b, GLOBAL(b, SpvOpTypePointer, 0, c, type), type);
 }
 
-SpvId spv_pair(Spv *b, SpvId element) { return of(b, GLOBAL(b, SpvOpTypeStruct, 0, element, element), element); }
+SpvId spv_pair(Spv *b, SpvId element) {
+  return of(b, GLOBAL(b, SpvOpTypeStruct, 0, element, element), element);
+}
 
 SpvId spv_buffer(Spv *b, SpvId element, uint32_t bytes) {
   int before = b->n_type;
@@ -256,7 +262,9 @@ SpvId spv_builtin(Spv *b, SpvBuiltIn which, SpvId type) {
   return value;
 }
 
-SpvId spv_shared(Spv *b, SpvId type) { return interface_variable(b, SpvStorageClassWorkgroup, type); }
+SpvId spv_shared(Spv *b, SpvId type) {
+  return interface_variable(b, SpvStorageClassWorkgroup, type);
+}
 
 SpvId spv_push(Spv *b, SpvId type) {
   if (b->n_push == SPV_MAX_PUSH) die("spirv: more than %d push constants", SPV_MAX_PUSH);
@@ -269,7 +277,8 @@ SpvId spv_push(Spv *b, SpvId type) {
   SpvId member = spv_u(b, (uint32_t)b->n_push);
   b->push_member[++b->n_push] = type;
   SpvId pointer_type = spv_pointer(b, SpvStorageClassPushConstant, type);
-  SpvId pointer = PUT_RESULT(b, &b->prologue, SpvOpAccessChain, pointer_type, b->push_variable, member);
+  SpvId pointer =
+    PUT_RESULT(b, &b->prologue, SpvOpAccessChain, pointer_type, b->push_variable, member);
   return PUT_RESULT(b, &b->prologue, SpvOpLoad, type, pointer);
 }
 
@@ -288,7 +297,9 @@ SpvId spv_result_n(Spv *b, SpvOp op, SpvId type, int n, const SpvId *operand) {
   return put_result(b, &b->body, op, type, n, operand);
 }
 
-void spv_effect_n(Spv *b, SpvOp op, int n, const SpvId *operand) { spv_put(b, &b->body, op, n, operand); }
+void spv_effect_n(Spv *b, SpvOp op, int n, const SpvId *operand) {
+  spv_put(b, &b->body, op, n, operand);
+}
 
 SpvId spv_un(Spv *b, SpvOp op, SpvId x) { return spv_pure(b, op, spv_type(b, x), x); }
 SpvId spv_bin(Spv *b, SpvOp op, SpvId x, SpvId y) { return spv_pure(b, op, spv_type(b, x), x, y); }
@@ -328,7 +339,8 @@ SpvId spv_extract(Spv *b, SpvId composite, uint32_t i) {
 SpvId spv_exact(Spv *b, SpvOp op, SpvId x, SpvId y) {
   int before = b->n_type;
   SpvId id = spv_bin(b, op, x, y);
-  /* an equal instruction made before without the decoration gets it now: it is only a restriction */
+  /* an equal instruction made before without the decoration gets it now: it is only a
+   * restriction */
   for (int i = 0; id < (SpvId)before && i < b->n_exact; i++)
     if (b->exact[i] == id) return id;
   ARENA_PUSH(b->arena, b->exact, b->n_exact, id);
@@ -372,7 +384,8 @@ SpvId spv_at(Spv *b, SpvId shared_array, SpvId index) {
 
 void spv_barrier(Spv *b) {
   SpvId scope = spv_u(b, SpvScopeWorkgroup);
-  SpvId semantics = spv_u(b, SpvMemorySemanticsAcquireReleaseMask | SpvMemorySemanticsWorkgroupMemoryMask);
+  SpvId semantics =
+    spv_u(b, SpvMemorySemanticsAcquireReleaseMask | SpvMemorySemanticsWorkgroupMemoryMask);
   spv_effect(b, SpvOpControlBarrier, scope, scope, semantics);
 }
 

@@ -1,5 +1,6 @@
-/* spirv: assembles SPIR-V 1.5 compute modules (Vulkan 1.2, PhysicalStorageBuffer64). One word buffer per section; types,
- * constants and pure instructions are interned; ids are given in order of emission, so equal emission gives equal words. */
+/* spirv: assembles SPIR-V 1.5 compute modules (Vulkan 1.2, PhysicalStorageBuffer64). One word
+ * buffer per section; types, constants and pure instructions are interned; ids are given in order
+ * of emission, so equal emission gives equal words. */
 #ifndef CODEGEN_SPIRV_BUILDER_H
 #define CODEGEN_SPIRV_BUILDER_H
 
@@ -21,31 +22,35 @@ SpvId spv_vec(Spv *, SpvId element, int n);
 SpvId spv_array(Spv *, SpvId element, uint32_t n);
 SpvId spv_pair(Spv *, SpvId element); /* struct { element a, b; }: results of wide multiplication */
 SpvId spv_pointer(Spv *, SpvStorageClass, SpvId type);
-SpvId spv_buffer(Spv *, SpvId element, uint32_t bytes); /* pointer to struct { element x[]; }, physical, of such elements */
+SpvId spv_buffer(
+  Spv *, SpvId element,
+  uint32_t bytes); /* pointer to struct { element x[]; }, physical, of such elements */
 SpvId spv_u(Spv *, uint32_t);
 SpvId spv_f(Spv *, float);
 SpvId spv_b(Spv *, bool);
 SpvId spv_type(const Spv *, SpvId value); /* the type of a value */
 
 /* ---- global things ---- */
-SpvId spv_builtin(Spv *, SpvBuiltIn, SpvId type);   /* its value */
-SpvId spv_shared(Spv *, SpvId type);                /* a workgroup variable */
-/* The push constant block grows by 8-byte members; gives the member's value (type: a buffer pointer, or uvec2). */
+SpvId spv_builtin(Spv *, SpvBuiltIn, SpvId type); /* its value */
+SpvId spv_shared(Spv *, SpvId type);              /* a workgroup variable */
+/* The push constant block grows by 8-byte members; gives the member's value (type: a buffer
+ * pointer, or uvec2). */
 SpvId spv_push(Spv *, SpvId type);
 
 /* ---- instructions. Pure ones are value-numbered within the open scopes. ---- */
 SpvId spv_pure_n(Spv *, SpvOp, SpvId type, int n, const SpvId *operand);
-#define spv_pure(b, op, type, ...) \
+#define spv_pure(b, op, type, ...)                                                                 \
   spv_pure_n(b, op, type, COUNT_OF(((SpvId[]){__VA_ARGS__})), (SpvId[]){__VA_ARGS__})
 SpvId spv_result_n(Spv *, SpvOp, SpvId type, int n, const SpvId *operand); /* not value-numbered */
-#define spv_result(b, op, type, ...) \
+#define spv_result(b, op, type, ...)                                                               \
   spv_result_n(b, op, type, COUNT_OF(((SpvId[]){__VA_ARGS__})), (SpvId[]){__VA_ARGS__})
 void spv_effect_n(Spv *, SpvOp, int n, const SpvId *operand); /* without result */
-#define spv_effect(b, op, ...) spv_effect_n(b, op, COUNT_OF(((SpvId[]){__VA_ARGS__})), (SpvId[]){__VA_ARGS__})
+#define spv_effect(b, op, ...)                                                                     \
+  spv_effect_n(b, op, COUNT_OF(((SpvId[]){__VA_ARGS__})), (SpvId[]){__VA_ARGS__})
 
-SpvId spv_un(Spv *, SpvOp, SpvId x);            /* result of x's type */
-SpvId spv_bin(Spv *, SpvOp, SpvId x, SpvId y);  /* result of x's type */
-SpvId spv_cmp(Spv *, SpvOp, SpvId x, SpvId y);  /* result bool */
+SpvId spv_un(Spv *, SpvOp, SpvId x);           /* result of x's type */
+SpvId spv_bin(Spv *, SpvOp, SpvId x, SpvId y); /* result of x's type */
+SpvId spv_cmp(Spv *, SpvOp, SpvId x, SpvId y); /* result bool */
 SpvId spv_select(Spv *, SpvId c, SpvId x, SpvId y);
 SpvId spv_bitcast(Spv *, SpvId type, SpvId x);
 SpvId spv_glsl(Spv *, enum GLSLstd450, SpvId x); /* result of x's type */
@@ -55,7 +60,8 @@ SpvId spv_extract(Spv *, SpvId composite, uint32_t i);
 /* x ∘ y that no driver may contract or reassociate: for error-free transforms. */
 SpvId spv_exact(Spv *, SpvOp, SpvId x, SpvId y);
 
-/* Element `index` of a physical buffer; a pure load (its memory is not written by this kernel before), a load, a store. */
+/* Element `index` of a physical buffer; a pure load (its memory is not written by this kernel
+ * before), a load, a store. */
 SpvId spv_element(Spv *, SpvId buffer, SpvId element_type, SpvId index);
 SpvId spv_load_pure(Spv *, SpvId type, SpvId pointer, uint32_t align);
 SpvId spv_load_aligned(Spv *, SpvId type, SpvId pointer, uint32_t align);
@@ -64,18 +70,20 @@ void spv_store_aligned(Spv *, SpvId pointer, SpvId value, uint32_t align);
 SpvId spv_local(Spv *, SpvId type); /* a variable of the function */
 SpvId spv_get(Spv *, SpvId variable);
 void spv_set(Spv *, SpvId variable, SpvId value);
-SpvId spv_at(Spv *, SpvId shared_array, SpvId index); /* pointer to an element, for spv_get and spv_set */
-void spv_barrier(Spv *);                              /* of the workgroup, with its memory */
+SpvId spv_at(Spv *, SpvId shared_array,
+             SpvId index); /* pointer to an element, for spv_get and spv_set */
+void spv_barrier(Spv *);   /* of the workgroup, with its memory */
 SpvId spv_shuffle(Spv *, SpvId x, SpvId lane);
 SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);
 
 /* ---- structured control: each opened scope is closed by spv_end ---- */
 void spv_if(Spv *, SpvId condition);
 void spv_else(Spv *);
-/* for (i = 0; i < n; i++); n must stay below 65,535: Mesa 22.3 ends longer loops silently. Gives i. */
+/* for (i = 0; i < n; i++); n must stay below 65,535: Mesa 22.3 ends longer loops silently. Gives
+ * i. */
 SpvId spv_for(Spv *, SpvId n);
 void spv_end(Spv *);
-uint32_t spv_scope(const Spv *);           /* the serial of the innermost scope */
+uint32_t spv_scope(const Spv *);            /* the serial of the innermost scope */
 bool spv_scope_open(const Spv *, uint32_t); /* values made under that serial may still be used */
 
 #endif

@@ -38,14 +38,17 @@ void spv_else(Spv *b) {
 SpvId spv_for(Spv *b, SpvId n) {
   SpvId zero = spv_u(b, 0);
   SpvId variable = spv_local(b, spv_type(b, n));
-  SpvId header = spv_new_id(b), test = spv_new_id(b), body = spv_new_id(b), next = spv_new_id(b), merge = spv_new_id(b);
+  SpvId header = spv_new_id(b), test = spv_new_id(b), body = spv_new_id(b), next = spv_new_id(b),
+        merge = spv_new_id(b);
   spv_set(b, variable, zero);
   spv_effect(b, SpvOpBranch, header);
   label(b, header);
   spv_effect(b, SpvOpLoopMerge, merge, next, SpvLoopControlMaskNone);
   spv_effect(b, SpvOpBranch, test);
   label(b, test);
-  push(b, (SpvNest){.kind = SCOPE_loop, .merge = merge, .other = header, .next = next, .variable = variable});
+  push(b,
+       (SpvNest){
+         .kind = SCOPE_loop, .merge = merge, .other = header, .next = next, .variable = variable});
   SpvId index = spv_get(b, variable);
   b->open[b->n_open - 1].index = index;
   SpvId go = spv_cmp(b, SpvOpULessThan, index, n);

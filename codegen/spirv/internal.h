@@ -14,8 +14,8 @@ typedef struct Words {
 typedef struct SpvNest {
   uint32_t serial;
   enum { SCOPE_function, SCOPE_if, SCOPE_loop } kind;
-  SpvId merge, other, next;  /* labels: merge; if: the else block; loop: header and continue */
-  SpvId variable, index;     /* of a loop */
+  SpvId merge, other, next; /* labels: merge; if: the else block; loop: header and continue */
+  SpvId variable, index;    /* of a loop */
   bool has_else;
 } SpvNest;
 

@@ -1,6 +1,6 @@
-/* What the files of runtime/vk share. The Vulkan loader is opened when it is first needed, so that a
- * program that only prints its help runs on a machine without one; its functions are called through
- * the table `vk`. */
+/* What the files of runtime/vk share. The Vulkan loader is opened when it is first needed, so that
+ * a program that only prints its help runs on a machine without one; its functions are called
+ * through the table `vk`. */
 #ifndef RUNTIME_VK_INTERNAL_H
 #define RUNTIME_VK_INTERNAL_H
 
@@ -10,20 +10,21 @@
 #include "runtime/vk/vk.h"
 
 #define VK_FUNCTIONS(X)                                                                            \
-  X(DestroyInstance) X(EnumeratePhysicalDevices) X(GetPhysicalDeviceProperties2)                   \
-  X(GetPhysicalDeviceFeatures2) X(GetPhysicalDeviceMemoryProperties)                               \
-  X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties)                  \
-  X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle)                             \
-  X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress)        \
-  X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)                                 \
-  X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)    \
-  X(CreateComputePipelines) X(DestroyPipeline)                                                     \
-  X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                           \
-  X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers) X(FreeCommandBuffers)       \
-  X(BeginCommandBuffer) X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)\
-  X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch)                                            \
-  X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)             \
-  X(QueueSubmit)
+  X(DestroyInstance)                                                                               \
+  X(EnumeratePhysicalDevices)                                                                      \
+  X(GetPhysicalDeviceProperties2) X(GetPhysicalDeviceFeatures2)                                    \
+    X(GetPhysicalDeviceMemoryProperties) X(GetPhysicalDeviceQueueFamilyProperties)                 \
+      X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)     \
+        X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)          \
+          X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory)            \
+            X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)      \
+              X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                \
+                X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)             \
+                  X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)             \
+                    X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                \
+                      X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)   \
+                        X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)  \
+                          X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -40,11 +41,11 @@ struct Device {
   uint32_t family;
   VkPhysicalDeviceMemoryProperties memory;
   VkPhysicalDeviceLimits limit;
-  uint8_t uuid[VK_UUID_SIZE];     /* of the pipeline cache's format */
+  uint8_t uuid[VK_UUID_SIZE]; /* of the pipeline cache's format */
   uint32_t driver_version;
-  bool int64, int16, float64, memory_model;  /* features that kernels may use */
-  uint32_t subgroup_operations;   /* VkSubgroupFeatureFlags in compute */
-  uint32_t min_subgroup, max_subgroup; /* that a kernel may ask for; both 0 where it cannot */
+  bool int64, int16, float64, memory_model; /* features that kernels may use */
+  uint32_t subgroup_operations;             /* VkSubgroupFeatureFlags in compute */
+  uint32_t min_subgroup, max_subgroup;      /* that a kernel may ask for; both 0 where it cannot */
   DeviceInfo info;
 };
 
@@ -79,7 +80,7 @@ typedef struct Recorded { /* a program, once it was run */
 
 typedef struct Run { /* under way, or free where ticket is 0 */
   uint64_t ticket;
-  uint64_t before;   /* the semaphore's value when it was submitted */
+  uint64_t before; /* the semaphore's value when it was submitted */
   uint32_t program;
 } Run;
 
@@ -94,9 +95,9 @@ struct Exec {
   VkPipelineLayout layout;
   VkPipelineCache cache;
   bool lost;
-  VkBlock *chunk;        /* buffer is NULL until the chunk is needed */
-  uint64_t chunk_bytes;  /* of all that exist */
-  VkPipeline *pipeline;  /* by module; NULL until needed */
+  VkBlock *chunk;       /* buffer is NULL until the chunk is needed */
+  uint64_t chunk_bytes; /* of all that exist */
+  VkPipeline *pipeline; /* by module; NULL until needed */
   Recorded *program;
   VkBlock staging;
   uint64_t last_ticket;
@@ -118,7 +119,8 @@ bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and record
 bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 
 /* ---- pipeline.c ---- */
-bool pipelines_open(Exec *, Buf *why); /* layout and cache; checks what the modules ask of the device */
+bool pipelines_open(Exec *,
+                    Buf *why); /* layout and cache; checks what the modules ask of the device */
 bool pipelines_need(Exec *, const ImgProgram *, Buf *why);
 void pipelines_close(Exec *);
 

@@ -1,5 +1,5 @@
-/* runtime/vk: a device, an image loaded on it, programs run. Knows images, no operation. All functions that can fail return
- * NULL or false with a message for the user in `why`. */
+/* runtime/vk: a device, an image loaded on it, programs run. Knows images, no operation. All
+ * functions that can fail return NULL or false with a message for the user in `why`. */
 #ifndef RUNTIME_VK_VK_H
 #define RUNTIME_VK_VK_H
 
@@ -13,34 +13,40 @@ typedef struct DeviceInfo {
   char missing[256]; /* what a device that is not usable lacks */
   uint32_t subgroup_size, shared_bytes, max_invocations, vendor_id;
   bool subgroup_shuffle, subgroup_arithmetic;
-  uint64_t memory_bytes;      /* of its largest device-local heap */
-  uint64_t max_allocation;    /* bytes */
+  uint64_t memory_bytes;   /* of its largest device-local heap */
+  uint64_t max_allocation; /* bytes */
   uint32_t api_version;
 } DeviceInfo;
 
 int vk_devices(DeviceInfo *out, int max, Buf *why); /* how many there are; −1: no Vulkan at all */
-Device *vk_open(int index, Buf *why);               /* −1: the best: a discrete GPU before an integrated one before a CPU */
+Device *vk_open(int index,
+                Buf *why); /* −1: the best: a discrete GPU before an integrated one before a CPU */
 void vk_close(Device *);
 const DeviceInfo *vk_info(const Device *);
 
 typedef struct ExecOptions {
-  bool poison;      /* fill scratch and outputs with NaN before every run, to show reads of what was not written */
-  bool no_cache;    /* do not read or write the pipeline cache file */
-  void (*progress)(void *, int done, int total, const char *what); /* pipelines compiled; may be NULL */
+  bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
+                  written */
+  bool no_cache; /* do not read or write the pipeline cache file */
+  void (*progress)(void *, int done, int total,
+                   const char *what); /* pipelines compiled; may be NULL */
   void *progress_arg;
 } ExecOptions;
 
-typedef struct Exec Exec; /* an image on a device: memory, pipelines (made when a program is first run), command buffers */
+typedef struct Exec Exec; /* an image on a device: memory, pipelines (made when a program is first
+                             run), command buffers */
 Exec *exec_new(Device *, const Image *, const ExecOptions *, Buf *why);
 void exec_free(Exec *);
 /* Whole tensors, host ↔ device (param, state, or a program's io), 4 bytes an element. */
 bool exec_write(Exec *, const ImgTensor *, const void *from, Buf *why);
 bool exec_read(Exec *, const ImgTensor *, void *to, Buf *why);
 
-/* Runs a program: input[i] and output[i] as in the program's lists, 4 bytes an element. Outputs may be NULL where unwanted. */
+/* Runs a program: input[i] and output[i] as in the program's lists, 4 bytes an element. Outputs may
+ * be NULL where unwanted. */
 bool exec_run(Exec *, const ImgProgram *, const void *const *input, void *const *output, Buf *why);
 
-/* The same without waiting: up to EXEC_RING runs may be under way, in order. `ticket` is waited for once; outputs are then copied. */
+/* The same without waiting: up to EXEC_RING runs may be under way, in order. `ticket` is waited for
+ * once; outputs are then copied. */
 enum { EXEC_RING = 4 };
 bool exec_submit(Exec *, const ImgProgram *, const void *const *input, uint64_t *ticket, Buf *why);
 bool exec_wait(Exec *, uint64_t ticket, void *const *output, Buf *why);

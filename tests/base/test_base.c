@@ -83,11 +83,11 @@ static void philox_matches_published_vectors(void **unused) {
   static const struct {
     uint32_t counter[4], key[2], out[4];
   } kat[] = {
-      {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-      {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
-       {0xa4093822, 0x299f31d0},
-       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+    {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+    {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+     {0xa4093822, 0x299f31d0},
+     {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
   };
   for (int i = 0; i < COUNT_OF(kat); i++) {
     uint32_t out[4];
@@ -98,12 +98,12 @@ static void philox_matches_published_vectors(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(arena_gives_zeroed_distinct_pieces),
-      cmocka_unit_test(arena_push_keeps_what_was_pushed),
-      cmocka_unit_test(buf_grows_and_reads_files),
-      cmocka_unit_test(interned_names_are_one_pointer),
-      cmocka_unit_test(suggestions_are_near),
-      cmocka_unit_test(philox_matches_published_vectors),
+    cmocka_unit_test(arena_gives_zeroed_distinct_pieces),
+    cmocka_unit_test(arena_push_keeps_what_was_pushed),
+    cmocka_unit_test(buf_grows_and_reads_files),
+    cmocka_unit_test(interned_names_are_one_pointer),
+    cmocka_unit_test(suggestions_are_near),
+    cmocka_unit_test(philox_matches_published_vectors),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,8 +25,10 @@ void bench_close(Bench *b) { vk_close(b->device); }
 void bench_pack(const Type *t, const double *data, uint32_t *bits) {
   int64_t n = type_count(t);
   for (int64_t i = 0; i < n; i++) {
-    if (dtype_is_float(t->dtype)) memcpy(&bits[i], &(float){(float)data[i]}, 4);
-    else bits[i] = (uint32_t)(int32_t)data[i];
+    if (dtype_is_float(t->dtype))
+      memcpy(&bits[i], &(float){(float)data[i]}, 4);
+    else
+      bits[i] = (uint32_t)(int32_t)data[i];
   }
 }
 
@@ -47,9 +49,13 @@ static Image *image_of(Arena *a, const KernelCode *code, const uint64_t *offset,
   m->target = (ImgTarget){.name = "any"};
   m->n_chunk = m->n_state = m->n_module = m->n_program = 1;
   m->chunk = arena_copy(a, &(ImgChunk){IMG_STATE, bytes}, sizeof *m->chunk);
-  ImgTensor all = {.name = "memory", .dtype = IMG_i32, .rank = 1, .dim = {(int64_t)bytes / 4}, .bytes = bytes};
+  ImgTensor all = {
+    .name = "memory", .dtype = IMG_i32, .rank = 1, .dim = {(int64_t)bytes / 4}, .bytes = bytes};
   m->state = arena_copy(a, &(ImgState){.t = all}, sizeof *m->state);
-  ImgModule module = {.name = code->name, .word = code->word, .n_word = (uint32_t)code->n_word, .subgroup_size = code->subgroup_size};
+  ImgModule module = {.name = code->name,
+                      .word = code->word,
+                      .n_word = (uint32_t)code->n_word,
+                      .subgroup_size = code->subgroup_size};
   memcpy(module.local, code->local, sizeof module.local);
   m->module = arena_copy(a, &module, sizeof module);
   ImgDispatch d = {.n_slot = (uint32_t)code->n_slot, .label = code->name};
@@ -67,14 +73,16 @@ static uint64_t tensor_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n
 
 static bool run_image(Bench *b, const Image *m, uint32_t *memory, Buf *why) {
   Exec *exec = exec_new(b->device, m, &(ExecOptions){.no_cache = true}, why);
-  bool ok = exec && exec_write(exec, &m->state[0].t, memory, why) && exec_run(exec, &m->program[0], NULL, NULL, why) &&
+  bool ok = exec && exec_write(exec, &m->state[0].t, memory, why) &&
+            exec_run(exec, &m->program[0], NULL, NULL, why) &&
             exec_read(exec, &m->state[0].t, memory, why);
   exec_free(exec);
   return ok;
 }
 
-bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code, const double *(*value)(const Node *, void *),
-               void *context, uint32_t *result, Buf *why) {
+bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
+               const double *(*value)(const Node *, void *), void *context, uint32_t *result,
+               Buf *why) {
   uint64_t offset[CG_MAX_SLOTS] = {0}, bytes = ALIGN, at = 0;
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
@@ -88,7 +96,8 @@ bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
     if (s->kind == SLOT_result) at = offset[i] / 4;
-    if (s->kind == SLOT_operand) bench_pack(&s->node->type, value(s->node, context), memory + offset[i] / 4);
+    if (s->kind == SLOT_operand)
+      bench_pack(&s->node->type, value(s->node, context), memory + offset[i] / 4);
   }
   memcpy(before, memory, bytes);
   bool ok = run_image(b, image_of(a, code, offset, bytes), memory, why);
@@ -97,8 +106,8 @@ bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
   memcpy(memory + at, before + at, 4 * n);
   for (uint64_t i = 0; ok && i < bytes / 4; i++) {
     if (memory[i] == before[i]) continue;
-    buf_printf(why, "wrote word %lld, outside its result at %llu … %llu", (long long)i, (unsigned long long)at,
-               (unsigned long long)(at + n - 1));
+    buf_printf(why, "wrote word %lld, outside its result at %llu … %llu", (long long)i,
+               (unsigned long long)at, (unsigned long long)(at + n - 1));
     ok = false;
   }
   b->kernels++;

@@ -1,4 +1,5 @@
-/* One kernel on the device, in a memory of its own that is poisoned around and below every tensor, against the evaluator. */
+/* One kernel on the device, in a memory of its own that is poisoned around and below every tensor,
+ * against the evaluator. */
 #ifndef TESTS_CODEGEN_BENCH_H
 #define TESTS_CODEGEN_BENCH_H
 
@@ -14,10 +15,11 @@ typedef struct Bench {
 bool bench_open(Bench *, Buf *why);
 void bench_close(Bench *);
 
-/* Runs a kernel on operand values (each dense, in double; value[i] for slot operand i in the kernel's order) and gives the
- * result's 4-byte elements. Everything else in memory must be as before: false with the reason in `why`. */
-bool bench_run(Bench *, Arena *, const KernelJob *, const KernelCode *, const double *(*value)(const Node *, void *), void *,
-               uint32_t *result, Buf *why);
+/* Runs a kernel on operand values (each dense, in double; value[i] for slot operand i in the
+ * kernel's order) and gives the result's 4-byte elements. Everything else in memory must be as
+ * before: false with the reason in `why`. */
+bool bench_run(Bench *, Arena *, const KernelJob *, const KernelCode *,
+               const double *(*value)(const Node *, void *), void *, uint32_t *result, Buf *why);
 
 /* 4 bytes an element as in device memory, and back. */
 void bench_pack(const Type *, const double *, uint32_t *);

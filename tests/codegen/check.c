@@ -1,6 +1,7 @@
-/* Each kernel is compared with the evaluator on the very values its operands had: the job's expression is copied into a graph
- * whose inputs are the operands. Bounds are DESIGN's: elementwise 1e-5 of the result (1e-6 where only arithmetic is done),
- * sums 1e-5 of the sum of magnitudes, which the evaluator computes from the same expression with absolute values. */
+/* Each kernel is compared with the evaluator on the very values its operands had: the job's
+ * expression is copied into a graph whose inputs are the operands. Bounds are DESIGN's: elementwise
+ * 1e-5 of the result (1e-6 where only arithmetic is done), sums 1e-5 of the sum of magnitudes,
+ * which the evaluator computes from the same expression with absolute values. */
 #include "tests/codegen/check.h"
 
 #include <math.h>
@@ -25,13 +26,14 @@ typedef struct Check {
 static bool is_leaf(Op op) { return op == OP_param || op == OP_state || op == OP_input; }
 
 static bool always_stored(Op op) {
-  return is_leaf(op) || op == OP_fold || op == OP_matmul || op == OP_cumsum || op == OP_scatter_add || op == OP_argmax ||
-         (op >= OP_reduce_sum && op <= OP_reduce_min);
+  return is_leaf(op) || op == OP_fold || op == OP_matmul || op == OP_cumsum ||
+         op == OP_scatter_add || op == OP_argmax || (op >= OP_reduce_sum && op <= OP_reduce_min);
 }
 
 static void choose_stored(Check *c) {
   const Graph *g = c->g;
-  for (int i = 0; i < g->n_node; i++) c->stored[i] = always_stored(g->node[i]->op) || (c->flags & CHECK_store_all);
+  for (int i = 0; i < g->n_node; i++)
+    c->stored[i] = always_stored(g->node[i]->op) || (c->flags & CHECK_store_all);
   for (int i = 0; i < g->n_output; i++) c->stored[g->output[i].node->id] = true;
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
@@ -43,7 +45,8 @@ static void choose_stored(Check *c) {
   }
   for (int i = 0; i < g->n_node; i++) { /* too many operands: cut at the sources */
     KernelJob job = {.root = g->node[i], .stored = c->stored};
-    for (int k = 0; c->stored[i] && k < job.root->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4; k++)
+    for (int k = 0;
+         c->stored[i] && k < job.root->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4; k++)
       c->stored[job.root->src[k]->id] = true;
   }
 }
@@ -78,24 +81,30 @@ static Node *copy_node(Copy *t, Node *n, bool is_root) {
 /* The same sum with absolute values; NULL where the bound is the result's own magnitude. */
 static Node *magnitudes(Graph *g, Node *root) {
   Node *src[2];
-  if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum && root->op != OP_scatter_add) return NULL;
+  if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&
+      root->op != OP_scatter_add)
+    return NULL;
   if (root->type.dtype == DT_i32) return NULL;
-  for (int i = 0; i < root->n_src; i++) src[i] = root->src[i]->type.dtype == DT_i32 ? root->src[i] : ir_abs(g, root->src[i]);
+  for (int i = 0; i < root->n_src; i++)
+    src[i] = root->src[i]->type.dtype == DT_i32 ? root->src[i] : ir_abs(g, root->src[i]);
   return ir_rebuild(g, root, src);
 }
 
 typedef struct Want {
   Tensor value, magnitude, rounded; /* f64; the bound's scale; f32 mode */
-  struct Want *flushed;             /* of boundary cases: the same where subnormal operands are zero, as devices may have it */
-  double scale;                     /* of fused chains: the largest magnitude inside, times the terms of a result */
+  struct Want *flushed; /* of boundary cases: the same where subnormal operands are zero, as devices
+                           may have it */
+  double scale; /* of fused chains: the largest magnitude inside, times the terms of a result */
 } Want;
 
-/* Something is computed below the root, so that errors can grow there: the sources' nodes that are neither stored nor moved. */
+/* Something is computed below the root, so that errors can grow there: the sources' nodes that are
+ * neither stored nor moved. */
 static bool computes_below(const Check *c, const Node *n) {
   for (int i = 0; i < n->n_src; i++) {
     const Node *s = n->src[i];
     if (c->stored[s->id]) continue;
-    bool moves = (ir_op[s->op].flags & (IR_VIEW | IR_LEAF)) || s->op == OP_pad || s->op == OP_concat || s->op == OP_gather;
+    bool moves = (ir_op[s->op].flags & (IR_VIEW | IR_LEAF)) || s->op == OP_pad ||
+                 s->op == OP_concat || s->op == OP_gather;
     if (!moves || computes_below(c, s)) return true;
   }
   return false;
@@ -104,10 +113,12 @@ static bool computes_below(const Check *c, const Node *n) {
 static void largest(const Check *c, const Graph *g, const Copy *t, Want *w) {
   Tensor *all = arena_alloc(c->arena, sizeof *all * (size_t)g->n_node);
   Buf why = {0};
-  if (!ir_eval(c->arena, g, EVAL_f64, t->feed, t->n_feed, g->node, g->n_node, all, &why)) die("%s: %s", c->title, why.data);
+  if (!ir_eval(c->arena, g, EVAL_f64, t->feed, t->n_feed, g->node, g->n_node, all, &why))
+    die("%s: %s", c->title, why.data);
   for (int n = 0; n < g->n_node; n++)
     for (int64_t i = 0; i < type_count(&all[n].type); i++)
-      if (isfinite(all[n].data[i]) && fabs(all[n].data[i]) > w->scale) w->scale = fabs(all[n].data[i]);
+      if (isfinite(all[n].data[i]) && fabs(all[n].data[i]) > w->scale)
+        w->scale = fabs(all[n].data[i]);
   const Node *root = g->node[g->n_node - 1];
   w->scale *= fmax(1, (double)type_count(&root->src[0]->type) / (double)type_count(&root->type));
 }
@@ -135,7 +146,9 @@ static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r) {
 }
 
 static void evaluate(Check *c, Node *root, Want *w) {
-  Copy t = {.c = c, .to = graph_new("want"), .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
+  Copy t = {.c = c,
+            .to = graph_new("want"),
+            .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
   Node *r = copy_node(&t, root, true), *m = magnitudes(t.to, r);
   Buf why = {0};
   bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &r, 1, &w->value, &why) &&
@@ -152,7 +165,13 @@ static void evaluate(Check *c, Node *root, Want *w) {
 
 static double relative(Op op) { /* DESIGN: arithmetic 1e-6, exp and its kind and sums 1e-5 */
   switch (op) {
-  case OP_add: case OP_sub: case OP_mul: case OP_div: case OP_sqrt: case OP_rsqrt: case OP_mod: return 1e-6;
+  case OP_add:
+  case OP_sub:
+  case OP_mul:
+  case OP_div:
+  case OP_sqrt:
+  case OP_rsqrt:
+  case OP_mod: return 1e-6;
   default: return 1e-5;
   }
 }
@@ -163,18 +182,21 @@ static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t 
   DType d = (DType)root->type.dtype;
   if (got == rounded || (isnan(got) && isnan(rounded))) return true;
   if ((c->flags & CHECK_exact) || !dtype_is_float(d)) {
-    bool flushed = (c->flags & CHECK_boundary) && dtype_is_float(d) && fabs(got - rounded) < 0x1p-126;
+    bool flushed =
+      (c->flags & CHECK_boundary) && dtype_is_float(d) && fabs(got - rounded) < 0x1p-126;
     return flushed;
   }
   if (!isfinite(got) || !isfinite(rounded)) return false;
-  double bound = relative(root->op) * (isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY);
+  double bound =
+    relative(root->op) * (isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY);
   bound += 5e-6 * w->scale;
   if (d == DT_bf16) bound += fabs(want) * 0x1p-8 + 0x1p-134; /* half a unit of the last place */
   if (d == DT_f16) bound += fabs(want) * 0x1p-11 + 0x1p-25;
   return fabs(got - want) <= bound + 0x1p-126;
 }
 
-static void fail(Check *c, const Node *root, const KernelCode *code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void fail(Check *c, const Node *root, const KernelCode *code, const char *fmt, ...)
+  PRINTF_LIKE(4, 5);
 static void fail(Check *c, const Node *root, const KernelCode *code, const char *fmt, ...) {
   Buf text = {0};
   va_list args;
@@ -189,7 +211,8 @@ static void fail(Check *c, const Node *root, const KernelCode *code, const char 
   buf_free(&text);
 }
 
-/* For a target that is not this device: only the module is checked, and the evaluator's values go on. */
+/* For a target that is not this device: only the module is checked, and the evaluator's values go
+ * on. */
 static void skip(Check *c, Node *root) {
   Want w = {0};
   evaluate(c, root, &w);
@@ -203,14 +226,17 @@ static void compare(Check *c, const Node *root, const KernelCode *code, const do
   for (int64_t i = 0; i < n; i++)
     if (!element_ok(c, root, &w, i, got[i]) && bad++ == 0) first = i;
   if (bad)
-    fail(c, root, code, "%lld of %lld elements differ, first [%lld]: got %.9g, want %.9g (f64 %.17g, scale %.9g)", (long long)bad,
-         (long long)n, (long long)first, got[first], w.rounded.data[first], w.value.data[first],
-         w.scale ? w.scale : w.magnitude.data[first]);
+    fail(c, root, code,
+         "%lld of %lld elements differ, first [%lld]: got %.9g, want %.9g (f64 %.17g, scale %.9g)",
+         (long long)bad, (long long)n, (long long)first, got[first], w.rounded.data[first],
+         w.value.data[first], w.scale ? w.scale : w.magnitude.data[first]);
 }
 
 /* ---- running ---- */
 
-static const double *value_of(const Node *n, void *context) { return ((Check *)context)->value[n->id]; }
+static const double *value_of(const Node *n, void *context) {
+  return ((Check *)context)->value[n->id];
+}
 
 static void run_kernel(Check *c, Node *root) {
   KernelJob job = {.root = root, .stored = c->stored};
@@ -220,12 +246,15 @@ static void run_kernel(Check *c, Node *root) {
   uint32_t *bits = arena_alloc(c->arena, 4 * (size_t)n);
   c->value[root->id] = arena_alloc(c->arena, sizeof(double) * (size_t)n);
   cg_emit(c->arena, &job, c->target, &code);
-  bool here = c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
-  if (!cg_validate(code.word, code.n_word, &why)) fail(c, root, &code, "invalid: %s", why.data);
+  bool here =
+    c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
+  if (!cg_validate(code.word, code.n_word, &why))
+    fail(c, root, &code, "invalid: %s", why.data);
   else if (!here) {
     skip(c, root);
     return;
-  } else if (!bench_run(c->bench, c->arena, &job, &code, value_of, c, bits, &why)) fail(c, root, &code, "%s", why.data);
+  } else if (!bench_run(c->bench, c->arena, &job, &code, value_of, c, bits, &why))
+    fail(c, root, &code, "%s", why.data);
   bench_unpack(&root->type, bits, c->value[root->id]);
   if (!why.len) compare(c, root, &code, c->value[root->id]);
   buf_free(&why);
@@ -235,14 +264,16 @@ static void run_kernel(Check *c, Node *root) {
 static void given(Check *c, Node *n) {
   Tensor t;
   Buf why = {0};
-  if (!ir_eval(c->arena, c->g, EVAL_f64, c->feed, c->n_feed, &n, 1, &t, &why)) die("%s: %s", c->title, why.data);
+  if (!ir_eval(c->arena, c->g, EVAL_f64, c->feed, c->n_feed, &n, 1, &t, &why))
+    die("%s: %s", c->title, why.data);
   int64_t count = type_count(&n->type);
   for (int64_t i = 0; i < count; i++)
     if (dtype_is_float(n->type.dtype)) t.data[i] = dtype_round((DType)n->type.dtype, t.data[i]);
   c->value[n->id] = t.data;
 }
 
-void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed, const char *title, unsigned flags) {
+void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
+                 const char *title, unsigned flags) {
   Check c = {b, target, g, feed, n_feed, title, flags, NULL, NULL, arena_new()};
   c.stored = arena_alloc(c.arena, (size_t)g->n_node);
   c.value = arena_alloc(c.arena, sizeof *c.value * (size_t)g->n_node);
@@ -250,8 +281,10 @@ void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *fee
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
     if (!c.stored[i]) continue;
-    if (is_leaf(n->op) || n->op == OP_fold) given(&c, n);
-    else run_kernel(&c, n);
+    if (is_leaf(n->op) || n->op == OP_fold)
+      given(&c, n);
+    else
+      run_kernel(&c, n);
   }
   arena_free(c.arena);
 }

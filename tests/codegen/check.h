@@ -10,8 +10,9 @@ typedef enum CheckFlags {
   CHECK_store_all = 4 /* every node is a kernel of its own; else as much as possible is inlined */
 } CheckFlags;
 
-/* Runs the kernels for the graph's outputs on `target`; each gets the values that the device computed before. Where the
- * device has not the target's subgroups, modules are only validated. */
-void check_graph(Bench *, const Target *, const Graph *, const Feed *, int n_feed, const char *title, unsigned flags);
+/* Runs the kernels for the graph's outputs on `target`; each gets the values that the device
+ * computed before. Where the device has not the target's subgroups, modules are only validated. */
+void check_graph(Bench *, const Target *, const Graph *, const Feed *, int n_feed,
+                 const char *title, unsigned flags);
 
 #endif

@@ -1,5 +1,5 @@
-/* Every operation's generated cases and programs of several operations, on the device against the evaluator.
- *   test_kernels [OP|programs ...]: only those */
+/* Every operation's generated cases and programs of several operations, on the device against the
+ * evaluator. test_kernels [OP|programs ...]: only those */
 #include "tests/codegen/check.h"
 #include "tests/gen/gen.h"
 
@@ -12,7 +12,8 @@ static bool wanted(const char *name, int argc, char **argv) {
 }
 
 static void run_case(Bench *b, const Target *t, Graph *g, const GenFeed *feed, unsigned more) {
-  unsigned flags = more | (feed->flags & GEN_exact ? CHECK_exact : 0) | (feed->flags & GEN_boundary ? CHECK_boundary : 0);
+  unsigned flags = more | (feed->flags & GEN_exact ? CHECK_exact : 0) |
+                   (feed->flags & GEN_boundary ? CHECK_boundary : 0);
   check_graph(b, t, g, feed->feed, feed->n, feed->title, flags);
 }
 
@@ -23,8 +24,13 @@ int main(int argc, char **argv) {
     printf("skipped: no Vulkan device: %s\n", why.data);
     return 0;
   }
-  static const Target gpu = {.name = "a GPU", .subgroup_size = 32, .subgroup_shuffle = true, .subgroup_arithmetic = true,
-                             .shared_bytes = 48 << 10, .max_invocations = 1024, .chunk_bytes = (uint64_t)1 << 31};
+  static const Target gpu = {.name = "a GPU",
+                             .subgroup_size = 32,
+                             .subgroup_shuffle = true,
+                             .subgroup_arithmetic = true,
+                             .shared_bytes = 48 << 10,
+                             .max_invocations = 1024,
+                             .chunk_bytes = (uint64_t)1 << 31};
   const Target *target[] = {&target_portable, &b.native, &gpu};
   for (int t = 0; t < COUNT_OF(target); t++) {
     for (int op = 0; op < OP_COUNT; op++)

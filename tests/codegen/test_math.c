@@ -1,5 +1,6 @@
-/* The functions that codegen builds itself, over their whole domain: tens of thousands of f32 values each, of every magnitude,
- * near zeros, poles and the ends of the range. Bound: 1e-5 relative, 1e-6 for arithmetic (check.c). */
+/* The functions that codegen builds itself, over their whole domain: tens of thousands of f32
+ * values each, of every magnitude, near zeros, poles and the ends of the range. Bound: 1e-5
+ * relative, 1e-6 for arithmetic (check.c). */
 #include "tests/codegen/check.h"
 
 #include <math.h>
@@ -23,7 +24,9 @@ static double exponent(int i) { return -87 + 175 * unit(i, 4); } /* eˣ is a nor
 static double small(int i) { return either_sign(i, exp2(-30 + 34 * unit(i, 5))); }
 static double above_minus_one(int i) { return -1 + exp2(-23 + 40 * unit(i, 6)); }
 static double angle(int i) { return either_sign(i, 1e5 * unit(i, 7)); }
-static double near_zeros(int i) { return (double)(float)((i - N / 2) * 1.5 * 1.5707963267948966); } /* of sine and cosine */
+static double near_zeros(int i) {
+  return (double)(float)((i - N / 2) * 1.5 * 1.5707963267948966);
+} /* of sine and cosine */
 
 typedef struct Sweep {
   Op op;
@@ -32,14 +35,29 @@ typedef struct Sweep {
 } Sweep;
 
 static const Sweep sweep[] = {
-    {OP_exp, exponent, "exp"},       {OP_exp, small, "exp of small"},      {OP_expm1, exponent, "expm1"},
-    {OP_expm1, small, "expm1 of small"}, {OP_log, positive, "log"},        {OP_log, near_one, "log near 1"},
-    {OP_log1p, above_minus_one, "log1p"}, {OP_log1p, small, "log1p of small"}, {OP_log1p, positive, "log1p of all"},
-    {OP_sqrt, positive, "sqrt"},     {OP_rsqrt, positive, "rsqrt"},        {OP_sin, angle, "sin"},
-    {OP_sin, near_zeros, "sin near zeros"}, {OP_sin, small, "sin of small"}, {OP_cos, angle, "cos"},
-    {OP_cos, near_zeros, "cos near zeros"}, {OP_cos, small, "cos of small"}, {OP_tanh, small, "tanh"},
-    {OP_tanh, any_size, "tanh of all"}, {OP_sigmoid, exponent, "sigmoid"}, {OP_sigmoid, small, "sigmoid of small"},
-    {OP_erf, small, "erf"},          {OP_erf, any_size, "erf of all"},
+  {OP_exp, exponent, "exp"},
+  {OP_exp, small, "exp of small"},
+  {OP_expm1, exponent, "expm1"},
+  {OP_expm1, small, "expm1 of small"},
+  {OP_log, positive, "log"},
+  {OP_log, near_one, "log near 1"},
+  {OP_log1p, above_minus_one, "log1p"},
+  {OP_log1p, small, "log1p of small"},
+  {OP_log1p, positive, "log1p of all"},
+  {OP_sqrt, positive, "sqrt"},
+  {OP_rsqrt, positive, "rsqrt"},
+  {OP_sin, angle, "sin"},
+  {OP_sin, near_zeros, "sin near zeros"},
+  {OP_sin, small, "sin of small"},
+  {OP_cos, angle, "cos"},
+  {OP_cos, near_zeros, "cos near zeros"},
+  {OP_cos, small, "cos of small"},
+  {OP_tanh, small, "tanh"},
+  {OP_tanh, any_size, "tanh of all"},
+  {OP_sigmoid, exponent, "sigmoid"},
+  {OP_sigmoid, small, "sigmoid of small"},
+  {OP_erf, small, "erf"},
+  {OP_erf, any_size, "erf of all"},
 };
 
 static Node *input(Graph *g, Arena *a, Feed *feed, const char *name, Fill *fill) {
@@ -66,14 +84,17 @@ static double power(int i) { /* x^y is a normal number */
   double limit = 125 / fmax(1, fabs(log2(base(i))));
   return (2 * unit(i, 9) - 1) * limit;
 }
-static double almost_one(int i) { return (float)(1 + either_sign(i, exp2(-22 + 12 * unit(i, 10)))); }
+static double almost_one(int i) {
+  return (float)(1 + either_sign(i, exp2(-22 + 12 * unit(i, 10))));
+}
 static double far_power(int i) { return (2 * unit(i, 11) - 1) * 80 / fabs(log(almost_one(i))); }
 static double whole_base(int i) { return (double)(i % 41 - 20); }
 static double whole_power(int i) { return (double)(i / 41 % 6); }
 static double dividend(int i) { return either_sign(i / 2, exp2(-20 + 40 * unit(i, 12))); }
 static double divisor(int i) { return either_sign(i, dividend(i) * exp2(-22 + 30 * unit(i, 13))); }
 
-static void two(Bench *b, const Target *t, Op op, Fill *x, Fill *y, const char *title, unsigned flags) {
+static void two(Bench *b, const Target *t, Op op, Fill *x, Fill *y, const char *title,
+                unsigned flags) {
   Graph *g = graph_new("math");
   Arena *a = arena_new();
   Feed feed[2];

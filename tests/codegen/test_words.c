@@ -1,4 +1,5 @@
-/* What needs no device: equal kernels have equal words, views cost nothing, strides of view chains, every module is valid. */
+/* What needs no device: equal kernels have equal words, views cost nothing, strides of view chains,
+ * every module is valid. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,10 +11,15 @@
 
 #include "codegen/plan.h"
 
-#define SHAPE(...) type_of(DT_f32, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
-#define DIM(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                 \
+  type_of(DT_f32, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                       \
+          (int64_t[]){__VA_ARGS__})
+#define DIM(...)                                                                                   \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
-static Node *leaf(Graph *g, const char *name, Type t) { return ir_leaf(g, OP_param, intern(name), &t); }
+static Node *leaf(Graph *g, const char *name, Type t) {
+  return ir_leaf(g, OP_param, intern(name), &t);
+}
 
 /* The kernel for y with leaves stored; valid. */
 static KernelCode emit(Arena *a, Node *y) {
@@ -67,7 +73,8 @@ static void places_of_random_calls_are_no_constants(void **state) {
   KernelCode x = emit(a, ir_random(g, rng, 1, &t)), y = emit(a, ir_random(g, rng, 77, &t));
   assert_true(same(&x, &y));
   int differ = 0;
-  for (int i = 0; i < x.n_slot; i++) differ += x.slot[i].kind == SLOT_raw && x.slot[i].raw != y.slot[i].raw;
+  for (int i = 0; i < x.n_slot; i++)
+    differ += x.slot[i].kind == SLOT_raw && x.slot[i].raw != y.slot[i].raw;
   assert_int_equal(differ, 1);
   graph_free(g);
   arena_free(a);
@@ -93,7 +100,8 @@ static void matrices_of_any_size_share_a_kernel(void **state) {
   arena_free(a);
 }
 
-/* Splitting and putting together again gives the linear index back, without divisions but those for the subgroup. */
+/* Splitting and putting together again gives the linear index back, without divisions but those for
+ * the subgroup. */
 static void views_that_cancel_cost_nothing(void **state) {
   Arena *a = arena_new();
   Graph *g = graph_new("g");
@@ -102,7 +110,8 @@ static void views_that_cancel_cost_nothing(void **state) {
   KernelCode plain = emit(a, ir_neg(g, x));
   Node *y = ir_permute(g, ir_reshape(g, x, DIM(6, 20, 4, 12)), (int[]){0, 2, 1, 3});
   y = ir_reshape(g, ir_permute(g, ir_neg(g, y), (int[]){0, 2, 1, 3}), DIM(120, 48));
-  KernelCode there_and_back = emit(a, ir_permute(g, ir_permute(g, y, (int[]){1, 0}), (int[]){1, 0}));
+  KernelCode there_and_back =
+    emit(a, ir_permute(g, ir_permute(g, y, (int[]){1, 0}), (int[]){1, 0}));
   assert_int_equal(count(&there_and_back, "OpUDiv"), count(&plain, "OpUDiv"));
   assert_int_equal(count(&there_and_back, "OpUMod"), count(&plain, "OpUMod"));
   assert_int_equal(there_and_back.n_word, plain.n_word);
@@ -142,7 +151,8 @@ static void strides_of_views(void **state) {
   check_strided(ir_reshape(g, ir_permute(g, x, (int[]){1, 0, 2}), DIM(6, 24)), false, 0, 0, NULL);
   Node *heads = ir_permute(g, ir_reshape(g, x, DIM(2, 6, 3, 4)), (int[]){0, 2, 1, 3});
   check_strided(heads, true, 0, DIM(72, 4, 12, 1));
-  Node *wide = ir_expand(g, ir_slice(g, x, (int64_t[]){0, 0, 0}, (int64_t[]){2, 1, 12}), DIM(2, 6, 12));
+  Node *wide =
+    ir_expand(g, ir_slice(g, x, (int64_t[]){0, 0, 0}, (int64_t[]){2, 1, 12}), DIM(2, 6, 12));
   check_strided(wide, true, 0, DIM(72, 0, 1));
   check_strided(ir_reshape(g, wide, DIM(2, 2, 3, 12)), true, 0, DIM(72, 0, 0, 1));
   check_strided(ir_reshape(g, wide, DIM(12, 12)), false, 0, 0, NULL);
@@ -174,7 +184,7 @@ static void broken_words_are_refused(void **state) {
   KernelCode x = emit(a, ir_neg(g, leaf(g, "x", SHAPE(8))));
   for (int i = x.n_word - 1; i > 0; i--)
     if ((x.word[i] & 0xffff) == 127 && x.word[i] >> 16 == 4) { /* OpFNegate, of one operand */
-      x.word[i + 3] = 1;                                         /* which is no value */
+      x.word[i + 3] = 1;                                       /* which is no value */
       break;
     }
   assert_false(cg_validate(x.word, x.n_word, &why));
@@ -186,10 +196,13 @@ static void broken_words_are_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(parameters_of_any_size_share_a_kernel), cmocka_unit_test(places_of_random_calls_are_no_constants),
-      cmocka_unit_test(matrices_of_any_size_share_a_kernel),   cmocka_unit_test(views_that_cancel_cost_nothing),
-      cmocka_unit_test(strides_of_views),                      cmocka_unit_test(operands_are_counted_once),
-      cmocka_unit_test(broken_words_are_refused),
+    cmocka_unit_test(parameters_of_any_size_share_a_kernel),
+    cmocka_unit_test(places_of_random_calls_are_no_constants),
+    cmocka_unit_test(matrices_of_any_size_share_a_kernel),
+    cmocka_unit_test(views_that_cancel_cost_nothing),
+    cmocka_unit_test(strides_of_views),
+    cmocka_unit_test(operands_are_counted_once),
+    cmocka_unit_test(broken_words_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,10 @@ static const char *rule_text(Op op) {
 }
 
 static void print_flags(Buf *b, unsigned flags) {
-  static const struct { unsigned flag; const char *word; } words[] = {
+  static const struct {
+    unsigned flag;
+    const char *word;
+  } words[] = {
     {IR_COMM, "commutes"}, {IR_VIEW, "view"}, {IR_EFFECT, "effect"}, {IR_DIFF, "differentiable"}};
   const char *sep = "";
   for (int i = 0; i < COUNT_OF(words); i++)
@@ -91,21 +94,27 @@ static void print_flags(Buf *b, unsigned flags) {
 }
 
 static void print_doc(Buf *b) {
-  buf_printf(b,
-             "# Operations\n\n"
-             "<!-- made from ir/ops.def by tests/docs/ops_md.c: `cmake --build build --target docs` -->\n\n"
-             "The %d operations of the tensor graph, from the one table that defines them, `ir/ops.def`. [ir.md](ir.md) explains\n"
-             "the graph and its text. Shapes of an elementwise operation's sources are equal: broadcasting is written out with\n"
-             "`reshape` and `expand`. Numeric: i32, f16, bf16, f32; floating: f16, bf16, f32.\n",
-             OP_COUNT);
+  buf_printf(
+    b,
+    "# Operations\n\n"
+    "<!-- made from ir/ops.def by tests/docs/ops_md.c: `cmake --build build --target docs` -->\n\n"
+    "The %d operations of the tensor graph, from the one table that defines them, `ir/ops.def`. "
+    "[ir.md](ir.md) explains\n"
+    "the graph and its text. Shapes of an elementwise operation's sources are equal: broadcasting "
+    "is written out with\n"
+    "`reshape` and `expand`. Numeric: i32, f16, bf16, f32; floating: f16, bf16, f32.\n",
+    OP_COUNT);
   for (int s = 0; s < COUNT_OF(sections); s++) {
-    buf_printf(b, "\n## %s\n\n| operation | meaning | types | written | |\n|---|---|---|---|---|\n", sections[s].title);
+    buf_printf(b, "\n## %s\n\n| operation | meaning | types | written | |\n|---|---|---|---|---|\n",
+               sections[s].title);
     for (int op = 0; op < OP_COUNT; op++) {
       if (!in_section(&sections[s], &ir_op[op])) continue;
       buf_printf(b, "| `%s` | ", ir_op[op].name);
       for (const char *m = ir_op[op].meaning; *m; m++) /* a bar would end the cell */
-        if (*m == '|') buf_str(b, "\\|");
-        else buf_put(b, m, 1);
+        if (*m == '|')
+          buf_str(b, "\\|");
+        else
+          buf_put(b, m, 1);
       buf_printf(b, " | %s | %s | ", rule_text((Op)op), attribute[ir_op[op].attr]);
       print_flags(b, ir_op[op].flags);
       buf_str(b, " |\n");
@@ -122,8 +131,10 @@ static int check(const char *path, const Buf *doc) {
       return 1;
     }
   }
-  bool same = buf_read_file(&have, path) && have.len == doc->len && memcmp(have.data, doc->data, doc->len) == 0;
-  if (!same) fprintf(stderr, "%s is not what ir/ops.def gives: cmake --build build --target docs\n", path);
+  bool same = buf_read_file(&have, path) && have.len == doc->len &&
+              memcmp(have.data, doc->data, doc->len) == 0;
+  if (!same)
+    fprintf(stderr, "%s is not what ir/ops.def gives: cmake --build build --target docs\n", path);
   buf_free(&have);
   return same ? 0 : 1;
 }

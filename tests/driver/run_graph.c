@@ -31,7 +31,8 @@ void *run_pack(Arena *arena, const Type *t, const double *data) {
   for (int64_t i = 0; data && i < n; i++) {
     if (dtype_is_float(t->dtype))
       memcpy(&bits[i], &(float){(float)dtype_round(t->dtype, data[i])}, 4);
-    else bits[i] = (uint32_t)(int32_t)dtype_round(t->dtype, data[i]);
+    else
+      bits[i] = (uint32_t)(int32_t)dtype_round(t->dtype, data[i]);
   }
   return bits;
 }

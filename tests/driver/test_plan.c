@@ -58,8 +58,9 @@ static void golden(const char *name) {
 
 #define GOLDENS(X)                                                                                 \
   X(chain)                                                                                         \
-  X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat)      \
-      X(operands) X(reuse)
+  X(softmax)                                                                                       \
+  X(rsqrt)                                                                                         \
+  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
 #define DEFINE(name)                                                                               \
   static void golden_##name(void **s) {                                                            \
     (void)s;                                                                                       \
@@ -148,7 +149,7 @@ static void too_large(void **state) {
   Target target = cpu_target();
   target.chunk_bytes = 4096;
   const char *expect[] = {
-      "x f32[32,32] takes 4096 bytes, and the device gives at most 3840 in one piece"};
+    "x f32[32,32] takes 4096 bytes, and the device gives at most 3840 in one piece"};
   Graph *g = read_graph("reuse");
   Arena *arena = arena_new();
   Buf why = {0};
@@ -185,12 +186,12 @@ static void programs_share(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(golden_##name),
-      GOLDENS(LIST)
+    GOLDENS(LIST)
 #undef LIST
-          cmocka_unit_test(referee),
-      cmocka_unit_test(referee_refuses),
-      cmocka_unit_test(too_large),
-      cmocka_unit_test(programs_share),
+      cmocka_unit_test(referee),
+    cmocka_unit_test(referee_refuses),
+    cmocka_unit_test(too_large),
+    cmocka_unit_test(programs_share),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

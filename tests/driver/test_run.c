@@ -71,8 +71,9 @@ static void read_and_compare(const char *name) {
 
 #define GRAPHS(X)                                                                                  \
   X(chain)                                                                                         \
-  X(softmax) X(rsqrt) X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat)      \
-      X(operands) X(reuse)
+  X(softmax)                                                                                       \
+  X(rsqrt)                                                                                         \
+  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
 #define DEFINE(name)                                                                               \
   static void run_##name(void **s) {                                                               \
     (void)s;                                                                                       \
@@ -118,9 +119,9 @@ int main(void) {
   }
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(run_##name),
-      GRAPHS(LIST)
+    GRAPHS(LIST)
 #undef LIST
-          cmocka_unit_test(generated),
+      cmocka_unit_test(generated),
   };
   int failures = cmocka_run_group_tests_name("run", tests, NULL, NULL);
   run_close(&device);

@@ -1,5 +1,6 @@
-/* The fuzzer of the front end: whatever the bytes are, a program or errors must come out, within the limits of
- * elab_internal.h. What loads is elaborated as `forward` and `loss`, with the optimizer's update of the first parameter. */
+/* The fuzzer of the front end: whatever the bytes are, a program or errors must come out, within
+ * the limits of elab_internal.h. What loads is elaborated as `forward` and `loss`, with the
+ * optimizer's update of the first parameter. */
 #include "frontend/frontend.h"
 
 #include <string.h>
@@ -26,7 +27,8 @@ static void update(Model *m, Buf *errors) {
   Graph *g = graph_new("update");
   Type scalar = type_scalar(DT_f32), rng = type_of(DT_i32, 1, (int64_t[]){4});
   for (int i = 0; i < n; i++) state[i] = ir_leaf(g, OP_state, s[i].name, &s[i].type);
-  Node *old = fe_init(m, g, 0, ir_leaf(g, OP_input, "rng", &rng), errors), *grad = ir_leaf(g, OP_input, "grad", &p[0].type);
+  Node *old = fe_init(m, g, 0, ir_leaf(g, OP_input, "rng", &rng), errors),
+       *grad = ir_leaf(g, OP_input, "grad", &p[0].type);
   Node *lr = ir_leaf(g, OP_input, "lr", &scalar), *step = ir_leaf(g, OP_input, "step", &scalar);
   if (old) fe_update(m, g, 0, old, grad, lr, step, state, errors);
   if (fe_train(m)->schedule) fe_lr(m, g, step, lr, errors);

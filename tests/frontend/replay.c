@@ -1,4 +1,5 @@
-/* replay: gives each file named on the command line to the fuzzer's entry, and fails where one takes longer than a second. */
+/* replay: gives each file named on the command line to the fuzzer's entry, and fails where one
+ * takes longer than a second. */
 #include "base/base.h"
 
 #include <time.h>

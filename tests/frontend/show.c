@@ -1,5 +1,6 @@
-/* show: loads a program and prints what the frontend makes of it; the goldens of this directory are its output.
- *   show FILE [-D key=value]… [--ast | --params | --count | --config | --train | --entry NAME [--training] | --init | --update | --lr | --values]
+/* show: loads a program and prints what the frontend makes of it; the goldens of this directory are
+ * its output. show FILE [-D key=value]… [--ast | --params | --count | --config | --train | --entry
+ * NAME [--training] | --init | --update | --lr | --values]
  *        [-d dim=value]…
  * --values evaluates `forward`, which takes nothing, with the reference evaluator. */
 #include "frontend/frontend.h"
@@ -23,7 +24,8 @@ static bool read_options(Options *o, int argc, char **argv) {
     } else if (strcmp(a, "-d") == 0 && i + 1 < argc && o->n_dim < COUNT_OF(o->dim)) {
       char *equals = strchr(argv[++i], '=');
       if (!equals) return false;
-      o->dim[o->n_dim++] = (DimBinding){intern_n(argv[i], (size_t)(equals - argv[i])), strtoll(equals + 1, NULL, 10)};
+      o->dim[o->n_dim++] =
+        (DimBinding){intern_n(argv[i], (size_t)(equals - argv[i])), strtoll(equals + 1, NULL, 10)};
     } else if (strcmp(a, "--entry") == 0 && i + 1 < argc) {
       o->what = a;
       o->entry = argv[++i];
@@ -46,16 +48,20 @@ static void show_params(Buf *out, const Model *m, bool all) {
     sum += type_count(&p[i].type);
     if (!all) continue;
     type_print(out, &p[i].type);
-    buf_printf(out, " %s = %s%s%s\n", p[i].path, p[i].init, p[i].trainable ? "" : " frozen", p[i].decay ? " decay" : "");
+    buf_printf(out, " %s = %s%s%s\n", p[i].path, p[i].init, p[i].trainable ? "" : " frozen",
+               p[i].decay ? " decay" : "");
   }
   buf_printf(out, "%lld parameters\n", (long long)sum);
 }
 
 static void show_train(Buf *out, Model *m, Buf *errors) {
   const TrainInfo *t = fe_train(m);
-  buf_printf(out, "batch %lld, context %lld, clip %g, accumulate %lld, precision %s, loss %s\noptimizer %s\nschedule %s\n",
-             (long long)t->batch, (long long)t->context, t->clip, (long long)t->accumulate, t->precision, t->loss,
-             t->optimizer ? t->optimizer : "none", t->schedule ? t->schedule : "none");
+  buf_printf(out,
+             "batch %lld, context %lld, clip %g, accumulate %lld, precision %s, loss %s\noptimizer "
+             "%s\nschedule %s\n",
+             (long long)t->batch, (long long)t->context, t->clip, (long long)t->accumulate,
+             t->precision, t->loss, t->optimizer ? t->optimizer : "none",
+             t->schedule ? t->schedule : "none");
   const ParamInfo *p;
   int n = fe_params(m, &p);
   for (int i = 0; t->optimizer && i < n; i++) {
@@ -100,7 +106,8 @@ static void show_update(Graph *g, Model *m, Buf *errors) {
       state[k] = ir_leaf(g, OP_state, intern(name), &s[k].type);
     }
     snprintf(name, sizeof name, "grad.%s", p[i].path);
-    Node *old = ir_leaf(g, OP_param, p[i].path, &p[i].type), *grad = ir_leaf(g, OP_input, intern(name), &p[i].type);
+    Node *old = ir_leaf(g, OP_param, p[i].path, &p[i].type),
+         *grad = ir_leaf(g, OP_input, intern(name), &p[i].type);
     Node *fresh = fe_update(m, g, i, old, grad, lr, step, state, errors);
     if (!fresh) return;
     ir_output(g, OUT_update, p[i].path, fresh);
@@ -152,13 +159,20 @@ static void show(Buf *out, const Options *o, Buf *errors) {
   }
   Model *m = fe_load(o->file, o->override, o->n_override, errors);
   if (!m) return;
-  if (!o->what) buf_printf(out, "%s: no errors\n", fe_name(m));
-  else if (strcmp(o->what, "--params") == 0) show_params(out, m, true);
-  else if (strcmp(o->what, "--count") == 0) show_params(out, m, false);
-  else if (strcmp(o->what, "--values") == 0) show_values(out, m, errors);
-  else if (strcmp(o->what, "--config") == 0) buf_printf(out, "%s\n", fe_config_json(m));
-  else if (strcmp(o->what, "--train") == 0) show_train(out, m, errors);
-  else show_graph(out, o, m, errors);
+  if (!o->what)
+    buf_printf(out, "%s: no errors\n", fe_name(m));
+  else if (strcmp(o->what, "--params") == 0)
+    show_params(out, m, true);
+  else if (strcmp(o->what, "--count") == 0)
+    show_params(out, m, false);
+  else if (strcmp(o->what, "--values") == 0)
+    show_values(out, m, errors);
+  else if (strcmp(o->what, "--config") == 0)
+    buf_printf(out, "%s\n", fe_config_json(m));
+  else if (strcmp(o->what, "--train") == 0)
+    show_train(out, m, errors);
+  else
+    show_graph(out, o, m, errors);
   fe_free(m);
 }
 

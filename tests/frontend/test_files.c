@@ -1,5 +1,5 @@
-/* Limits that a golden file cannot show: too many imports, too large a file, what is no file; and that nothing leaks between
- * loads. */
+/* Limits that a golden file cannot show: too many imports, too large a file, what is no file; and
+ * that nothing leaks between loads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,7 +42,8 @@ static void test_many_imports(void **state) {
     snprintf(text, sizeof text, "import \"u%d.alpha\" as next\nmodel a { }\n", i + 1);
     write_file(name, text);
   }
-  expect_error(in_dir("u0.alpha"), "more than 64 files are imported\n    1 | import \"u64.alpha\" as next\n");
+  expect_error(in_dir("u0.alpha"),
+               "more than 64 files are imported\n    1 | import \"u64.alpha\" as next\n");
   for (int i = 0; i < 70; i++) {
     snprintf(name, sizeof name, "u%d.alpha", i);
     unlink(in_dir(name));
@@ -52,7 +53,8 @@ static void test_many_imports(void **state) {
 /* Files that import each other are one unit each. */
 static void test_circular_imports(void **state) {
   (void)state;
-  write_file("a.alpha", "import \"b.alpha\" as b\nfn two() = 2\nmodel m { param w[b.three()] = zeros }\n");
+  write_file("a.alpha",
+             "import \"b.alpha\" as b\nfn two() = 2\nmodel m { param w[b.three()] = zeros }\n");
   write_file("b.alpha", "import \"a.alpha\" as a\nfn three() = a.two() + 1\n");
   Buf errors = {0};
   const ParamInfo *p;
@@ -95,9 +97,9 @@ static void test_no_file(void **state) {
 /* What the driver asks: names of free dimensions, functions, configuration. */
 static void test_questions(void **state) {
   (void)state;
-  static const char text[] =
-      "config { width = 4; rate = 0.5 }\n"
-      "model m { fn loss(x: int[b, t], y: int[t, width], z: [s] = none) = 1.0\n if width == 3 { fn gone() = 1 } }\n";
+  static const char text[] = "config { width = 4; rate = 0.5 }\n"
+                             "model m { fn loss(x: int[b, t], y: int[t, width], z: [s] = none) = "
+                             "1.0\n if width == 3 { fn gone() = 1 } }\n";
   Buf errors = {0};
   const char *names[8];
   int64_t value;
@@ -118,8 +120,9 @@ static void test_questions(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_many_imports), cmocka_unit_test(test_circular_imports), cmocka_unit_test(test_large_file),
-      cmocka_unit_test(test_no_file),      cmocka_unit_test(test_questions),
+    cmocka_unit_test(test_many_imports), cmocka_unit_test(test_circular_imports),
+    cmocka_unit_test(test_large_file),   cmocka_unit_test(test_no_file),
+    cmocka_unit_test(test_questions),
   };
   if (!mkdtemp(dir)) return 1;
   int failed = cmocka_run_group_tests(tests, NULL, NULL);

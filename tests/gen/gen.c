@@ -22,12 +22,45 @@ const Type gen_shapes[] = {
 const int gen_n_shapes = COUNT_OF(gen_shapes);
 
 const double gen_edge_f32[] = {
-  0, -0.0, 1, -1, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 3, -3, INFINITY, -INFINITY, NAN,
-  0x1p-126, -0x1p-126, 0x1p-149, -0x1.8p-130, 0x1.fffffep127, -0x1.fffffep127, 0x1p24, 8388607.5, -8388607.5, 1e10, -1e10,
-  88.5, 89.5, -87, -104.5, 1e-20, -1e-5, 0x1.fffffep-1, 0x1.000002p0, 100,
+  0,
+  -0.0,
+  1,
+  -1,
+  0.5,
+  -0.5,
+  1.5,
+  -1.5,
+  2.5,
+  -2.5,
+  3,
+  -3,
+  INFINITY,
+  -INFINITY,
+  NAN,
+  0x1p-126,
+  -0x1p-126,
+  0x1p-149,
+  -0x1.8p-130,
+  0x1.fffffep127,
+  -0x1.fffffep127,
+  0x1p24,
+  8388607.5,
+  -8388607.5,
+  1e10,
+  -1e10,
+  88.5,
+  89.5,
+  -87,
+  -104.5,
+  1e-20,
+  -1e-5,
+  0x1.fffffep-1,
+  0x1.000002p0,
+  100,
 };
 const int gen_n_edge_f32 = COUNT_OF(gen_edge_f32);
-const double gen_edge_i32[] = {0, 1, -1, 2, -2, 3, 7, -7, 46341, -46341, 65536, INT32_MAX, INT32_MIN, INT32_MAX - 1};
+const double gen_edge_i32[] = {0,  1,     -1,     2,     -2,        3,         7,
+                               -7, 46341, -46341, 65536, INT32_MAX, INT32_MIN, INT32_MAX - 1};
 const int gen_n_edge_i32 = COUNT_OF(gen_edge_i32);
 
 bool gen_next(Gen *k, unsigned flags) {
@@ -38,21 +71,25 @@ bool gen_next(Gen *k, unsigned flags) {
 
 uint32_t gen_word(const Gen *k, uint32_t index, uint32_t which) {
   uint32_t out[4];
-  philox4x32((uint32_t[]){index, which, (uint32_t)k->want, k->stream}, (uint32_t[]){(uint32_t)k->op, 20261121}, out);
+  philox4x32((uint32_t[]){index, which, (uint32_t)k->want, k->stream},
+             (uint32_t[]){(uint32_t)k->op, 20261121}, out);
   return out[0];
 }
 
 static double choose(const Gen *k, const Values *v, int64_t i, int64_t n, uint32_t input) {
-  uint32_t word = gen_word(k, (uint32_t)i, 2 * input), more = gen_word(k, (uint32_t)i, 2 * input + 1);
+  uint32_t word = gen_word(k, (uint32_t)i, 2 * input),
+           more = gen_word(k, (uint32_t)i, 2 * input + 1);
   double u = (word >> 8) * 0x1p-24;
   switch (v->fill) {
   case FILL_uniform: return v->lo + u * (v->hi - v->lo);
   case FILL_signed: return (v->lo + u * (v->hi - v->lo)) * (more & 1 ? -1 : 1);
   case FILL_whole: return v->lo + floor(u * (v->hi - v->lo + 1));
-  case FILL_fraction: return v->lo + (double)(more % (uint32_t)(v->hi - v->lo + 1)) + (u < 0.5 ? 0.1 : 0.3) + u * 0.6;
-  case FILL_distinct: { /* i·step mod n is a permutation of 0 … n−1, since the step is coprime to n */
+  case FILL_fraction:
+    return v->lo + (double)(more % (uint32_t)(v->hi - v->lo + 1)) + (u < 0.5 ? 0.1 : 0.3) + u * 0.6;
+  case FILL_distinct: { /* i·step mod n is a permutation of 0 … n−1, since the step is coprime to
+                         * n */
     int64_t step = n > 2 ? (int64_t)(gen_word(k, 0, 2 * input) % (uint32_t)n) | 1 : 1;
-    for (int64_t a = step, b = n; ; a = step, b = n) {
+    for (int64_t a = step, b = n;; a = step, b = n) {
       while (b) {
         int64_t r = a % b;
         a = b;
@@ -72,12 +109,15 @@ Node *gen_leaf(Gen *k, Op op, const char *name, Type t, Values v) {
   if (k->feed->n == GEN_MAX_FEEDS) die("gen: too many inputs of a case of %s", ir_op[k->op].name);
   int64_t n = type_count(&t);
   double *data = arena_alloc(k->g->arena, sizeof *data * (size_t)n);
-  for (int64_t i = 0; i < n; i++) data[i] = dtype_round(t.dtype, choose(k, &v, i, n, (uint32_t)k->feed->n));
+  for (int64_t i = 0; i < n; i++)
+    data[i] = dtype_round(t.dtype, choose(k, &v, i, n, (uint32_t)k->feed->n));
   k->feed->feed[k->feed->n++] = (Feed){op, intern(name), data};
   return ir_leaf(k->g, op, name, &t);
 }
 
-Node *gen_in(Gen *k, const char *name, Type t, Values v) { return gen_leaf(k, OP_input, name, t, v); }
+Node *gen_in(Gen *k, const char *name, Type t, Values v) {
+  return gen_leaf(k, OP_input, name, t, v);
+}
 
 Type gen_retype(Type t, DType d) {
   t.dtype = (uint8_t)d;
@@ -121,7 +161,8 @@ Graph *gen_case(Op op, int i, GenFeed *feed) {
   *feed = (GenFeed){0};
   Gen k = {.op = op, .want = i, .g = graph_new("case"), .feed = feed};
   cases[op](&k);
-  if (!k.y || k.y->op != op) die("gen: case %d of %s gives %s", i, ir_op[op].name, k.y ? ir_op[k.y->op].name : "nothing");
+  if (!k.y || k.y->op != op)
+    die("gen: case %d of %s gives %s", i, ir_op[op].name, k.y ? ir_op[k.y->op].name : "nothing");
   ir_output(k.g, OUT_value, "y", k.y);
   Buf type = {0};
   type_print(&type, &k.y->type);

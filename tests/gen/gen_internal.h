@@ -4,7 +4,8 @@
 
 #include "tests/gen/gen.h"
 
-/* A walk over an operation's cases in a fixed order: counts them, and builds the one that is wanted. */
+/* A walk over an operation's cases in a fixed order: counts them, and builds the one that is
+ * wanted. */
 typedef struct Gen {
   Op op;
   int want, seen; /* want −1: only count */
@@ -42,7 +43,7 @@ Node *gen_operand(Gen *, const char *name, Type, Values, How);
 uint32_t gen_word(const Gen *, uint32_t index, uint32_t which); /* random bits of this case */
 Type gen_retype(Type, DType);
 
-#define SHAPE(d, ...) \
+#define SHAPE(d, ...)                                                                              \
   type_of(d, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
 
 /* ranks 0 to 4, with 1s and odd lengths */

@@ -1,4 +1,5 @@
-/* Small random programs: a pool of nodes, grown by operations on what is in it, with values kept moderate. */
+/* Small random programs: a pool of nodes, grown by operations on what is in it, with values kept
+ * moderate. */
 #include "tests/gen/gen_internal.h"
 
 #include <string.h>
@@ -29,7 +30,9 @@ static Node *pick_as(Pool *p, const Type *t) {
   return NULL;
 }
 
-static Node *number(Pool *p, double value, const Node *like) { return ir_const(p->k.g, value, &like->type); }
+static Node *number(Pool *p, double value, const Node *like) {
+  return ir_const(p->k.g, value, &like->type);
+}
 
 static Node *unary(Pool *p, Node *x) {
   Graph *g = p->k.g;
@@ -71,7 +74,9 @@ static Node *rough(Pool *p, Node *x) {
   case 3: return ir_relu(g, x);
   case 4: return ir_abs(g, x);
   case 5: return ir_where(g, ir_not(g, ir_isfinite(g, y)), y, x);
-  default: return x->type.rank ? ir_reduce(g, OP_reduce_max, x, 1, (int[]){x->type.rank - 1}) : ir_sign(g, x);
+  default:
+    return x->type.rank ? ir_reduce(g, OP_reduce_max, x, 1, (int[]){x->type.rank - 1})
+                        : ir_sign(g, x);
   }
 }
 
@@ -88,7 +93,8 @@ static Node *along(Pool *p, Node *x) {
   switch (draw(p, 4)) {
   case 0: {
     Node *e = ir_exp(g, ir_tanh(g, x));
-    return ir_div(g, e, ir_broadcast(g, ir_reduce(g, OP_reduce_sum, e, 1, &axis), rank, x->type.dim));
+    return ir_div(g, e,
+                  ir_broadcast(g, ir_reduce(g, OP_reduce_sum, e, 1, &axis), rank, x->type.dim));
   }
   case 1: {
     Node *d = ir_sub(g, x, ir_broadcast(g, mean(g, x, axis), rank, x->type.dim));
@@ -96,7 +102,9 @@ static Node *along(Pool *p, Node *x) {
     Node *scale = ir_rsqrt(g, ir_add(g, var, number(p, 0.1, var)));
     return ir_mul(g, d, ir_broadcast(g, scale, rank, x->type.dim));
   }
-  case 2: return ir_mul(g, ir_cumsum(g, x, axis, draw(p, 2)), number(p, 1.5 / (double)x->type.dim[axis], x));
+  case 2:
+    return ir_mul(g, ir_cumsum(g, x, axis, draw(p, 2)),
+                  number(p, 1.5 / (double)x->type.dim[axis], x));
   default: return mean(g, x, axis);
   }
 }
@@ -105,7 +113,8 @@ static Node *reshaped(Pool *p, Node *x) {
   Graph *g = p->k.g;
   int rank = x->type.rank, axis = rank ? (int)draw(p, (uint32_t)rank) : 0;
   if (rank == 0) return unary(p, x);
-  int64_t lo[IR_MAX_RANK] = {0}, hi[IR_MAX_RANK], none[IR_MAX_RANK] = {0}, count = type_count(&x->type);
+  int64_t lo[IR_MAX_RANK] = {0}, hi[IR_MAX_RANK], none[IR_MAX_RANK] = {0},
+          count = type_count(&x->type);
   int perm[IR_MAX_RANK];
   for (int i = 0; i < rank; i++) {
     hi[i] = x->type.dim[i];
@@ -151,14 +160,18 @@ static Node *rows_by_id(Pool *p, Node *ids, Node *x) {
   memcpy(like.dim, ids->type.dim, sizeof like.dim);
   ids = ir_mod(g, ids, ir_const(g, (double)x->type.dim[0], &like));
   Node *rows = ir_gather(g, x, ids);
-  return draw(p, 2) ? rows : ir_mul(g, ir_scatter_add(g, ids, rows, x->type.dim[0]), number(p, 0.2, x));
+  return draw(p, 2) ? rows
+                    : ir_mul(g, ir_scatter_add(g, ids, rows, x->type.dim[0]), number(p, 0.2, x));
 }
 
 Graph *gen_program(int i, GenFeed *feed) {
   static const Type base[] = {
-    {.dtype = DT_f32, .rank = 2, .dim = {4, 6}},    {.dtype = DT_f32, .rank = 3, .dim = {2, 3, 4}},
-    {.dtype = DT_f32, .rank = 2, .dim = {5, 1}},    {.dtype = DT_f32, .rank = 4, .dim = {2, 3, 1, 5}},
-    {.dtype = DT_f32, .rank = 2, .dim = {17, 40}},  {.dtype = DT_f32, .rank = 1, .dim = {9}},
+    {.dtype = DT_f32, .rank = 2, .dim = {4, 6}},
+    {.dtype = DT_f32, .rank = 3, .dim = {2, 3, 4}},
+    {.dtype = DT_f32, .rank = 2, .dim = {5, 1}},
+    {.dtype = DT_f32, .rank = 4, .dim = {2, 3, 1, 5}},
+    {.dtype = DT_f32, .rank = 2, .dim = {17, 40}},
+    {.dtype = DT_f32, .rank = 1, .dim = {9}},
   };
   *feed = (GenFeed){0};
   bool smooth = i % 2 == 0;
@@ -175,9 +188,12 @@ Graph *gen_program(int i, GenFeed *feed) {
   while (p.n < size) {
     Node *x = draw(&p, 3) ? p.node[p.n - 1] : pick(&p), *y = NULL;
     switch (draw(&p, smooth ? 9 : 11)) {
-    case 0: case 1: y = unary(&p, x); break;
-    case 2: case 3: y = binary(&p, x); break;
-    case 4: case 5: y = along(&p, x); break;
+    case 0:
+    case 1: y = unary(&p, x); break;
+    case 2:
+    case 3: y = binary(&p, x); break;
+    case 4:
+    case 5: y = along(&p, x); break;
     case 6: y = reshaped(&p, x); break;
     case 7: y = product_of(&p, x); break;
     case 8: y = rows_by_id(&p, ids, x); break;

@@ -32,7 +32,8 @@ static void reductions(Gen *k, Values smooth, Values whole, unsigned always) {
     for (unsigned axes = 1; axes < 1u << long_rows[i].rank; axes++) {
       bool calm = k->op != OP_reduce_prod; /* a product of hundreds is no place for differences */
       Values v = calm ? smooth : (Values){FILL_signed, 0.98, 1.02, NULL, 0};
-      if (gen_next(k, (calm ? GEN_smooth : 0) | always)) k->y = over(k, gen_in(k, "x", long_rows[i], v), axes);
+      if (gen_next(k, (calm ? GEN_smooth : 0) | always))
+        k->y = over(k, gen_in(k, "x", long_rows[i], v), axes);
     }
   static const How view[] = {PERMUTED, SLICED};
   for (int i = 0; i < 2; i++)
@@ -42,17 +43,22 @@ static void reductions(Gen *k, Values smooth, Values whole, unsigned always) {
   for (unsigned axes = 1; axes < 4; axes++) {
     if (gen_next(k, GEN_exact)) k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 9, 17), whole), axes);
     if (gen_next(k, GEN_exact)) k->y = over(k, gen_in(k, "x", SHAPE(DT_i32, 9, 17), whole), axes);
-    if (gen_next(k, GEN_exact)) k->y = over(k, gen_operand(k, "x", SHAPE(DT_i32, 4, 6), whole, EXPANDED), axes);
+    if (gen_next(k, GEN_exact))
+      k->y = over(k, gen_operand(k, "x", SHAPE(DT_i32, 4, 6), whole, EXPANDED), axes);
     for (int d = DT_f16; d <= DT_bf16; d++)
-      if (gen_next(k, always)) k->y = over(k, gen_in(k, "x", SHAPE(d, 4, 6), UNIFORM(0.5, 1.5)), axes);
+      if (gen_next(k, always))
+        k->y = over(k, gen_in(k, "x", SHAPE(d, 4, 6), UNIFORM(0.5, 1.5)), axes);
   }
   if (gen_next(k, GEN_boundary | GEN_exact))
     k->y = over(k, gen_in(k, "x", SHAPE(DT_i32, gen_n_edge_i32, 2), EDGES_I32), 1);
   /* rows with +inf, with −inf, with both, with a NaN among numbers, with a NaN first and last */
-  static const double odd[] = {1,   INFINITY, -2, 3,        -INFINITY, 1, 2, 4,   INFINITY, 1, -INFINITY, 2, 1, 2, NAN, 3,
-                               NAN, 1,        2,  INFINITY, 5,         1, 2, NAN, 0,        0, -0.0,      0, 2, 2, 2,   2};
-  if (gen_next(k, GEN_boundary | always)) k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 8, 4), LIST(odd)), 2);
-  if (gen_next(k, GEN_boundary | always)) k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 4, 8), LIST(odd)), 1);
+  static const double odd[] = {1, INFINITY, -2, 3,   -INFINITY, 1,   2, 4, INFINITY, 1, -INFINITY,
+                               2, 1,        2,  NAN, 3,         NAN, 1, 2, INFINITY, 5, 1,
+                               2, NAN,      0,  0,   -0.0,      0,   2, 2, 2,        2};
+  if (gen_next(k, GEN_boundary | always))
+    k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 8, 4), LIST(odd)), 2);
+  if (gen_next(k, GEN_boundary | always))
+    k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 4, 8), LIST(odd)), 1);
 }
 
 void gen_reduce_sum(Gen *k) { reductions(k, UNIFORM(-2, 2), WHOLE(-9, 9), 0); }
@@ -64,46 +70,59 @@ void gen_reduce_prod(Gen *k) {
   /* polynomials are smooth at zero: rows with none, one, two and only zeros */
   static const double zeros[] = {1.5, -0.5, 2, 1, 0.5, 0, -1.5, 2, 0, 0.75, 0, 1, 0, 0, 0, 0};
   for (unsigned axes = 1; axes < 4; axes++)
-    if (gen_next(k, GEN_smooth)) k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 4, 4), LIST(zeros)), axes);
+    if (gen_next(k, GEN_smooth))
+      k->y = over(k, gen_in(k, "x", SHAPE(DT_f32, 4, 4), LIST(zeros)), axes);
 }
 
 void gen_argmax(Gen *k) {
   for (int i = 0; i < COUNT_OF(ranked); i++)
     for (int axis = 0; axis < ranked[i].rank; axis++) {
-      if (gen_next(k, GEN_exact)) k->y = ir_argmax(k->g, gen_in(k, "x", ranked[i], DISTINCT(0.1)), axis);
+      if (gen_next(k, GEN_exact))
+        k->y = ir_argmax(k->g, gen_in(k, "x", ranked[i], DISTINCT(0.1)), axis);
       if (gen_next(k, GEN_exact)) /* ties */
         k->y = ir_argmax(k->g, gen_in(k, "x", gen_retype(ranked[i], DT_i32), WHOLE(0, 1)), axis);
     }
   for (int i = 0; i < COUNT_OF(long_rows); i++)
     for (int axis = 0; axis < long_rows[i].rank; axis++)
-      if (gen_next(k, GEN_exact)) k->y = ir_argmax(k->g, gen_in(k, "x", long_rows[i], WHOLE(-50, 50)), axis);
+      if (gen_next(k, GEN_exact))
+        k->y = ir_argmax(k->g, gen_in(k, "x", long_rows[i], WHOLE(-50, 50)), axis);
   for (int axis = 0; axis < 3; axis++)
     if (gen_next(k, GEN_exact))
-      k->y = ir_argmax(k->g, gen_operand(k, "x", SHAPE(DT_f32, 3, 2, 5), DISTINCT(0.1), PERMUTED), axis);
-  static const double odd[] = {-INFINITY, -INFINITY, -INFINITY, 1, NAN, 2, NAN, 3, 1, INFINITY, INFINITY, NAN,
-                               0, -0.0, 0, -5, -5, -5, NAN, INFINITY, 1};
+      k->y =
+        ir_argmax(k->g, gen_operand(k, "x", SHAPE(DT_f32, 3, 2, 5), DISTINCT(0.1), PERMUTED), axis);
+  static const double odd[] = {-INFINITY, -INFINITY, -INFINITY, 1,        NAN, 2,        NAN,
+                               3,         1,         INFINITY,  INFINITY, NAN, 0,        -0.0,
+                               0,         -5,        -5,        -5,       NAN, INFINITY, 1};
   for (int axis = 0; axis < 2; axis++)
-    if (gen_next(k, GEN_exact | GEN_boundary)) k->y = ir_argmax(k->g, gen_in(k, "x", SHAPE(DT_f32, 7, 3), LIST(odd)), axis);
+    if (gen_next(k, GEN_exact | GEN_boundary))
+      k->y = ir_argmax(k->g, gen_in(k, "x", SHAPE(DT_f32, 7, 3), LIST(odd)), axis);
 }
 
 void gen_cumsum(Gen *k) {
   for (int reverse = 0; reverse < 2; reverse++) {
     for (int i = 0; i < COUNT_OF(ranked); i++)
       for (int axis = 0; axis < ranked[i].rank; axis++)
-        if (gen_next(k, GEN_smooth)) k->y = ir_cumsum(k->g, gen_in(k, "x", ranked[i], UNIFORM(-2, 2)), axis, reverse);
+        if (gen_next(k, GEN_smooth))
+          k->y = ir_cumsum(k->g, gen_in(k, "x", ranked[i], UNIFORM(-2, 2)), axis, reverse);
     for (int i = 0; i < COUNT_OF(long_rows); i++)
       for (int axis = 0; axis < long_rows[i].rank; axis++)
-        if (gen_next(k, GEN_exact)) k->y = ir_cumsum(k->g, gen_in(k, "x", long_rows[i], WHOLE(-9, 9)), axis, reverse);
+        if (gen_next(k, GEN_exact))
+          k->y = ir_cumsum(k->g, gen_in(k, "x", long_rows[i], WHOLE(-9, 9)), axis, reverse);
     for (int axis = 0; axis < 2; axis++) {
-      if (gen_next(k, GEN_exact)) k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(DT_i32, 5, 6), WHOLE(-9, 9)), axis, reverse);
+      if (gen_next(k, GEN_exact))
+        k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(DT_i32, 5, 6), WHOLE(-9, 9)), axis, reverse);
       if (gen_next(k, GEN_smooth))
-        k->y = ir_cumsum(k->g, gen_operand(k, "x", SHAPE(DT_f32, 5, 6), UNIFORM(-2, 2), axis ? PERMUTED : EXPANDED), axis,
-                         reverse);
+        k->y = ir_cumsum(
+          k->g,
+          gen_operand(k, "x", SHAPE(DT_f32, 5, 6), UNIFORM(-2, 2), axis ? PERMUTED : EXPANDED),
+          axis, reverse);
       if (gen_next(k, 0))
-        k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(axis ? DT_f16 : DT_bf16, 5, 6), UNIFORM(-2, 2)), axis, reverse);
+        k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(axis ? DT_f16 : DT_bf16, 5, 6), UNIFORM(-2, 2)),
+                         axis, reverse);
     }
     static const double odd[] = {1, INFINITY, 2, 1, NAN, 3, 1, 2, 3, 1, INFINITY, -INFINITY};
-    if (gen_next(k, GEN_boundary)) k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(DT_f32, 4, 3), LIST(odd)), 1, reverse);
+    if (gen_next(k, GEN_boundary))
+      k->y = ir_cumsum(k->g, gen_in(k, "x", SHAPE(DT_f32, 4, 3), LIST(odd)), 1, reverse);
   }
 }
 
@@ -114,9 +133,10 @@ typedef struct Product {
 } Product;
 
 static const Product product[] = {
-  {2, {0}, 1, 1, 1},    {2, {0}, 3, 5, 7},   {2, {0}, 8, 8, 8},   {2, {0}, 1, 19, 9}, {2, {0}, 9, 19, 1}, {2, {0}, 5, 1, 6},
-  {2, {0}, 33, 17, 65}, {2, {0}, 6, 300, 5}, {3, {2}, 3, 4, 5},   {3, {1}, 4, 3, 2},  {3, {3}, 1, 5, 1},
-  {4, {2, 3}, 3, 4, 5}, {4, {1, 2}, 7, 5, 3},
+  {2, {0}, 1, 1, 1},    {2, {0}, 3, 5, 7}, {2, {0}, 8, 8, 8},    {2, {0}, 1, 19, 9},
+  {2, {0}, 9, 19, 1},   {2, {0}, 5, 1, 6}, {2, {0}, 33, 17, 65}, {2, {0}, 6, 300, 5},
+  {3, {2}, 3, 4, 5},    {3, {1}, 4, 3, 2}, {3, {3}, 1, 5, 1},    {4, {2, 3}, 3, 4, 5},
+  {4, {1, 2}, 7, 5, 3},
 };
 
 static Type matrix(const Product *p, DType d, int64_t rows, int64_t cols) {
@@ -128,7 +148,8 @@ static Type matrix(const Product *p, DType d, int64_t rows, int64_t cols) {
 }
 
 /* An operand, dense or stored transposed. */
-static Node *factor(Gen *k, const char *name, const Product *p, DType d, int64_t rows, int64_t cols, Values v, bool turned) {
+static Node *factor(Gen *k, const char *name, const Product *p, DType d, int64_t rows, int64_t cols,
+                    Values v, bool turned) {
   if (!turned) return gen_in(k, name, matrix(p, d, rows, cols), v);
   int perm[4] = {0, 1, 2, 3};
   perm[p->rank - 2] = p->rank - 1;
@@ -153,8 +174,10 @@ void gen_matmul(Gen *k) {
   for (int d = DT_f16; d <= DT_bf16; d++)
     if (gen_next(k, 0)) multiply(k, &product[6], (DType)d, UNIFORM(-2, 2), 0);
   /* operands that are other views: a batch of one matrix, a piece of a matrix */
-  static const Type left = {.dtype = DT_f32, .rank = 3, .dim = {4, 3, 5}}, right = {.dtype = DT_f32, .rank = 3, .dim = {4, 5, 6}};
-  static const How how[][2] = {{DENSE, EXPANDED}, {EXPANDED, DENSE}, {SLICED, DENSE}, {DENSE, SLICED}, {SCALAR, DENSE}};
+  static const Type left = {.dtype = DT_f32, .rank = 3, .dim = {4, 3, 5}},
+                    right = {.dtype = DT_f32, .rank = 3, .dim = {4, 5, 6}};
+  static const How how[][2] = {
+    {DENSE, EXPANDED}, {EXPANDED, DENSE}, {SLICED, DENSE}, {DENSE, SLICED}, {SCALAR, DENSE}};
   for (int i = 0; i < COUNT_OF(how); i++)
     if (gen_next(k, GEN_smooth)) {
       Node *a = gen_operand(k, "a", left, UNIFORM(-2, 2), how[i][0]);

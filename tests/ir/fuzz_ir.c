@@ -1,5 +1,6 @@
-/* Fuzzes the text form: any bytes are parsed or refused with messages; what is accepted and verified prints to a text that
- * parses to the same text, and small graphs are evaluated in both modes. */
+/* Fuzzes the text form: any bytes are parsed or refused with messages; what is accepted and
+ * verified prints to a text that parses to the same text, and small graphs are evaluated in both
+ * modes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static void check_round_trip(const Graph *g) {
   Graph *h = ir_parse("again", first.data, first.len, &errors);
   if (!h) wrong("the printed graph does not parse:", &errors);
   ir_print(&second, h);
-  if (first.len != second.len || memcmp(first.data, second.data, first.len) != 0) wrong("no fixpoint:", &second);
+  if (first.len != second.len || memcmp(first.data, second.data, first.len) != 0)
+    wrong("no fixpoint:", &second);
   graph_free(h);
   buf_free(&first);
   buf_free(&second);
@@ -33,7 +35,8 @@ static double work(const Graph *g) {
     const Node *n = g->node[i];
     double own = (double)type_count(&n->type), from = 0;
     for (int s = 0; s < n->n_src; s++) from += (double)type_count(&n->src[s]->type);
-    sum += n->op == OP_matmul ? own * (double)n->src[0]->type.dim[n->src[0]->type.rank - 1] + from : own + from;
+    sum += n->op == OP_matmul ? own * (double)n->src[0]->type.dim[n->src[0]->type.rank - 1] + from
+                              : own + from;
     if (n->op == OP_fold) sum *= 2; /* computed apart, with all that is below it */
   }
   return sum;
@@ -57,9 +60,11 @@ static void evaluate(const Graph *g) {
   for (int i = 0; i < g->n_output; i++) want[i] = g->output[i].node;
   Buf why = {0};
   for (int mode = EVAL_f32; mode <= EVAL_f64; mode++) {
-    if (!ir_eval(arena, g, (EvalMode)mode, feed, n_feed, want, g->n_output, result, &why)) wrong("not evaluated:", &why);
+    if (!ir_eval(arena, g, (EvalMode)mode, feed, n_feed, want, g->n_output, result, &why))
+      wrong("not evaluated:", &why);
     for (int i = 0; i < g->n_output; i++) {
-      double v = result[i].data[type_count(&result[i].type) - 1]; /* every result is whole and of its type */
+      double v =
+        result[i].data[type_count(&result[i].type) - 1]; /* every result is whole and of its type */
       if (v == v && (mode == EVAL_f32 || !dtype_is_float((DType)result[i].type.dtype)) &&
           dtype_round((DType)result[i].type.dtype, v) != v)
         wrong("a value that its type does not have", &why);

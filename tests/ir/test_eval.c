@@ -1,5 +1,5 @@
-/* The evaluator against values found without it: by hand, or from tables of the functions. Every operation has rows; each is
- * evaluated in f64 and in f32. */
+/* The evaluator against values found without it: by hand, or from tables of the functions. Every
+ * operation has rows; each is evaluated in f64 and in f32. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,10 +17,10 @@ enum { MAX_IN = 3, MAX_VALUES = 64 };
 
 typedef struct Row {
   Op op;
-  const char *type, *attr;      /* of the result */
-  const char *want;             /* numbers with blanks between them */
-  const char *in[2 * MAX_IN];   /* type and numbers of each source */
-  bool f32_only;                /* the numbers are those after rounding */
+  const char *type, *attr;    /* of the result */
+  const char *want;           /* numbers with blanks between them */
+  const char *in[2 * MAX_IN]; /* type and numbers of each source */
+  bool f32_only;              /* the numbers are those after rounding */
 } Row;
 
 static const Row rows[] = {
@@ -33,10 +33,14 @@ static const Row rows[] = {
   {OP_iota, "f32[2,2,2]", "axis=1", "0 0 1 1 0 0 1 1", {0}, false},
   {OP_position, "i32[4]", "", "0 1 2 3", {0}, false},
   {OP_fold, "f32[2]", "", "0 0.42389235631568783", {0}, false}, /* its own graph: see text_of */
-  {OP_random, "f32[8]", "place=7",
-   "0.5826828479766846 0.04011327028274536 0.8234546780586243 0.18221896886825562 0.5718610882759094 0.44636309146881104 "
+  {OP_random,
+   "f32[8]",
+   "place=7",
+   "0.5826828479766846 0.04011327028274536 0.8234546780586243 0.18221896886825562 "
+   "0.5718610882759094 0.44636309146881104 "
    "0.9056286215782166 0.49557358026504517",
-   {"i32[4]", "1 2 3 4"}, false},
+   {"i32[4]", "1 2 3 4"},
+   false},
 
   {OP_neg, "f32[3]", "", "-1 2 -inf", {"f32[3]", "1 -2 inf"}, false},
   {OP_neg, "i32[3]", "", "-1 2 -2147483648", {"i32[3]", "1 -2 -2147483648"}, false},
@@ -44,21 +48,62 @@ static const Row rows[] = {
   {OP_abs, "i32[2]", "", "7 -2147483648", {"i32[2]", "-7 -2147483648"}, false},
   {OP_sign, "f32[5]", "", "1 -1 0 0 -1", {"f32[5]", "3 -0.25 0 nan -inf"}, false},
   {OP_sign, "i32[3]", "", "1 -1 0", {"i32[3]", "9 -9 0"}, false},
-  {OP_exp, "f32[6]", "", "1 2.718281828459045 0.36787944117144233 1.6487212707001282 0 inf",
-   {"f32[6]", "0 1 -1 0.5 -inf inf"}, false},
-  {OP_expm1, "f32[4]", "", "0 1.718281828459045 -0.6321205588285577 9.536747711537455e-07",
-   {"f32[4]", "0 1 -1 9.5367431640625e-07"}, false},
-  {OP_log, "f32[5]", "", "0 0.6931471805599453 -0.6931471805599453 -inf nan", {"f32[5]", "1 2 0.5 0 -1"}, false},
-  {OP_log1p, "f32[5]", "", "0 0.6931471805599453 -0.6931471805599453 9.536738616591883e-07 -inf",
-   {"f32[5]", "0 1 -0.5 9.5367431640625e-07 -1"}, false},
+  {OP_exp,
+   "f32[6]",
+   "",
+   "1 2.718281828459045 0.36787944117144233 1.6487212707001282 0 inf",
+   {"f32[6]", "0 1 -1 0.5 -inf inf"},
+   false},
+  {OP_expm1,
+   "f32[4]",
+   "",
+   "0 1.718281828459045 -0.6321205588285577 9.536747711537455e-07",
+   {"f32[4]", "0 1 -1 9.5367431640625e-07"},
+   false},
+  {OP_log,
+   "f32[5]",
+   "",
+   "0 0.6931471805599453 -0.6931471805599453 -inf nan",
+   {"f32[5]", "1 2 0.5 0 -1"},
+   false},
+  {OP_log1p,
+   "f32[5]",
+   "",
+   "0 0.6931471805599453 -0.6931471805599453 9.536738616591883e-07 -inf",
+   {"f32[5]", "0 1 -0.5 9.5367431640625e-07 -1"},
+   false},
   {OP_sqrt, "f32[4]", "", "0 3 1.4142135623730951 nan", {"f32[4]", "0 9 2 -1"}, false},
   {OP_rsqrt, "f32[4]", "", "inf 0.5 0.7071067811865476 0", {"f32[4]", "0 4 2 inf"}, false},
-  {OP_sin, "f32[5]", "", "0 0.8414709848078965 -0.9092974268256817 -0.5063656411097588 nan", {"f32[5]", "0 1 -2 100 inf"}, false},
-  {OP_cos, "f32[4]", "", "1 0.5403023058681398 -0.4161468365471424 0.8623188722876839", {"f32[4]", "0 1 -2 100"}, false},
-  {OP_tanh, "f32[4]", "", "0 0.7615941559557649 -0.46211715726000974 1", {"f32[4]", "0 1 -0.5 20"}, false},
-  {OP_sigmoid, "f32[6]", "", "0.5 0.7310585786300049 0.11920292202211755 0.9999999979388463 0 1",
-   {"f32[6]", "0 1 -2 20 -1000 1000"}, false},
-  {OP_erf, "f32[4]", "", "0 0.8427007929497149 -0.5204998778130465 0.9999779095030014", {"f32[4]", "0 1 -0.5 3"}, false},
+  {OP_sin,
+   "f32[5]",
+   "",
+   "0 0.8414709848078965 -0.9092974268256817 -0.5063656411097588 nan",
+   {"f32[5]", "0 1 -2 100 inf"},
+   false},
+  {OP_cos,
+   "f32[4]",
+   "",
+   "1 0.5403023058681398 -0.4161468365471424 0.8623188722876839",
+   {"f32[4]", "0 1 -2 100"},
+   false},
+  {OP_tanh,
+   "f32[4]",
+   "",
+   "0 0.7615941559557649 -0.46211715726000974 1",
+   {"f32[4]", "0 1 -0.5 20"},
+   false},
+  {OP_sigmoid,
+   "f32[6]",
+   "",
+   "0.5 0.7310585786300049 0.11920292202211755 0.9999999979388463 0 1",
+   {"f32[6]", "0 1 -2 20 -1000 1000"},
+   false},
+  {OP_erf,
+   "f32[4]",
+   "",
+   "0 0.8427007929497149 -0.5204998778130465 0.9999779095030014",
+   {"f32[4]", "0 1 -0.5 3"},
+   false},
   {OP_relu, "f32[4]", "", "0 2 0 nan", {"f32[4]", "-3 2 0 nan"}, false},
   {OP_relu, "i32[2]", "", "0 2", {"i32[2]", "-3 2"}, false},
   {OP_floor, "f32[4]", "", "1 -2 -1 3", {"f32[4]", "1.5 -1.5 -0.25 3"}, false},
@@ -69,15 +114,30 @@ static const Row rows[] = {
   {OP_stop_gradient, "f32[2]", "", "1 -2", {"f32[2]", "1 -2"}, false},
 
   {OP_cast, "bool[4]", "", "0 1 1 0", {"f32[4]", "0 0.25 nan -0"}, false},
-  {OP_cast, "i32[8]", "", "2 -2 0 0 2147483647 -2147483648 2147483647 0", {"f32[8]", "2.75 -2.75 -0.5 nan 3e9 -3e9 inf 0.99"}, false},
+  {OP_cast,
+   "i32[8]",
+   "",
+   "2 -2 0 0 2147483647 -2147483648 2147483647 0",
+   {"f32[8]", "2.75 -2.75 -0.5 nan 3e9 -3e9 inf 0.99"},
+   false},
   {OP_cast, "f32[2]", "", "16777216 -7", {"i32[2]", "16777217 -7"}, true},
   {OP_cast, "f32[2]", "", "1 0", {"bool[2]", "1 0"}, false},
-  /* halves of the last place go to even; from 65520 on nothing is finite; half of the least subnormal is zero */
-  {OP_cast, "f16[9]", "", "1 1.001953125 65504 inf -inf 5.9604644775390625e-08 0 5.9604644775390625e-08 nan",
-   {"f32[9]", "1.00048828125 1.00146484375 65519 65520 -65520 5.9604644775390625e-08 2.98023223876953125e-08 4.470348358154296875e-08 nan"},
+  /* halves of the last place go to even; from 65520 on nothing is finite; half of the least
+     subnormal is zero */
+  {OP_cast,
+   "f16[9]",
+   "",
+   "1 1.001953125 65504 inf -inf 5.9604644775390625e-08 0 5.9604644775390625e-08 nan",
+   {"f32[9]", "1.00048828125 1.00146484375 65519 65520 -65520 5.9604644775390625e-08 "
+              "2.98023223876953125e-08 4.470348358154296875e-08 nan"},
    false},
-  {OP_cast, "bf16[6]", "", "1 1.015625 -1 3.3895313892515355e+38 inf 9.1835496157991212e-41",
-   {"f32[6]", "1.00390625 1.01171875 -1.00390625 3.3895313892515355e+38 3.4028234663852886e+38 9.1835496157991212e-41"}, false},
+  {OP_cast,
+   "bf16[6]",
+   "",
+   "1 1.015625 -1 3.3895313892515355e+38 inf 9.1835496157991212e-41",
+   {"f32[6]", "1.00390625 1.01171875 -1.00390625 3.3895313892515355e+38 3.4028234663852886e+38 "
+              "9.1835496157991212e-41"},
+   false},
 
   {OP_add, "f32[3]", "", "3 inf nan", {"f32[3]", "1 inf inf", "f32[3]", "2 1 -inf"}, false},
   {OP_add, "f32[1]", "", "16777216", {"f32[1]", "16777216", "f32[1]", "1"}, true},
@@ -87,12 +147,32 @@ static const Row rows[] = {
   {OP_sub, "f32[2]", "", "-1 3.5", {"f32[2]", "1 3", "f32[2]", "2 -0.5"}, false},
   {OP_sub, "i32[1]", "", "2147483647", {"i32[1]", "-2147483648", "i32[1]", "1"}, false},
   {OP_mul, "f32[3]", "", "6 nan -0.5", {"f32[3]", "2 0 0.25", "f32[3]", "3 inf -2"}, false},
-  {OP_mul, "i32[3]", "", "-2147479015 1 0", {"i32[3]", "46341 2147483647 65536", "i32[3]", "46341 2147483647 65536"}, false},
+  {OP_mul,
+   "i32[3]",
+   "",
+   "-2147479015 1 0",
+   {"i32[3]", "46341 2147483647 65536", "i32[3]", "46341 2147483647 65536"},
+   false},
   {OP_div, "f32[4]", "", "0.5 inf -inf nan", {"f32[4]", "1 1 -1 0", "f32[4]", "2 0 0 0"}, false},
   {OP_div, "f32[1]", "", "0.3333333432674407958984375", {"f32[1]", "1", "f32[1]", "3"}, true},
-  {OP_pow, "f32[6]", "", "8 0.25 -8 nan 1 1.4142135623730951", {"f32[6]", "2 -2 -2 -2 0 2", "f32[6]", "3 -2 3 0.5 0 0.5"}, false},
-  {OP_mod, "f32[6]", "", "1 2 -2 -1 0.5 nan", {"f32[6]", "7 -7 7 -7 -1.5 1", "f32[6]", "3 3 -3 -3 1 0"}, false},
-  {OP_mod, "i32[6]", "", "1 2 -2 -1 0 0", {"i32[6]", "7 -7 7 -7 5 -2147483648", "i32[6]", "3 3 -3 -3 0 -1"}, false},
+  {OP_pow,
+   "f32[6]",
+   "",
+   "8 0.25 -8 nan 1 1.4142135623730951",
+   {"f32[6]", "2 -2 -2 -2 0 2", "f32[6]", "3 -2 3 0.5 0 0.5"},
+   false},
+  {OP_mod,
+   "f32[6]",
+   "",
+   "1 2 -2 -1 0.5 nan",
+   {"f32[6]", "7 -7 7 -7 -1.5 1", "f32[6]", "3 3 -3 -3 1 0"},
+   false},
+  {OP_mod,
+   "i32[6]",
+   "",
+   "1 2 -2 -1 0 0",
+   {"i32[6]", "7 -7 7 -7 5 -2147483648", "i32[6]", "3 3 -3 -3 0 -1"},
+   false},
   {OP_min, "f32[4]", "", "1 -2 nan nan", {"f32[4]", "1 3 nan 1", "f32[4]", "2 -2 1 nan"}, false},
   {OP_min, "i32[1]", "", "-2", {"i32[1]", "-2", "i32[1]", "9"}, false},
   {OP_max, "f32[4]", "", "2 3 nan nan", {"f32[4]", "1 3 nan 1", "f32[4]", "2 -2 1 nan"}, false},
@@ -105,13 +185,23 @@ static const Row rows[] = {
   {OP_ge, "bool[4]", "", "0 1 1 0", {"f32[4]", "1 2 3 nan", "f32[4]", "2 2 2 2"}, false},
   {OP_and, "bool[4]", "", "0 0 0 1", {"bool[4]", "0 0 1 1", "bool[4]", "0 1 0 1"}, false},
   {OP_or, "bool[4]", "", "0 1 1 1", {"bool[4]", "0 0 1 1", "bool[4]", "0 1 0 1"}, false},
-  {OP_where, "f32[3]", "", "1 -2 3", {"bool[3]", "1 0 1", "f32[3]", "1 nan 3", "f32[3]", "-1 -2 nan"}, false},
+  {OP_where,
+   "f32[3]",
+   "",
+   "1 -2 3",
+   {"bool[3]", "1 0 1", "f32[3]", "1 nan 3", "f32[3]", "-1 -2 nan"},
+   false},
 
   {OP_reduce_sum, "f32[2,1]", "axes=1", "6 15", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_reduce_sum, "f32[1,3]", "axes=0", "5 7 9", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_reduce_sum, "f32[1,2,1]", "axes=0,2", "14 22", {"f32[2,2,2]", "1 2 3 4 5 6 7 8"}, false},
   {OP_reduce_sum, "i32[1]", "axes=0", "-2147483648", {"i32[2]", "2147483647 1"}, false},
-  {OP_reduce_sum, "f32[1]", "axes=0", "16777220", {"f32[5]", "16777216 1 1 1 1"}, false}, /* rounded once, at the end */
+  {OP_reduce_sum,
+   "f32[1]",
+   "axes=0",
+   "16777220",
+   {"f32[5]", "16777216 1 1 1 1"},
+   false}, /* rounded once, at the end */
   {OP_reduce_prod, "f32[2,1]", "axes=1", "6 0", {"f32[2,3]", "1 2 3 4 0 6"}, false},
   {OP_reduce_prod, "i32[1]", "axes=0", "-2147479015", {"i32[3]", "46341 46341 1"}, false},
   {OP_reduce_max, "f32[2,1]", "axes=1", "3 nan", {"f32[2,3]", "1 3 2 nan 9 9"}, false},
@@ -123,7 +213,12 @@ static const Row rows[] = {
   {OP_cumsum, "f32[2,3]", "axis=1", "1 3 6 4 9 15", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_cumsum, "f32[2,3]", "axis=1 reverse", "6 5 3 15 11 6", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_cumsum, "i32[2,3]", "axis=0", "1 2 3 5 7 9", {"i32[2,3]", "1 2 3 4 5 6"}, false},
-  {OP_matmul, "f32[2,2]", "", "22 28 49 64", {"f32[2,3]", "1 2 3 4 5 6", "f32[3,2]", "1 2 3 4 5 6"}, false},
+  {OP_matmul,
+   "f32[2,2]",
+   "",
+   "22 28 49 64",
+   {"f32[2,3]", "1 2 3 4 5 6", "f32[3,2]", "1 2 3 4 5 6"},
+   false},
   {OP_matmul, "f32[2,1,1]", "", "11 53", {"f32[2,1,2]", "1 2 5 6", "f32[2,2,1]", "3 4 1 8"}, false},
   {OP_matmul, "f32[1,1]", "", "nan", {"f32[1,2]", "0 1", "f32[2,1]", "inf 1"}, false},
 
@@ -135,12 +230,32 @@ static const Row rows[] = {
   {OP_slice, "f32[2,2]", "range=0:2,1:3", "2 3 5 6", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_slice, "f32[1,1]", "range=1:2,0:1", "4", {"f32[2,3]", "1 2 3 4 5 6"}, false},
   {OP_pad, "f32[2,4]", "padding=1:0,0:2 fill=9", "9 9 9 9 1 2 9 9", {"f32[1,2]", "1 2"}, false},
-  {OP_concat, "f32[2,3]", "axis=1", "1 5 6 2 7 8", {"f32[2,1]", "1 2", "f32[2,2]", "5 6 7 8"}, false},
+  {OP_concat,
+   "f32[2,3]",
+   "axis=1",
+   "1 5 6 2 7 8",
+   {"f32[2,1]", "1 2", "f32[2,2]", "5 6 7 8"},
+   false},
   {OP_concat, "i32[3,1]", "axis=0", "1 2 3", {"i32[1,1]", "1", "i32[2,1]", "2 3"}, false},
-  {OP_gather, "f32[4,2]", "", "3 4 1 2 nan nan nan nan", {"f32[2,2]", "1 2 3 4", "i32[4]", "1 0 2 -1"}, false},
+  {OP_gather,
+   "f32[4,2]",
+   "",
+   "3 4 1 2 nan nan nan nan",
+   {"f32[2,2]", "1 2 3 4", "i32[4]", "1 0 2 -1"},
+   false},
   {OP_gather, "i32[2,1]", "", "7 0", {"i32[2]", "7 8", "i32[2,1]", "0 5"}, false},
-  {OP_scatter_add, "f32[3,2]", "", "0 0 6 8 3 4", {"i32[4]", "1 2 1 9", "f32[4,2]", "1 2 3 4 5 6 7 8"}, false},
-  {OP_scatter_add, "i32[2]", "", "-2147483648 0", {"i32[2]", "0 0", "i32[2]", "2147483647 1"}, false},
+  {OP_scatter_add,
+   "f32[3,2]",
+   "",
+   "0 0 6 8 3 4",
+   {"i32[4]", "1 2 1 9", "f32[4,2]", "1 2 3 4 5 6 7 8"},
+   false},
+  {OP_scatter_add,
+   "i32[2]",
+   "",
+   "-2147483648 0",
+   {"i32[2]", "0 0", "i32[2]", "2147483647 1"},
+   false},
   {OP_param, "f32[2]", "\"w\"", "1 2", {"f32[2]", "1 2"}, false},
   {OP_state, "f32[2]", "\"w\"", "1 2", {"f32[2]", "1 2"}, false},
   {OP_input, "i32[2]", "\"w\"", "1 2", {"i32[2]", "1 2"}, false},
@@ -163,7 +278,8 @@ static Graph *graph_of(const Row *r) {
   int n = 0;
   buf_str(&text, "graph \"row\" {\n");
   if (r->op == OP_fold) {
-    buf_str(&text, "%0 = iota f32[2] axis=0\n%1 = const f32[2] 3703.5\n%2 = mul f32[2] %0 %1\n%3 = sin f32[2] %2\n");
+    buf_str(&text, "%0 = iota f32[2] axis=0\n%1 = const f32[2] 3703.5\n%2 = mul f32[2] %0 %1\n%3 = "
+                   "sin f32[2] %2\n");
     n = 4;
   }
   for (; r->op != OP_fold && !is_named(r->op) && n < MAX_IN && r->in[2 * n]; n++)
@@ -192,17 +308,18 @@ static void check(const Row *r, EvalMode mode) {
   }
   Tensor y;
   Buf why = {0};
-  if (!ir_eval(arena, g, mode, feed, n_feed, &g->output[0].node, 1, &y, &why)) fail_msg("%s", why.data);
+  if (!ir_eval(arena, g, mode, feed, n_feed, &g->output[0].node, 1, &y, &why))
+    fail_msg("%s", why.data);
   int n = numbers(r->want, want);
   assert_int_equal(n, type_count(&y.type));
   for (int i = 0; i < n; i++) {
     double w = mode == EVAL_f32 ? dtype_round(y.type.dtype, want[i]) : want[i];
-    bool good = isnan(w)                         ? isnan(y.data[i])
-                : mode == EVAL_f32 || isinf(w)   ? y.data[i] == w
-                                                 : fabs(y.data[i] - w) <= 1e-15 * fabs(w);
+    bool good = isnan(w)                       ? isnan(y.data[i])
+                : mode == EVAL_f32 || isinf(w) ? y.data[i] == w
+                                               : fabs(y.data[i] - w) <= 1e-15 * fabs(w);
     if (!good)
-      fail_msg("%s %s %s in %s, element %d: %.17g, expected %.17g", ir_op[r->op].name, r->type, r->attr,
-               mode == EVAL_f32 ? "f32" : "f64", i, y.data[i], w);
+      fail_msg("%s %s %s in %s, element %d: %.17g, expected %.17g", ir_op[r->op].name, r->type,
+               r->attr, mode == EVAL_f32 ? "f32" : "f64", i, y.data[i], w);
   }
   buf_free(&why);
   arena_free(arena);
@@ -228,10 +345,12 @@ static Graph *parsed(const char *text) {
   return g;
 }
 
-/* In f32 mode a fold is computed in f64, also where it shares nodes with what is computed in f32. */
+/* In f32 mode a fold is computed in f64, also where it shares nodes with what is computed in
+ * f32. */
 static void folds_are_computed_in_f64(void **unused) {
   (void)unused;
-  Graph *g = parsed("graph \"g\" {\n%0 = const f32[] 16777216\n%1 = const f32[] 1\n%2 = add f32[] %0 %1\n%3 = sub f32[] %2 %0\n"
+  Graph *g = parsed("graph \"g\" {\n%0 = const f32[] 16777216\n%1 = const f32[] 1\n%2 = add f32[] "
+                    "%0 %1\n%3 = sub f32[] %2 %0\n"
                     "%4 = fold f32[] %3\noutput \"plain\" %3\noutput \"fold\" %4\n}\n");
   Arena *arena = arena_new();
   Node *want[] = {g->output[0].node, g->output[1].node};
@@ -246,10 +365,12 @@ static void folds_are_computed_in_f64(void **unused) {
   graph_free(g);
 }
 
-/* Floats of f64 mode are not rounded, also those that are given; an explicit cast to 16 bits rounds. */
+/* Floats of f64 mode are not rounded, also those that are given; an explicit cast to 16 bits
+ * rounds. */
 static void f64_rounds_at_casts_alone(void **unused) {
   (void)unused;
-  Graph *g = parsed("graph \"g\" {\n%0 = input f32[] \"x\"\n%1 = mul f32[] %0 %0\n%2 = cast bf16[] %1\n%3 = add bf16[] %2 %2\n"
+  Graph *g = parsed("graph \"g\" {\n%0 = input f32[] \"x\"\n%1 = mul f32[] %0 %0\n%2 = cast bf16[] "
+                    "%1\n%3 = add bf16[] %2 %2\n"
                     "%4 = cast f32[] %3\noutput \"square\" %1\noutput \"cast\" %4\n}\n");
   Arena *arena = arena_new();
   Node *want[] = {g->output[0].node, g->output[1].node};
@@ -269,8 +390,10 @@ static void f64_rounds_at_casts_alone(void **unused) {
 /* Every missing value is named; what is not wanted needs none. */
 static void missing_values_are_named(void **unused) {
   (void)unused;
-  Graph *g = parsed("graph \"g\" {\n%0 = input f32[] \"x\"\n%1 = param f32[] \"w\"\n%2 = state f32[] \"m\"\n%3 = mul f32[] %0 %1\n"
-                    "%4 = add f32[] %3 %2\n%5 = neg f32[] %0\noutput \"all\" %4\noutput \"some\" %5\n}\n");
+  Graph *g =
+    parsed("graph \"g\" {\n%0 = input f32[] \"x\"\n%1 = param f32[] \"w\"\n%2 = state f32[] "
+           "\"m\"\n%3 = mul f32[] %0 %1\n"
+           "%4 = add f32[] %3 %2\n%5 = neg f32[] %0\noutput \"all\" %4\noutput \"some\" %5\n}\n");
   Arena *arena = arena_new();
   Tensor y;
   Buf why = {0};
@@ -289,10 +412,10 @@ static void missing_values_are_named(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(operations_have_their_values),
-      cmocka_unit_test(folds_are_computed_in_f64),
-      cmocka_unit_test(f64_rounds_at_casts_alone),
-      cmocka_unit_test(missing_values_are_named),
+    cmocka_unit_test(operations_have_their_values),
+    cmocka_unit_test(folds_are_computed_in_f64),
+    cmocka_unit_test(f64_rounds_at_casts_alone),
+    cmocka_unit_test(missing_values_are_named),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,12 +12,14 @@
 #include "ir/ir.h"
 #include "tests/gen/gen.h"
 
-#define T(d, ...) type_of(d, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+#define T(d, ...)                                                                                  \
+  type_of(d, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
 
 /* ---- types ---- */
 static void types_print_and_compare(void **unused) {
   (void)unused;
-  Type a = T(DT_f32, 4, 16), b = T(DT_f32, 4, 16), c = T(DT_i32, 4, 16), scalar = type_scalar(DT_bf16);
+  Type a = T(DT_f32, 4, 16), b = T(DT_f32, 4, 16), c = T(DT_i32, 4, 16),
+       scalar = type_scalar(DT_bf16);
   Buf text = {0};
   type_print(&text, &a);
   type_print(&text, &scalar);
@@ -40,7 +42,8 @@ static void types_print_and_compare(void **unused) {
 
 /* A 16-bit float by its bits. */
 static double from_bits(DType d, uint32_t bits) {
-  int mantissa_bits = d == DT_f16 ? 10 : 7, exponent_bits = 15 - mantissa_bits, bias = (1 << (exponent_bits - 1)) - 1;
+  int mantissa_bits = d == DT_f16 ? 10 : 7, exponent_bits = 15 - mantissa_bits,
+      bias = (1 << (exponent_bits - 1)) - 1;
   int e = (int)(bits >> mantissa_bits & ((1u << exponent_bits) - 1));
   double m = (double)(bits & ((1u << mantissa_bits) - 1)) / (1 << mantissa_bits);
   double v = e == (1 << exponent_bits) - 1 ? (m != 0 ? NAN : INFINITY)
@@ -49,7 +52,8 @@ static double from_bits(DType d, uint32_t bits) {
   return bits >> 15 & 1 ? -v : v;
 }
 
-/* Every value of the type stays; between two neighbours the nearer is taken, and of equally near ones the even. */
+/* Every value of the type stays; between two neighbours the nearer is taken, and of equally near
+ * ones the even. */
 static void sixteen_bits_round_to_nearest_even(void **unused) {
   (void)unused;
   for (DType d = DT_f16; d <= DT_bf16; d++) {
@@ -66,8 +70,10 @@ static void sixteen_bits_round_to_nearest_even(void **unused) {
       assert_true(dtype_round(d, nextafter(half, INFINITY)) == (last ? INFINITY : next));
       assert_true(dtype_round(d, -nextafter(half, INFINITY)) == (last ? -INFINITY : -next));
     }
-    assert_true(isnan(dtype_round(d, NAN)) && dtype_round(d, INFINITY) == INFINITY && dtype_round(d, 1e300) == INFINITY);
-    assert_true(signbit(dtype_round(d, -0.0)) && dtype_round(d, 1e-300) == 0 && signbit(dtype_round(d, -1e-300)));
+    assert_true(isnan(dtype_round(d, NAN)) && dtype_round(d, INFINITY) == INFINITY &&
+                dtype_round(d, 1e300) == INFINITY);
+    assert_true(signbit(dtype_round(d, -0.0)) && dtype_round(d, 1e-300) == 0 &&
+                signbit(dtype_round(d, -1e-300)));
   }
 }
 
@@ -95,8 +101,10 @@ static void equal_nodes_are_one(void **unused) {
   assert_ptr_equal(ir_const(g, 0.1, &t), ir_const(g, (float)0.1, &t));
   assert_ptr_not_equal(ir_const(g, 0.0, &t), ir_const(g, -0.0, &t));
   assert_ptr_equal(ir_const(g, NAN, &t), ir_const(g, -NAN, &t));
-  assert_ptr_not_equal(ir_reduce(g, OP_reduce_sum, x, 1, (int[]){0}), ir_reduce(g, OP_reduce_sum, x, 1, (int[]){1}));
-  assert_ptr_equal(ir_reduce(g, OP_reduce_sum, x, 2, (int[]){1, 0}), ir_reduce(g, OP_reduce_sum, x, 2, (int[]){0, 1}));
+  assert_ptr_not_equal(ir_reduce(g, OP_reduce_sum, x, 1, (int[]){0}),
+                       ir_reduce(g, OP_reduce_sum, x, 1, (int[]){1}));
+  assert_ptr_equal(ir_reduce(g, OP_reduce_sum, x, 2, (int[]){1, 0}),
+                   ir_reduce(g, OP_reduce_sum, x, 2, (int[]){0, 1}));
   /* a type with other bytes past its rank, as a builder may leave them */
   Type dirty = t;
   dirty.dim[5] = 77;
@@ -138,8 +146,10 @@ static void a_copy_keeps_what_outputs_need(void **unused) {
   Graph *to = graph_copy(g);
   assert_int_equal(to->n_node, 2);
   Node *z = to->output[0].node;
-  assert_true(z->op == OP_tanh && z->region == -2 && z->label == y->label && z->loc.line == 4 && z->loc.file == y->loc.file);
-  assert_true(ir_find_output(to, "w") == &to->output[0] && to->output[0].kind == OUT_update && !ir_find_output(to, "x"));
+  assert_true(z->op == OP_tanh && z->region == -2 && z->label == y->label && z->loc.line == 4 &&
+              z->loc.file == y->loc.file);
+  assert_true(ir_find_output(to, "w") == &to->output[0] && to->output[0].kind == OUT_update &&
+              !ir_find_output(to, "x"));
   graph_free(g);
   assert_true(z->src[0]->type.dim[0] == 2); /* nothing is shared with the original */
   graph_free(to);
@@ -148,10 +158,12 @@ static void a_copy_keeps_what_outputs_need(void **unused) {
 /* ---- inference ---- */
 static Node *leaf(Graph *g, const char *name, Type t) { return ir_leaf(g, OP_input, name, &t); }
 
-static void refuse(Op op, const Type *given, const Attr *attr, int n, Node *const *src, const char *because) {
+static void refuse(Op op, const Type *given, const Attr *attr, int n, Node *const *src,
+                   const char *because) {
   Type out;
   Buf why = {0};
-  if (ir_infer(op, given, attr, n, src, &out, &why)) fail_msg("%s was accepted; expected: %s", ir_op[op].name, because);
+  if (ir_infer(op, given, attr, n, src, &out, &why))
+    fail_msg("%s was accepted; expected: %s", ir_op[op].name, because);
   assert_string_equal(why.data, because);
   buf_free(&why);
 }
@@ -159,13 +171,17 @@ static void refuse(Op op, const Type *given, const Attr *attr, int n, Node *cons
 static void ill_typed_nodes_are_refused(void **unused) {
   (void)unused;
   Graph *g = graph_new("g");
-  Node *x = leaf(g, "x", T(DT_f32, 3, 4)), *y = leaf(g, "y", T(DT_f32, 4, 3)), *i = leaf(g, "i", T(DT_i32, 3, 4));
-  Node *b = leaf(g, "b", T(DT_bool, 3, 4)), *v = leaf(g, "v", T(DT_f32, 4)), *s = leaf(g, "s", type_scalar(DT_f32));
+  Node *x = leaf(g, "x", T(DT_f32, 3, 4)), *y = leaf(g, "y", T(DT_f32, 4, 3)),
+       *i = leaf(g, "i", T(DT_i32, 3, 4));
+  Node *b = leaf(g, "b", T(DT_bool, 3, 4)), *v = leaf(g, "v", T(DT_f32, 4)),
+       *s = leaf(g, "s", type_scalar(DT_f32));
   Node *big = leaf(g, "big", T(DT_f32, 65536, 1)), *wide = leaf(g, "wide", T(DT_f32, 1, 65536));
-  Attr none = {0}, axis = {.n_int = 1, .ints = {2}}, value = {.value = 1.5}, minus_zero = {.value = -0.0};
+  Attr none = {0}, axis = {.n_int = 1, .ints = {2}}, value = {.value = 1.5},
+       minus_zero = {.value = -0.0};
   Type scalar = type_scalar(DT_i32), huge = T(DT_f32, 65536, 65536), one = T(DT_f32, 3);
-#define REFUSE(op, given, attr, because, ...) \
-  refuse(OP_##op, given, attr, (int)(sizeof((Node *[]){__VA_ARGS__}) / sizeof(Node *)), (Node *[]){__VA_ARGS__}, because)
+#define REFUSE(op, given, attr, because, ...)                                                      \
+  refuse(OP_##op, given, attr, (int)(sizeof((Node *[]){__VA_ARGS__}) / sizeof(Node *)),            \
+         (Node *[]){__VA_ARGS__}, because)
   REFUSE(add, NULL, &none, "expects 2 sources, found 1", x);
   REFUSE(add, NULL, &none, "the sources must have one type: found f32[3,4] and f32[4,3]", x, y);
   REFUSE(add, NULL, &none, "the sources must have one type: found f32[3,4] and i32[3,4]", x, i);
@@ -176,14 +192,22 @@ static void ill_typed_nodes_are_refused(void **unused) {
   REFUSE(exp, NULL, &none, "needs floating point: found i32[3,4]", i);
   REFUSE(not, NULL, &none, "needs bool: found f32[3,4]", x);
   REFUSE(isfinite, NULL, &none, "needs floating point: found i32[3,4]", i);
-  REFUSE(where, NULL, &none, "the condition must be bool: found f32[3,4] and f32[3,4] and f32[3,4]", x, x, x);
-  REFUSE(where, NULL, &none, "condition and choices must have one shape, the choices one type: found bool[3,4] and f32[3,4] and i32[3,4]", b, x, i);
+  REFUSE(where, NULL, &none, "the condition must be bool: found f32[3,4] and f32[3,4] and f32[3,4]",
+         x, x, x);
+  REFUSE(where, NULL, &none,
+         "condition and choices must have one shape, the choices one type: found bool[3,4] and "
+         "f32[3,4] and i32[3,4]",
+         b, x, i);
   REFUSE(matmul, NULL, &none, "inner dimensions differ: found f32[3,4] and f32[3,4]", x, x);
-  REFUSE(matmul, NULL, &none, "needs two matrices or batches of them, of one floating type and rank: found f32[3,4] and f32[4]", x, v);
+  REFUSE(matmul, NULL, &none,
+         "needs two matrices or batches of them, of one floating type and rank: found f32[3,4] and "
+         "f32[4]",
+         x, v);
   REFUSE(matmul, NULL, &none, "more than 2^31 elements", big, wide);
   REFUSE(reduce_sum, NULL, &none, "no axes", x);
   REFUSE(reduce_sum, NULL, &axis, "axes must ascend from 0 to 1: axis 2", x);
-  REFUSE(reduce_sum, NULL, &((Attr){.n_int = 2, .ints = {1, 0}}), "axes must ascend from 0 to 1: axis 0", x);
+  REFUSE(reduce_sum, NULL, &((Attr){.n_int = 2, .ints = {1, 0}}),
+         "axes must ascend from 0 to 1: axis 0", x);
   REFUSE(argmax, NULL, &axis, "axis 2 of rank 2", x);
   REFUSE(cumsum, NULL, &((Attr){.n_int = 2, .ints = {0, 2}}), "reverse must be 0 or 1", x);
   REFUSE(reshape, NULL, &none, "the result's type must be given", x);
@@ -194,11 +218,17 @@ static void ill_typed_nodes_are_refused(void **unused) {
   REFUSE(slice, NULL, &((Attr){.n_int = 2, .ints = {2, 2}}), "2:2 of a dimension of 4", v);
   REFUSE(pad, NULL, &((Attr){.n_int = 4, .value = 0.5}), "the value 0.5 is no i32", i);
   REFUSE(concat, NULL, &axis, "axis 2 of rank 2", x, x);
-  REFUSE(concat, NULL, &((Attr){.n_int = 1}), "one type and rank needed: found f32[3,4] and f32[4]", x, v);
-  REFUSE(concat, NULL, &((Attr){.n_int = 1}), "shapes differ outside the axis: found f32[3,4] and f32[4,3]", x, y);
-  REFUSE(gather, NULL, &none, "needs a table of rank ≥ 1 and i32 ids: found f32[] and i32[3,4]", s, i);
-  REFUSE(scatter_add, &one, &none, "needs ids i32[i…], x[i…, r…], result [n, r…]: found i32[3,4] and f32[4], result f32[3]", i, v);
-  REFUSE(random, &one, &((Attr){.n_int = 1}), "the source must be rng, i32[4]: found i32[3,4], result f32[3]", i);
+  REFUSE(concat, NULL, &((Attr){.n_int = 1}), "one type and rank needed: found f32[3,4] and f32[4]",
+         x, v);
+  REFUSE(concat, NULL, &((Attr){.n_int = 1}),
+         "shapes differ outside the axis: found f32[3,4] and f32[4,3]", x, y);
+  REFUSE(gather, NULL, &none, "needs a table of rank ≥ 1 and i32 ids: found f32[] and i32[3,4]", s,
+         i);
+  REFUSE(scatter_add, &one, &none,
+         "needs ids i32[i…], x[i…, r…], result [n, r…]: found i32[3,4] and f32[4], result f32[3]",
+         i, v);
+  REFUSE(random, &one, &((Attr){.n_int = 1}),
+         "the source must be rng, i32[4]: found i32[3,4], result f32[3]", i);
   REFUSE(cast, &one, &none, "a cast keeps the shape: found f32[4], result f32[3]", v);
   refuse(OP_const, &scalar, &value, 0, NULL, "the value 1.5 is no i32");
   refuse(OP_const, &scalar, &((Attr){.value = NAN}), 0, NULL, "the value nan is no i32");
@@ -209,7 +239,8 @@ static void ill_typed_nodes_are_refused(void **unused) {
   refuse(OP_const, &bad, &none, 0, NULL, "a type of rank 9");
   refuse(OP_const, &empty, &none, 0, NULL, "a dimension of 0");
   Node *rng = leaf(g, "rng", T(DT_i32, 4));
-  REFUSE(random, &one, &((Attr){.n_int = 1, .ints = {-1}}), "the place must be a 32-bit number, found -1", rng);
+  REFUSE(random, &one, &((Attr){.n_int = 1, .ints = {-1}}),
+         "the place must be a 32-bit number, found -1", rng);
   graph_free(g);
 }
 
@@ -266,13 +297,16 @@ static void generated_cases_are_sound(void **unused) {
       Buf why = {0};
       Tensor y[2];
       for (int mode = EVAL_f32; mode <= EVAL_f64; mode++)
-        if (!ir_eval(arena, g, (EvalMode)mode, feed.feed, feed.n, &g->output[0].node, 1, &y[mode], &why))
+        if (!ir_eval(arena, g, (EvalMode)mode, feed.feed, feed.n, &g->output[0].node, 1, &y[mode],
+                     &why))
           fail_msg("%s: %s", feed.title, why.data);
-      bool is_float = dtype_is_float(y[0].type.dtype), exact = feed.flags & GEN_exact, smooth = feed.flags & GEN_smooth;
+      bool is_float = dtype_is_float(y[0].type.dtype), exact = feed.flags & GEN_exact,
+           smooth = feed.flags & GEN_smooth;
       n_smooth += smooth;
       for (int64_t k = 0; k < type_count(&y[0].type); k++) {
         double a = y[EVAL_f32].data[k], b = y[EVAL_f64].data[k];
-        if (smooth && !(isfinite(a) && isfinite(b))) fail_msg("%s is smooth, but not finite", feed.title);
+        if (smooth && !(isfinite(a) && isfinite(b)))
+          fail_msg("%s is smooth, but not finite", feed.title);
         if (exact && op != OP_cast && op != OP_iota && !(a == b || (isnan(a) && isnan(b))))
           fail_msg("%s is exact, but %.17g in f32 and %.17g in f64", feed.title, a, b);
         if (!is_float && a != b) fail_msg("%s: %g and %g", feed.title, a, b);
@@ -287,16 +321,16 @@ static void generated_cases_are_sound(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(types_print_and_compare),
-      cmocka_unit_test(sixteen_bits_round_to_nearest_even),
-      cmocka_unit_test(integers_wrap),
-      cmocka_unit_test(equal_nodes_are_one),
-      cmocka_unit_test(many_nodes_stay_distinct),
-      cmocka_unit_test(a_copy_keeps_what_outputs_need),
-      cmocka_unit_test(ill_typed_nodes_are_refused),
-      cmocka_unit_test(builders_leave_out_what_does_nothing),
-      cmocka_unit_test(long_concats_become_trees),
-      cmocka_unit_test(generated_cases_are_sound),
+    cmocka_unit_test(types_print_and_compare),
+    cmocka_unit_test(sixteen_bits_round_to_nearest_even),
+    cmocka_unit_test(integers_wrap),
+    cmocka_unit_test(equal_nodes_are_one),
+    cmocka_unit_test(many_nodes_stay_distinct),
+    cmocka_unit_test(a_copy_keeps_what_outputs_need),
+    cmocka_unit_test(ill_typed_nodes_are_refused),
+    cmocka_unit_test(builders_leave_out_what_does_nothing),
+    cmocka_unit_test(long_concats_become_trees),
+    cmocka_unit_test(generated_cases_are_sound),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* The text form: print → parse → print is a fixpoint for every generated graph; goldens in text/: NAME.ir is parsed, verified
- * and printed, and what comes out (the normal form, or the errors) is NAME.expect. ALPHAC_BLESS=1 rewrites them. */
+/* The text form: print → parse → print is a fixpoint for every generated graph; goldens in text/:
+ * NAME.ir is parsed, verified and printed, and what comes out (the normal form, or the errors) is
+ * NAME.expect. ALPHAC_BLESS=1 rewrites them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,7 +50,8 @@ static void generated_graphs_are_fixpoints(void **unused) {
 static void odd_names_and_values_are_fixpoints(void **unused) {
   (void)unused;
   Graph *g = graph_new("a \"graph\"\n\\ \t\x01\x7f é");
-  Type t = type_of(DT_f32, 1, (int64_t[]){3}), d = type_scalar(DT_bf16), i = type_scalar(DT_i32), b = type_scalar(DT_bool);
+  Type t = type_of(DT_f32, 1, (int64_t[]){3}), d = type_scalar(DT_bf16), i = type_scalar(DT_i32),
+       b = type_scalar(DT_bool);
   g->loc = (SrcLoc){intern("a dir/my \"model\".alpha"), 1, 2};
   Node *x = ir_leaf(g, OP_param, "h.0 \"w\"", &t);
   x->label = intern("");
@@ -61,7 +63,8 @@ static void odd_names_and_values_are_fixpoints(void **unused) {
   ir_exp(g, y);
   g->region = 0;
   g->loc = (SrcLoc){0};
-  static const double values[] = {0.0, -0.0, 1.0 / 3, 0x1p-149, 0x1.fffffep127, 1e30, 16777217, 123456.789};
+  static const double values[] = {0.0,  -0.0,     1.0 / 3,   0x1p-149, 0x1.fffffep127,
+                                  1e30, 16777217, 123456.789};
   for (int k = 0; k < COUNT_OF(values); k++) {
     ir_const(g, values[k], &t);
     ir_const(g, -values[k], &d);
@@ -93,7 +96,8 @@ static void values_keep_their_bits(void **unused) {
   Graph *h = ir_parse("values", text.data, text.len, &errors);
   assert_non_null(h);
   assert_int_equal(g->n_node, h->n_node);
-  for (int k = 0; k < g->n_node; k++) assert_memory_equal(&g->node[k]->value, &h->node[k]->value, sizeof(double));
+  for (int k = 0; k < g->n_node; k++)
+    assert_memory_equal(&g->node[k]->value, &h->node[k]->value, sizeof(double));
   graph_free(g);
   graph_free(h);
   buf_free(&text);
@@ -114,10 +118,10 @@ static void the_verifier_reports_everything(void **unused) {
   b->type.dim[0] = 7;
   c->ints[0] = 5;
   assert_false(ir_verify(g, &errors));
-  assert_string_equal(errors.data,
-                      "%2 = add f32[3,4] %1 %0: the sources of a commuting operation are ordered by id\n"
-                      "%3 = sub f32[7,4] %0 %1: its type should be f32[3,4]\n"
-                      "%4 = reduce_sum f32[3,1] %0 axes=5: axes must ascend from 0 to 1: axis 5\n");
+  assert_string_equal(
+    errors.data, "%2 = add f32[3,4] %1 %0: the sources of a commuting operation are ordered by id\n"
+                 "%3 = sub f32[7,4] %0 %1: its type should be f32[3,4]\n"
+                 "%4 = reduce_sum f32[3,1] %0 axes=5: axes must ascend from 0 to 1: axis 5\n");
   buf_clear(&errors);
   a->src[0] = foreign;
   b->src[1] = c;
@@ -166,7 +170,8 @@ static void texts_give_what_is_expected(void **unused) {
       path.len -= 2;
       buf_str(&path, "expect");
       if (getenv("ALPHAC_BLESS")) assert_true(write_file(path.data, &got));
-      if (!buf_read_file(&want, path.data) || want.len != got.len || memcmp(want.data, got.data, got.len) != 0) {
+      if (!buf_read_file(&want, path.data) || want.len != got.len ||
+          memcmp(want.data, got.data, got.len) != 0) {
         print_error("%s differs from what follows:\n%s", path.data, got.data);
         wrong++;
       }
@@ -185,11 +190,11 @@ static void texts_give_what_is_expected(void **unused) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(generated_graphs_are_fixpoints),
-      cmocka_unit_test(odd_names_and_values_are_fixpoints),
-      cmocka_unit_test(values_keep_their_bits),
-      cmocka_unit_test(the_verifier_reports_everything),
-      cmocka_unit_test(texts_give_what_is_expected),
+    cmocka_unit_test(generated_graphs_are_fixpoints),
+    cmocka_unit_test(odd_names_and_values_are_fixpoints),
+    cmocka_unit_test(values_keep_their_bits),
+    cmocka_unit_test(the_verifier_reports_everything),
+    cmocka_unit_test(texts_give_what_is_expected),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* The pass manager: lists, skipping, dumps, times, and catching a pass that is wrong about what it did. */
+/* The pass manager: lists, skipping, dumps, times, and catching a pass that is wrong about what it
+ * did. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +15,9 @@
 #include "passes/passes.h"
 
 static Graph *graph(void) {
-  static const char text[] = "graph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = exp f32[3] %0\n  %2 = tanh f32[3] %0\n"
-                             "  output \"y\" %2\n}\n";
+  static const char text[] =
+    "graph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = exp f32[3] %0\n  %2 = tanh f32[3] %0\n"
+    "  output \"y\" %2\n}\n";
   Buf errors = {0};
   Graph *g = ir_parse("g", text, sizeof text - 1, &errors);
   assert_non_null(g);
@@ -45,7 +47,8 @@ static void expect_said(const char *list, PassOptions o, int n_node, const char 
   free(said);
 }
 
-static const char live[] = "// after dead\ngraph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = tanh f32[3] %0\n  output \"y\" %1\n}\n";
+static const char live[] = "// after dead\ngraph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = tanh "
+                           "f32[3] %0\n  output \"y\" %1\n}\n";
 
 static void lists_run_in_order(void **unused) {
   (void)unused;
@@ -73,15 +76,17 @@ static const char all_names[] =
 #define PASS(name, function, what) ", " #name
 #include "passes/passes.def"
 #undef PASS
-    ;
+  ;
 
 static void unknown_names_are_refused(void **unused) {
   (void)unused;
-  expect_said("simplfy", (PassOptions){0}, -1, "there is no pass \"simplfy\"; did you mean simplify?");
+  expect_said("simplfy", (PassOptions){0}, -1,
+              "there is no pass \"simplfy\"; did you mean simplify?");
   Buf want = {0};
   buf_printf(&want, "there is no pass \"\"; there are %s", all_names + 2);
   expect_said("dead,,dead", (PassOptions){0}, -1, want.data);
-  expect_said("dead", (PassOptions){.skip = "ded"}, -1, "there is no pass \"ded\"; did you mean dead?");
+  expect_said("dead", (PassOptions){.skip = "ded"}, -1,
+              "there is no pass \"ded\"; did you mean dead?");
   buf_clear(&want);
   buf_printf(&want, "there is no pass \"everything\"; there are %s, and all", all_names + 2);
   expect_said("dead", (PassOptions){.dump_after = "everything"}, -1, want.data);
@@ -94,9 +99,12 @@ static void times_are_a_table(void **unused) {
   char *said = run("dead,dead", (PassOptions){.time = true}, &g), name[32];
   double ms, total;
   int before[2], after[2], used = 0;
-  assert_int_equal(sscanf(said, "graph g pass ms nodes after dead %lf %d %d dead %lf %d %d %31s %lf %n", &ms, &before[0],
-                          &after[0], &ms, &before[1], &after[1], name, &total, &used), 8);
-  assert_true(before[0] == 3 && after[0] == 2 && before[1] == 2 && after[1] == 2 && said[used] == 0);
+  assert_int_equal(
+    sscanf(said, "graph g pass ms nodes after dead %lf %d %d dead %lf %d %d %31s %lf %n", &ms,
+           &before[0], &after[0], &ms, &before[1], &after[1], name, &total, &used),
+    8);
+  assert_true(before[0] == 3 && after[0] == 2 && before[1] == 2 && after[1] == 2 &&
+              said[used] == 0);
   assert_string_equal(name, "total");
   graph_free(g);
   free(said);
@@ -147,7 +155,8 @@ static void expect_death(Graph *(*pass)(Graph *), Graph *g, const char *want) {
   Buf said = {0};
   char piece[256];
   buf_str(&said, "");
-  for (ssize_t n; (n = read(pipe_to[0], piece, sizeof piece)) > 0;) buf_put(&said, piece, (size_t)n);
+  for (ssize_t n; (n = read(pipe_to[0], piece, sizeof piece)) > 0;)
+    buf_put(&said, piece, (size_t)n);
   close(pipe_to[0]);
   int status;
   assert_int_equal(waitpid(child, &status, 0), child);
@@ -161,20 +170,21 @@ static void wrong_passes_are_caught(void **unused) {
   Graph *g = graph(), *whole = pass_dead(g);
   expect_death(copies, whole, "pass wrong made a new graph of g, equal to the old one");
   expect_death(edits, g, "pass wrong changed the graph g in place");
-  expect_death(breaks, g, "pass wrong broke the graph g:\n%1 = tanh f32[4] %0: its type should be f32[3]");
+  expect_death(breaks, g,
+               "pass wrong broke the graph g:\n%1 = tanh f32[4] %0: its type should be f32[3]");
   graph_free(g);
   graph_free(whole);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(lists_run_in_order),
-      cmocka_unit_test(a_pass_can_be_skipped),
-      cmocka_unit_test(graphs_are_dumped),
-      cmocka_unit_test(unknown_names_are_refused),
-      cmocka_unit_test(times_are_a_table),
-      cmocka_unit_test(a_pass_that_changes_nothing_gives_the_same_graph),
-      cmocka_unit_test(wrong_passes_are_caught),
+    cmocka_unit_test(lists_run_in_order),
+    cmocka_unit_test(a_pass_can_be_skipped),
+    cmocka_unit_test(graphs_are_dumped),
+    cmocka_unit_test(unknown_names_are_refused),
+    cmocka_unit_test(times_are_a_table),
+    cmocka_unit_test(a_pass_that_changes_nothing_gives_the_same_graph),
+    cmocka_unit_test(wrong_passes_are_caught),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,8 +25,8 @@ static Node *total(Graph *g, Node *x) {
 static void expect(const char *what, const Tensor *t, const double *want) {
   for (int64_t i = 0; i < type_count(&t->type); i++) {
     bool same = isnan(want[i])
-                    ? isnan(t->data[i])
-                    : t->data[i] == want[i] || fabs(t->data[i] - want[i]) <= 1e-6 * fabs(want[i]);
+                  ? isnan(t->data[i])
+                  : t->data[i] == want[i] || fabs(t->data[i] - want[i]) <= 1e-6 * fabs(want[i]);
     if (!same) fail_msg("%s, element %d: %.9g, expected %.9g", what, (int)i, t->data[i], want[i]);
   }
 }
@@ -105,7 +105,7 @@ static void row_gradient(Op op, int n, const double *x, const double *want) {
   Tensor result;
   Buf why = {0};
   assert_true(
-      ir_eval(g->arena, g, EVAL_f32, &(Feed){OP_input, "x", x}, 1, &grad, 1, &result, &why));
+    ir_eval(g->arena, g, EVAL_f32, &(Feed){OP_input, "x", x}, 1, &grad, 1, &result, &why));
   expect(ir_op[op].name, &result, want);
   graph_free(g);
 }
@@ -129,8 +129,8 @@ static void test_ids_outside(void **state) {
   Node *ids = ir_leaf(g, OP_input, "ids", &list);
   Node *wrt[] = {ir_leaf(g, OP_input, "x", &many), ir_leaf(g, OP_input, "table", &table)}, *grad[2];
   Node *scattered = ir_scatter_add(g, ids, wrt[0], 3), *weight = ir_leaf(g, OP_input, "w", &table);
-  Node *loss = ir_add(g, total(g, ir_mul(g, scattered, weight)),
-                      total(g, ir_gather(g, wrt[1], ids)));
+  Node *loss =
+    ir_add(g, total(g, ir_mul(g, scattered, weight)), total(g, ir_gather(g, wrt[1], ids)));
   autodiff(g, loss, wrt, 2, grad);
   Feed feed[] = {{OP_input, "ids", LIST(2, -1, 0, 3)},
                  {OP_input, "x", LIST(1, 2, 3, 4, 5, 6, 7, 8)},
@@ -239,10 +239,10 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_kinks),   cmocka_unit_test(test_poles),
-      cmocka_unit_test(test_far_out), cmocka_unit_test(test_stop),
-      cmocka_unit_test(test_rows),    cmocka_unit_test(test_ids_outside),
-      cmocka_unit_test(test_casts),   cmocka_unit_test(test_checkpoint),
+    cmocka_unit_test(test_kinks),   cmocka_unit_test(test_poles),
+    cmocka_unit_test(test_far_out), cmocka_unit_test(test_stop),
+    cmocka_unit_test(test_rows),    cmocka_unit_test(test_ids_outside),
+    cmocka_unit_test(test_casts),   cmocka_unit_test(test_checkpoint),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

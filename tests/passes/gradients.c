@@ -34,8 +34,8 @@ static Node *weighted(Case *c, Node *y, int nth) {
   Graph *g = c->g;
   const char *name = arena_printf(g->arena, "weights.%d", nth);
   Node *w = ir_leaf(g, OP_input, name, &y->type), *sum = ir_mul(g, y, w);
-  c->feed[c->n_feed++] = (Feed){OP_input, w->name,
-                                random_weights(g, type_count(&y->type), (uint32_t)nth)};
+  c->feed[c->n_feed++] =
+    (Feed){OP_input, w->name, random_weights(g, type_count(&y->type), (uint32_t)nth)};
   int axis[IR_MAX_RANK];
   for (int i = 0; i < y->type.rank; i++) axis[i] = i;
   return ir_reshape(g, ir_reduce(g, OP_reduce_sum, sum, y->type.rank, axis), 0, NULL);

@@ -22,34 +22,33 @@ typedef struct Small {
 } Small;
 
 static const Small small[] = {
-    {"gpt2.alpha",
-     {"vocab=13", "context=9", "width=8", "layers=2", "heads=2", "train.batch=2",
-      "train.context=7"},
-     13},
-    {"gpt2.alpha",
-     {"vocab=13", "context=7", "width=12", "layers=1", "heads=3", "drop=0.2", "train.batch=3",
-      "train.context=5"},
-     13},
-    {"hlx.alpha",
-     {"vocab=11", "context=7", "width=8", "hidden=13", "layers=2", "heads=2", "train.batch=2",
-      "train.context=7"},
-     11},
-    {"hlx.alpha",
-     {"vocab=11", "context=7", "width=10", "hidden=9", "layers=1", "heads=5", "mix=true",
-      "train.batch=2", "train.context=5"},
-     11},
-    {"cajal.alpha",
-     {"vocab=17", "context=6", "width=12", "hidden=15", "layers=2", "heads=3", "train.batch=2",
-      "train.context=5"},
-     17},
-    {"llama.alpha",
-     {"vocab=11", "context=9", "width=8", "hidden=11", "layers=2", "heads=2", "kv_heads=1",
-      "head_dim=4", "train.batch=2", "train.context=7"},
-     11},
-    {"llama.alpha",
-     {"vocab=11", "context=5", "width=12", "hidden=7", "layers=1", "heads=2", "kv_heads=2",
-      "head_dim=6", "tied=true", "train.batch=1", "train.context=5"},
-     11},
+  {"gpt2.alpha",
+   {"vocab=13", "context=9", "width=8", "layers=2", "heads=2", "train.batch=2", "train.context=7"},
+   13},
+  {"gpt2.alpha",
+   {"vocab=13", "context=7", "width=12", "layers=1", "heads=3", "drop=0.2", "train.batch=3",
+    "train.context=5"},
+   13},
+  {"hlx.alpha",
+   {"vocab=11", "context=7", "width=8", "hidden=13", "layers=2", "heads=2", "train.batch=2",
+    "train.context=7"},
+   11},
+  {"hlx.alpha",
+   {"vocab=11", "context=7", "width=10", "hidden=9", "layers=1", "heads=5", "mix=true",
+    "train.batch=2", "train.context=5"},
+   11},
+  {"cajal.alpha",
+   {"vocab=17", "context=6", "width=12", "hidden=15", "layers=2", "heads=3", "train.batch=2",
+    "train.context=5"},
+   17},
+  {"llama.alpha",
+   {"vocab=11", "context=9", "width=8", "hidden=11", "layers=2", "heads=2", "kv_heads=1",
+    "head_dim=4", "train.batch=2", "train.context=7"},
+   11},
+  {"llama.alpha",
+   {"vocab=11", "context=5", "width=12", "hidden=7", "layers=1", "heads=2", "kv_heads=2",
+    "head_dim=6", "tied=true", "train.batch=1", "train.context=5"},
+   11},
 };
 
 typedef struct Setup {
@@ -118,7 +117,8 @@ static void fill(Setup *s, const Graph *g, Op op) {
     uint32_t stream = (uint32_t)hash_bytes(n->name, strlen(n->name), 0);
     for (int64_t k = 0; k < type_count(&n->type); k++) {
       double u = draw(stream, k);
-      if (n->op == OP_param) data[k] = (float)(1.2 * u - 0.6);
+      if (n->op == OP_param)
+        data[k] = (float)(1.2 * u - 0.6);
       else
         data[k] = strcmp(n->name, "total") == 0 ? 100
                   : strcmp(n->name, "rng") == 0 ? k
@@ -207,13 +207,13 @@ static void test_eval(void **state) {
     fill(&s, g, OP_input);
     double loss = evaluate(&s, g, EVAL_f64, "loss")[0];
     assert_true(isfinite(loss));
-    bool ignores = strcmp(small[i].file, "hlx.alpha") == 0 ||
-                   strcmp(small[i].file, "cajal.alpha") == 0;
+    bool ignores =
+      strcmp(small[i].file, "hlx.alpha") == 0 || strcmp(small[i].file, "cajal.alpha") == 0;
     assert_int_equal(ignores, ir_find_output(g, "loss_sum") != NULL);
     if (ignores)
       assert_close("sum / count", loss,
                    evaluate(&s, g, EVAL_f64, "loss_sum")[0] /
-                       evaluate(&s, g, EVAL_f64, "loss_count")[0],
+                     evaluate(&s, g, EVAL_f64, "loss_count")[0],
                    1e-12);
     unload(&s);
   }
@@ -312,9 +312,9 @@ static void test_accumulate(void **state) {
                                   "heads=2", "mix=true", "train.context=7", "train.clip=0.5"},
                                  11};
   static const Small mean = {
-      "gpt2.alpha",
-      {"vocab=13", "context=7", "width=8", "layers=1", "heads=2", "train.context=7"},
-      13};
+    "gpt2.alpha",
+    {"vocab=13", "context=7", "width=8", "layers=1", "heads=2", "train.context=7"},
+    13};
   check_accumulate(&ignoring);
   check_accumulate(&mean);
 }
@@ -379,23 +379,22 @@ static void test_bias_correction(void **state) {
 }
 
 /* ---- checkpoint ---- */
-static const char blocks[] =
-  "import nn\n"
-  "config { ck = false }\n"
-  "module block(d) {\n"
-  "  fc = nn.linear(d, d)\n"
-  "  fn forward(x) = x + dropout(tanh(fc(x)), 0.25)\n"
-  "}\n"
-  "model blocks {\n"
-  "  token = nn.embedding(11, 8)\n"
-  "  h = [block(8) for i in 0..3]\n"
-  "  fn loss(tokens: int[b, t], targets: int[b, t]) {\n"
-  "    x = token(tokens)\n"
-  "    for blk in h { x = ck ? checkpoint(blk, x) : blk(x) }\n"
-  "    return nn.cross_entropy(token.attend(x), targets)\n"
-  "  }\n"
-  "}\n"
-  "train { batch = 2; context = 5 }\n";
+static const char blocks[] = "import nn\n"
+                             "config { ck = false }\n"
+                             "module block(d) {\n"
+                             "  fc = nn.linear(d, d)\n"
+                             "  fn forward(x) = x + dropout(tanh(fc(x)), 0.25)\n"
+                             "}\n"
+                             "model blocks {\n"
+                             "  token = nn.embedding(11, 8)\n"
+                             "  h = [block(8) for i in 0..3]\n"
+                             "  fn loss(tokens: int[b, t], targets: int[b, t]) {\n"
+                             "    x = token(tokens)\n"
+                             "    for blk in h { x = ck ? checkpoint(blk, x) : blk(x) }\n"
+                             "    return nn.cross_entropy(token.attend(x), targets)\n"
+                             "  }\n"
+                             "}\n"
+                             "train { batch = 2; context = 5 }\n";
 
 /* The program "grad" with checkpoints has the same loss and gradients, and recomputes what lies in
  * the regions. */
@@ -434,10 +433,10 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_gradients),  cmocka_unit_test(test_eval),
-      cmocka_unit_test(test_forward),    cmocka_unit_test(test_accumulate),
-      cmocka_unit_test(test_not_finite), cmocka_unit_test(test_checkpoint),
-      cmocka_unit_test(test_bias_correction),
+    cmocka_unit_test(test_gradients),       cmocka_unit_test(test_eval),
+    cmocka_unit_test(test_forward),         cmocka_unit_test(test_accumulate),
+    cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_checkpoint),
+    cmocka_unit_test(test_bias_correction),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,8 +17,8 @@ typedef struct Probe {
 static double evaluate(const Probe *p) {
   Arena *arena = arena_new();
   Tensor t;
-  double y = ir_eval(arena, p->g, EVAL_f64, p->feed, p->n_feed, &p->loss, 1, &t, p->why) ? t.data[0]
-                                                                                         : NAN;
+  double y =
+    ir_eval(arena, p->g, EVAL_f64, p->feed, p->n_feed, &p->loss, 1, &t, p->why) ? t.data[0] : NAN;
   arena_free(arena);
   return y;
 }

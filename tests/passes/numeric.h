@@ -1,4 +1,5 @@
-/* numeric: symbolic gradients against central differences, both on the reference evaluator in f64. */
+/* numeric: symbolic gradients against central differences, both on the reference evaluator in
+ * f64. */
 #ifndef TESTS_PASSES_NUMERIC_H
 #define TESTS_PASSES_NUMERIC_H
 

@@ -12,13 +12,12 @@
 static const PassOptions no_options;
 
 /* ---- entries ---- */
-static const char toy[] =
-  "model toy {\n"
-  "  param w[3] = ones\n"
-  "  fn encode(x: [rows, t, 3]) = x * w\n"
-  "  fn both(x: [n, 3]) { return [x + w, x - w] }\n"
-  "  fn init(x: [n]) = x\n"
-  "}\n";
+static const char toy[] = "model toy {\n"
+                          "  param w[3] = ones\n"
+                          "  fn encode(x: [rows, t, 3]) = x * w\n"
+                          "  fn both(x: [n, 3]) { return [x + w, x - w] }\n"
+                          "  fn init(x: [n]) = x\n"
+                          "}\n";
 
 /* Builds toy with one --entry; the errors, or "" and the program's graph printed. */
 static void expect_entry(const char *entry, const char *only, const char *expected) {
@@ -87,8 +86,8 @@ static void expect_split(const char *lines, bool splits, double least) {
     Feed feed[] = {{OP_param, "x", (const double[]){1, 2, 3, 4}},
                    {OP_input, "n", (const double[]){7}}};
     Tensor t[3];
-    assert_true(ir_eval(g->arena, g, EVAL_f64, feed, 2, (Node *[]){loss, part.sum, part.count}, 3,
-                        t, &why));
+    assert_true(
+      ir_eval(g->arena, g, EVAL_f64, feed, 2, (Node *[]){loss, part.sum, part.count}, 3, t, &why));
     assert_int_equal(t[1].type.rank, 0);
     assert_int_equal(t[2].type.rank, 0);
     double again = t[1].data[0] / fmax(t[2].data[0], part.least);
@@ -109,15 +108,15 @@ static void test_split(void **state) {
                "f32[] %8 %5\n",
                true, 0);
   expect_split(
-      "%6 = div f32[] %4 %1\n%7 = sin f32[] %4\n%8 = div f32[] %7 %1\n%9 = sub f32[] %6 %8\n", true,
-      0);
+    "%6 = div f32[] %4 %1\n%7 = sin f32[] %4\n%8 = div f32[] %7 %1\n%9 = sub f32[] %6 %8\n", true,
+    0);
   expect_split("%9 = div f32[] %4 %5\n", false, 0); /* the same count each time */
   expect_split("%6 = div f32[] %4 %1\n%9 = add f32[] %6 %4\n", false, 0); /* a part without */
   expect_split("%6 = add f32[] %4 %1\n%9 = div f32[] %4 %6\n", false, 0); /* moved by x */
   expect_split("%6 = div f32[] %4 %1\n%9 = exp f32[] %6\n", false, 0);
   expect_split(
-      "%6 = div f32[] %4 %1\n%7 = add f32[] %1 %5\n%8 = div f32[] %4 %7\n%9 = add f32[] %6 %8\n",
-      false, 0);
+    "%6 = div f32[] %4 %1\n%7 = add f32[] %1 %5\n%8 = div f32[] %4 %7\n%9 = add f32[] %6 %8\n",
+    false, 0);
 }
 
 int main(void) {

@@ -25,17 +25,44 @@ static const struct Rule {
 
 static bool guard(int line, double c, bool is_int) {
   switch (line) {
-#define RULE(pattern, result, kind, guard) case __LINE__: return guard;
+#define RULE(pattern, result, kind, guard)                                                         \
+  case __LINE__:                                                                                   \
+    return guard;
 #include "passes/rules.def"
 #undef RULE
   default: return false;
   }
 }
 
-static const double floats[] = {
-  0, -0.0, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 0.999, 1.0000001, 1e-3, -1e-3, 0x1p-126, -0x1p-130, 0x1p-149,
-  1e-10, 10, -88.5, 100, 65504, 1e19, -1e30, 0x1.fffffep127, -0x1.fffffep127, INFINITY, -INFINITY, NAN
-};
+static const double floats[] = {0,
+                                -0.0,
+                                1,
+                                -1,
+                                0.5,
+                                -0.5,
+                                2,
+                                -2,
+                                3,
+                                -3,
+                                0.999,
+                                1.0000001,
+                                1e-3,
+                                -1e-3,
+                                0x1p-126,
+                                -0x1p-130,
+                                0x1p-149,
+                                1e-10,
+                                10,
+                                -88.5,
+                                100,
+                                65504,
+                                1e19,
+                                -1e30,
+                                0x1.fffffep127,
+                                -0x1.fffffep127,
+                                INFINITY,
+                                -INFINITY,
+                                NAN};
 static const double ints[] = {0, 1, -1, 2, -2, 3, 7, 46341, -65536, 2147483647, -2147483648.0};
 static const double bools[] = {0, 1};
 static const double consts[] = {0.5, 2, -4, 3, 0.1, 0.999, 1e-3, -1, 7e4, 0x1p-120, 0x1p120, 1e30};
@@ -61,13 +88,17 @@ static void find_bools(const Term *t, bool is_bool, bool *var) {
   if (t->kind == TERM_var && is_bool) var[t->var] = true;
   for (int i = 0; t->kind == TERM_op && i < t->n_src; i++)
     find_bools(
-        t->src[i],
-        t->op == OP_not || t->op == OP_and || t->op == OP_or || (t->op == OP_where && i == 0), var);
+      t->src[i],
+      t->op == OP_not || t->op == OP_and || t->op == OP_or || (t->op == OP_where && i == 0), var);
 }
 
 static bool gives_bool(const Term *t) {
   switch (t->op) {
-  case OP_not: case OP_and: case OP_or: case OP_eq: case OP_ne: return true;
+  case OP_not:
+  case OP_and:
+  case OP_or:
+  case OP_eq:
+  case OP_ne: return true;
   default: return false;
   }
 }

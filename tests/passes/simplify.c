@@ -34,9 +34,9 @@ static bool check(Graph *g, const GenFeed *feed) {
   for (int i = 0; i < g->n_output; i++) {
     Tensor before, after;
     assert_true(
-        ir_eval(arena, g, EVAL_f32, feed->feed, feed->n, &g->output[i].node, 1, &before, &why));
+      ir_eval(arena, g, EVAL_f32, feed->feed, feed->n, &g->output[i].node, 1, &before, &why));
     assert_true(
-        ir_eval(arena, to, EVAL_f32, feed->feed, feed->n, &to->output[i].node, 1, &after, &why));
+      ir_eval(arena, to, EVAL_f32, feed->feed, feed->n, &to->output[i].node, 1, &after, &why));
     assert_true(type_eq(&before.type, &after.type));
     if (!equal(&before, &after, feed->flags & GEN_exact))
       fail_msg("%s: output %s differs", feed->title, g->output[i].name);

@@ -99,7 +99,8 @@ Image *sample_image(Arena *a) {
                                          4 * SAMPLE_N + 256};
   Image *m = arena_alloc(a, sizeof *m);
   m->model = "sample";
-  m->config = "{\"model\":\"sample\",\"config\":{\"vocab\":7},\"train\":{\"batch\":2,\"clip\":1.0}}";
+  m->config =
+    "{\"model\":\"sample\",\"config\":{\"vocab\":7},\"train\":{\"batch\":2,\"clip\":1.0}}";
   m->target = (ImgTarget){.name = "portable", .shared_bytes = 16 * KB, .max_invocations = 128};
   m->n_chunk = CHUNKS;
   m->chunk = arena_alloc(a, sizeof *m->chunk * CHUNKS);

@@ -108,8 +108,8 @@ static void test_ring(void **state) {
   exec_free(e);
 }
 
-/* A program of many pieces; reads and writes of whole tensors fall into order with runs under way.
- */
+/* A program of many pieces; reads and writes of whole tensors fall into order with runs under
+ * way. */
 static void test_pieces_and_transfers(void **state) {
   (void)state;
   Exec *e = open_exec(NULL);

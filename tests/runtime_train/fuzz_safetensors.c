@@ -27,8 +27,10 @@ static void read_all(const Safetensors *st) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   Buf why = {0};
   Safetensors *st = st_parse(data, n, "input", &why);
-  if (st) read_all(st);
-  else if (!why.len) abort();
+  if (st)
+    read_all(st);
+  else if (!why.len)
+    abort();
   st_close(st);
   buf_clear(&why);
   Tokenizer *t = tok_parse((const char *)data, n, "input", &why);

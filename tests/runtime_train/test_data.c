@@ -95,8 +95,10 @@ static void windows(void **state) {
     assert_true(data_batch(d, 7, step, 0, 1, to, &why));
     for (int i = 0; i < B * T; i++) {
       assert_int_equal(targets[i], tokens[i] + 1); /* the text is the alphabet */
-      if (i % T) assert_int_equal(tokens[i], tokens[i - 1] + 1);
-      else seen[tokens[i] - 'a']++;
+      if (i % T)
+        assert_int_equal(tokens[i], tokens[i - 1] + 1);
+      else
+        seen[tokens[i] - 'a']++;
     }
     assert_true(data_batch(d, 7, step, 1, 2, again, &why));
     batches_differ += memcmp(tokens, other, sizeof tokens) != 0;
@@ -157,9 +159,9 @@ static void refused_text(void **state) {
   refused("c.txt", &sequence, "c.txt: cannot be read: No such file or directory");
   put("a.txt", "abcdefgh");
   refused(
-      "a.txt", &mixed,
-      "text gives 'tokens' and 'targets', int[batch, context]; program train also takes 'x': use a "
-      ".safetensors file with a tensor of that name");
+    "a.txt", &mixed,
+    "text gives 'tokens' and 'targets', int[batch, context]; program train also takes 'x': use a "
+    ".safetensors file with a tensor of that name");
   Buf why = {0};
   bool text;
   assert_false(data_is_text((const char *const[]){"a.txt", "b.safetensors"}, 2, &text, &why));
@@ -198,8 +200,8 @@ static void put_rows(void) {
   for (int i = 0; i < 3 * T; i++) id[i] = i;
   for (int i = 0; i < 4 * T; i++) wide[i] = 100 + i;
   put_tensors(
-      "a.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, id}});
+    "a.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, id}});
   put_tensors("b.safetensors", 3,
               (const Part[]){{"targets", ST_I64, 2, {4, T}, wide},
                              {"tokens", ST_I64, 2, {4, T}, wide},
@@ -261,16 +263,16 @@ static void refused_rows(void **state) {
   const float x[3 * T] = {0};
   put_tensors("b.safetensors", 1, (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}});
   refused(
-      "b.safetensors", &sequence,
-      "b.safetensors: there is no tensor 'targets'; the model's loss takes 'tokens', 'targets'");
+    "b.safetensors", &sequence,
+    "b.safetensors: there is no tensor 'targets'; the model's loss takes 'tokens', 'targets'");
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {T, 3}, id}, {"targets", ST_I32, 2, {T, 3}, id}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {T, 3}, id}, {"targets", ST_I32, 2, {T, 3}, id}});
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'tokens' has the shape [5, 3] where [rows, 5] is expected");
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {2, T}, id}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {2, T}, id}});
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'targets' has 2 rows where the others have 3");
   put_tensors("b.safetensors", 2,
@@ -278,28 +280,28 @@ static void refused_rows(void **state) {
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'tokens' is F32 where integers are expected");
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {0, T}, id}, {"targets", ST_I32, 2, {0, T}, id}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {0, T}, id}, {"targets", ST_I32, 2, {0, T}, id}});
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'tokens' has the shape [0, 5] where [rows, 5] is expected");
   int32_t bad[3 * T] = {0};
   bad[2 * T + 3] = VOCAB;
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'tokens', row 2, column 3: id 300 is not in the model's "
           "vocabulary of 300");
   bad[2 * T + 3] = -1;
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {3, T}, bad}, {"targets", ST_I32, 2, {3, T}, id}});
   refused("b.safetensors", &sequence,
           "b.safetensors: tensor 'tokens', row 2, column 3: id -1 is not in the model's vocabulary "
           "of 300");
   put_tensors(
-      "b.safetensors", 2,
-      (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, bad}});
+    "b.safetensors", 2,
+    (const Part[]){{"tokens", ST_I32, 2, {3, T}, id}, {"targets", ST_I32, 2, {3, T}, bad}});
   data_close(opened((const char *const[]){"b.safetensors"}, 1, &sequence)); /* a target to ignore */
   refused("c.safetensors", &sequence, "c.safetensors: cannot be opened: No such file or directory");
   put("b.safetensors", "hello");
@@ -322,8 +324,8 @@ static void other_data_other_hash(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(windows),       TEST(side_by_side), TEST(one_window),   TEST(refused_text),
-      TEST(rows_in_order), TEST(other_types),  TEST(refused_rows), TEST(other_data_other_hash),
+    TEST(windows),       TEST(side_by_side), TEST(one_window),   TEST(refused_text),
+    TEST(rows_in_order), TEST(other_types),  TEST(refused_rows), TEST(other_data_other_hash),
   };
   return cmocka_run_group_tests_name("data", tests, make_programs, NULL);
 }

@@ -168,20 +168,20 @@ static void conversions(void **state) {
     size_t bytes;
     float f32[4];
   } table[] = {
-      {"BOOL", 2, {.u8 = {0, 1}}, 2, {0, 1}},
-      {"U8", 2, {.u8 = {0, 255}}, 2, {0, 255}},
-      {"I8", 2, {.i8 = {-128, 127}}, 2, {-128, 127}},
-      {"I16", 2, {.i16 = {-32768, 5}}, 4, {-32768, 5}},
-      {"U16", 1, {.u16 = {65535}}, 2, {65535}},
-      {"I32", 1, {.i32 = {-7}}, 4, {-7}},
-      {"U32", 1, {.u32 = {4000000000u}}, 4, {4e9f}},
-      {"I64", 1, {.i64 = {-(INT64_C(1) << 40)}}, 8, {-0x1p40f}},
-      {"U64", 1, {.u64 = {UINT64_MAX}}, 8, {0x1p64f}},
-      {"F16", 4, {.u16 = {0x3c00, 0x0001, 0xfbff, 0x8400}}, 8, {1, 0x1p-24f, -65504, -0x1p-14f}},
-      {"F16", 2, {.u16 = {0x7c00, 0xfc00}}, 4, {INFINITY, -INFINITY}},
-      {"BF16", 3, {.u16 = {0x3f80, 0xff80, 0x0001}}, 6, {1, -INFINITY, 0x1p-133f}},
-      {"F32", 1, {.f32 = {1.5f}}, 4, {1.5f}},
-      {"F64", 1, {.f64 = {0.1}}, 8, {0.1f}},
+    {"BOOL", 2, {.u8 = {0, 1}}, 2, {0, 1}},
+    {"U8", 2, {.u8 = {0, 255}}, 2, {0, 255}},
+    {"I8", 2, {.i8 = {-128, 127}}, 2, {-128, 127}},
+    {"I16", 2, {.i16 = {-32768, 5}}, 4, {-32768, 5}},
+    {"U16", 1, {.u16 = {65535}}, 2, {65535}},
+    {"I32", 1, {.i32 = {-7}}, 4, {-7}},
+    {"U32", 1, {.u32 = {4000000000u}}, 4, {4e9f}},
+    {"I64", 1, {.i64 = {-(INT64_C(1) << 40)}}, 8, {-0x1p40f}},
+    {"U64", 1, {.u64 = {UINT64_MAX}}, 8, {0x1p64f}},
+    {"F16", 4, {.u16 = {0x3c00, 0x0001, 0xfbff, 0x8400}}, 8, {1, 0x1p-24f, -65504, -0x1p-14f}},
+    {"F16", 2, {.u16 = {0x7c00, 0xfc00}}, 4, {INFINITY, -INFINITY}},
+    {"BF16", 3, {.u16 = {0x3f80, 0xff80, 0x0001}}, 6, {1, -INFINITY, 0x1p-133f}},
+    {"F32", 1, {.f32 = {1.5f}}, 4, {1.5f}},
+    {"F64", 1, {.f64 = {0.1}}, 8, {0.1f}},
   };
   for (int k = 0; k < COUNT_OF(table); k++) {
     Buf file = {0}, why = {0};
@@ -235,39 +235,38 @@ static const struct {
   int data; /* bytes that follow */
   const char *says;
 } refused[] = {
-    {"", 0, "not JSON"},
-    {"[1]", 0, "not a JSON object"},
-    {"{\"a\":1}", 0, "'a' lacks dtype, shape or data_offsets"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "'a' lacks"},
-    {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
-     "type F8_E4M3, which is not supported"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4,
-     "something that is not a length"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4,
-     "something that is not a length"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,4]}}", 4,
-     "too large"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
-     "has 4 bytes where its shape and type need 8"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4,
-     "not two ascending numbers"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4,
-     "not two ascending numbers"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4,
-     "the file was cut short"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
-     "unused bytes before tensor 'a'"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5,
-     "1 bytes follow the last tensor"},
-    {"{}", 5, "5 bytes follow the last tensor"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
-     12, "'b' overlaps 'a'"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-     "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
-     4, "duplicate"},
-    {"{\"__metadata__\":{\"a\":1}}", 0, "metadata 'a' is not a string"},
-    {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
+  {"", 0, "not JSON"},
+  {"[1]", 0, "not a JSON object"},
+  {"{\"a\":1}", 0, "'a' lacks dtype, shape or data_offsets"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "'a' lacks"},
+  {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
+   "type F8_E4M3, which is not supported"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4,
+   "something that is not a length"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4,
+   "something that is not a length"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,4]}}", 4,
+   "too large"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
+   "has 4 bytes where its shape and type need 8"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4,
+   "not two ascending numbers"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[-4,0]}}", 4,
+   "not two ascending numbers"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 4, "the file was cut short"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8,
+   "unused bytes before tensor 'a'"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5,
+   "1 bytes follow the last tensor"},
+  {"{}", 5, "5 bytes follow the last tensor"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+   "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+   12, "'b' overlaps 'a'"},
+  {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+   "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+   4, "duplicate"},
+  {"{\"__metadata__\":{\"a\":1}}", 0, "metadata 'a' is not a string"},
+  {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
 };
 
 static void refusals(void **state) {
@@ -399,8 +398,10 @@ static void full_disk(void **state) {
     StWriter *w = st_create(path, &why);
     st_declare(w, "x", ST_F32, 1, (int64_t[]){N});
     bool ok = st_write(w, x, N * sizeof *x, &why);
-    if (ok) ok = st_commit(w, &why);
-    else st_abandon(w);
+    if (ok)
+      ok = st_commit(w, &why);
+    else
+      st_abandon(w);
     setrlimit(RLIMIT_FSIZE, &before);
     assert_false(ok);
     assert_non_null(strstr(why.data, "t.safetensors: writing failed: File too large"));
@@ -459,11 +460,11 @@ static void killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(round_trip),       TEST(large_tensor), TEST(conversions),
-      TEST(integers_outside), TEST(rounding),     TEST(refusals),
-      TEST(short_files),      TEST(edits_show),   TEST(no_dependence_on_order),
-      TEST(abandoned),        TEST(full_disk),    TEST(no_place),
-      TEST(killed),
+    TEST(round_trip),       TEST(large_tensor), TEST(conversions),
+    TEST(integers_outside), TEST(rounding),     TEST(refusals),
+    TEST(short_files),      TEST(edits_show),   TEST(no_dependence_on_order),
+    TEST(abandoned),        TEST(full_disk),    TEST(no_place),
+    TEST(killed),
   };
   return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

@@ -45,10 +45,11 @@ static void refused(const Tokenizer *t, const char *text, const char *says) {
   free(ids.id);
 }
 
-static const char SAMPLE[] = "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 "
-                             "e\xCC\x81\n";
+static const char SAMPLE[] =
+  "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 "
+  "e\xCC\x81\n";
 static const char SAMPLE_NFC[] =
-    "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 é\n";
+  "Ça va? Привет, мир!\n\tif (x_1 == 42)  { \"naïve\" }\n日本語 👍🏽 é\n";
 
 static void byte(void **state) {
   (void)state;
@@ -155,28 +156,28 @@ static void damaged_json(void **state) {
   static const struct {
     const char *json, *says;
   } table[] = {
-      {"", "f:1:0: not a tokenizer: '[' or '{' expected near end of file"},
-      {"{\"a\": 1", "f:1:7: not a tokenizer: '}' expected near end of file"},
-      {"{}", "f: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac "
-             "tokenizer\")"},
-      {"{\"format\": \"alphac tokenizer\", \"version\": 2}",
-       "f: a tokenizer of another version; this program reads version 1"},
-      {HEAD "\"kind\": \"bpe\"}", "f: the tokenizer's kind is bpe; there are byte, char and word"},
-      {HEAD "\"kind\": \"char\"}", "f: a tokenizer of kind char needs a list \"vocabulary\""},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": []}",
-       "f: a tokenizer of kind char needs a list \"vocabulary\""},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", 1]}",
-       "f: entry 1 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"\"]}",
-       "f: entry 1 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"ab\"]}",
-       "f: entry 0 of the vocabulary is not one character"},
-      {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"b\", \"a\"]}",
-       "f: entry 2 of the vocabulary is not new"},
-      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"a\"]}",
-       "f: the vocabulary of a word tokenizer begins with \"<unk>\""},
-      {HEAD "\"kind\": \"word\", \"vocabulary\": [\"<unk>\", \"a b\"]}",
-       "f: entry 1 of the vocabulary is not one word, space or character"},
+    {"", "f:1:0: not a tokenizer: '[' or '{' expected near end of file"},
+    {"{\"a\": 1", "f:1:7: not a tokenizer: '}' expected near end of file"},
+    {"{}", "f: not a tokenizer that 'tokenizer train' wrote (\"format\" should be \"alphac "
+           "tokenizer\")"},
+    {"{\"format\": \"alphac tokenizer\", \"version\": 2}",
+     "f: a tokenizer of another version; this program reads version 1"},
+    {HEAD "\"kind\": \"bpe\"}", "f: the tokenizer's kind is bpe; there are byte, char and word"},
+    {HEAD "\"kind\": \"char\"}", "f: a tokenizer of kind char needs a list \"vocabulary\""},
+    {HEAD "\"kind\": \"char\", \"vocabulary\": []}",
+     "f: a tokenizer of kind char needs a list \"vocabulary\""},
+    {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", 1]}",
+     "f: entry 1 of the vocabulary is not one character"},
+    {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"\"]}",
+     "f: entry 1 of the vocabulary is not one character"},
+    {HEAD "\"kind\": \"char\", \"vocabulary\": [\"ab\"]}",
+     "f: entry 0 of the vocabulary is not one character"},
+    {HEAD "\"kind\": \"char\", \"vocabulary\": [\"a\", \"b\", \"a\"]}",
+     "f: entry 2 of the vocabulary is not new"},
+    {HEAD "\"kind\": \"word\", \"vocabulary\": [\"a\"]}",
+     "f: the vocabulary of a word tokenizer begins with \"<unk>\""},
+    {HEAD "\"kind\": \"word\", \"vocabulary\": [\"<unk>\", \"a b\"]}",
+     "f: entry 1 of the vocabulary is not one word, space or character"},
   };
   for (int i = 0; i < COUNT_OF(table); i++) {
     Buf why = {0};
@@ -219,13 +220,13 @@ static void whole_characters(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(byte),
-      cmocka_unit_test(character),
-      cmocka_unit_test(nul_is_a_character),
-      cmocka_unit_test(word),
-      cmocka_unit_test(json),
-      cmocka_unit_test(damaged_json),
-      cmocka_unit_test(whole_characters),
+    cmocka_unit_test(byte),
+    cmocka_unit_test(character),
+    cmocka_unit_test(nul_is_a_character),
+    cmocka_unit_test(word),
+    cmocka_unit_test(json),
+    cmocka_unit_test(damaged_json),
+    cmocka_unit_test(whole_characters),
   };
   return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
 /* compare: a result of ours against a golden, for tests/torch.
- *   compare tensors WANT GOT T  safetensors: the same names and shapes; loss within 1e-5 · |want|, each other tensor
- *                               ‖Δ‖ ≤ T · max(‖g‖, 1e-3 · the global norm), since some gradients are exactly zero
- *   compare same WANT GOT       safetensors: the same names, types, shapes and bytes
- *   compare losses WANT GOT T   WANT: a number a line; GOT: metrics.jsonl; `loss` of step i within T · |want|
- * Exits 1 with what differs. Has its own reader of safetensors, so that the runtime's is tested, not trusted. */
+ *   compare tensors WANT GOT T  safetensors: the same names and shapes; loss within 1e-5 · |want|,
+ * each other tensor ‖Δ‖ ≤ T · max(‖g‖, 1e-3 · the global norm), since some gradients are exactly
+ * zero compare same WANT GOT       safetensors: the same names, types, shapes and bytes compare
+ * losses WANT GOT T   WANT: a number a line; GOT: metrics.jsonl; `loss` of step i within T · |want|
+ * Exits 1 with what differs. Has its own reader of safetensors, so that the runtime's is tested,
+ * not trusted. */
 #include "base/base.h"
 #include <jansson.h>
 #include <math.h>
@@ -131,14 +132,19 @@ static void compare_files(const char *want_path, const char *got_path, bool byte
     Entry w, g;
     if (strcmp(name, "__metadata__") == 0) continue;
     find(&want, name, &w);
-    if (!find(&got, name, &g)) wrong("%s is missing in %s", name, got_path);
+    if (!find(&got, name, &g))
+      wrong("%s is missing in %s", name, got_path);
     else if (strcmp(w.dtype, g.dtype) != 0 || !json_equal(w.shape, g.shape) || w.bytes != g.bytes)
       wrong("%s: another type or shape", name);
-    else if (bytes && memcmp(w.data, g.data, w.bytes) != 0) wrong("%s: other bytes", name);
-    else if (!bytes && strcmp(w.dtype, "F32") != 0) wrong("%s: %s, not F32", name, w.dtype);
-    else if (!bytes) compare_tensor(name, &w, &g, global);
+    else if (bytes && memcmp(w.data, g.data, w.bytes) != 0)
+      wrong("%s: other bytes", name);
+    else if (!bytes && strcmp(w.dtype, "F32") != 0)
+      wrong("%s: %s, not F32", name, w.dtype);
+    else if (!bytes)
+      compare_tensor(name, &w, &g, global);
   }
-  if (n_wrong == 0) printf("%zu tensors agree; error at most %.2g of what is allowed\n", n_tensors(&want), worst);
+  if (n_wrong == 0)
+    printf("%zu tensors agree; error at most %.2g of what is allowed\n", n_tensors(&want), worst);
   close_file(&want);
   close_file(&got);
 }
@@ -163,7 +169,8 @@ static void compare_losses(const char *want_path, const char *got_path) {
       wrong("line %d of %s has no loss of step %d", step, got_path, step);
     double relative = fabs(json_number_value(loss) - w) / fabs(w);
     if (!(relative <= tolerance))
-      wrong("step %d: loss %.9g, golden %.9g, relative error %.2g", step, json_number_value(loss), w, relative);
+      wrong("step %d: loss %.9g, golden %.9g, relative error %.2g", step, json_number_value(loss),
+            w, relative);
     error = fmax(error, relative);
     json_decref(o);
   }
@@ -176,9 +183,12 @@ static void compare_losses(const char *want_path, const char *got_path) {
 
 int main(int argc, char **argv) {
   if (argc == 5) tolerance = atof(argv[4]);
-  if (argc == 5 && strcmp(argv[1], "tensors") == 0) compare_files(argv[2], argv[3], false);
-  else if (argc == 4 && strcmp(argv[1], "same") == 0) compare_files(argv[2], argv[3], true);
-  else if (argc == 5 && strcmp(argv[1], "losses") == 0) compare_losses(argv[2], argv[3]);
+  if (argc == 5 && strcmp(argv[1], "tensors") == 0)
+    compare_files(argv[2], argv[3], false);
+  else if (argc == 4 && strcmp(argv[1], "same") == 0)
+    compare_files(argv[2], argv[3], true);
+  else if (argc == 5 && strcmp(argv[1], "losses") == 0)
+    compare_losses(argv[2], argv[3]);
   else {
     fprintf(stderr, "usage: compare tensors|losses WANT GOT TOLERANCE | compare same WANT GOT\n");
     return 2;
