@@ -86,29 +86,10 @@ bool add_init(Builder *b) {
 }
 
 /* ---- the loss ---- */
-/* The frontend has checked that the loss is one number; its arguments must leave the training
- * programs' own input alone. */
-static bool check_arguments(Builder *b, const char *name, const Graph *g) {
-  for (int i = 0; i < g->n_node; i++) {
-    const Node *n = g->node[i];
-    if (n->op != OP_input || strcmp(n->name, "total") != 0) continue;
-    buf_printf(b->errors,
-               "%s:%d:%d: error: %s has an argument `total`; training programs have an input of "
-               "that name\n",
-               n->loc.file, n->loc.line, n->loc.col, name);
-    return false;
-  }
-  return true;
-}
-
 /* Graph of the loss with its outputs taken off; NULL with errors. */
 static Graph *loss_graph(Builder *b, bool training, int64_t batch, Node **loss) {
   const char *name = fe_train(b->model)->loss;
   Graph *g = function_graph(b, name, training, (int64_t[]){batch, b->context}, 2);
-  if (g && !check_arguments(b, name, g)) {
-    graph_free(g);
-    return NULL;
-  }
   if (!g) return NULL;
   *loss = ir_cast(g, g->output[0].node, DT_f32);
   g->n_output = 0;

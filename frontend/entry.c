@@ -121,6 +121,11 @@ static bool entry_inputs(Elab *e, const FnDecl *fn, const DimBinding *dims, int 
            "an entry's argument cannot be called `rng`: that is the input of its random numbers");
       return false;
     }
+    if (strcmp(f->name, "total") == 0 && strcmp(fn->name, e->m->train.loss) == 0) {
+      fail(e, f->at,
+           "the loss's argument cannot be called `total`: that is an input of training programs");
+      return false;
+    }
     e->g->loc = source_loc(f->at);
     given[(*n)++] = (Given){f->name, v_node(ir_leaf(e->g, OP_input, f->name, &t)), NULL};
   }
@@ -206,7 +211,6 @@ Graph *fe_entry(Model *m, const char *name, bool training, const DimBinding *dim
 /* ---- initial values ---- */
 
 Node *fe_init(Model *m, Graph *g, int param, Node *rng, Buf *errors) {
-  (void)errors; /* initialisers were checked when the program was loaded */
   SrcLoc loc = g->loc;
   const Param *p = m->param[param];
   Elab *e = elab_open(m, arena_new(), g, errors);
