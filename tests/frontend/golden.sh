@@ -1,7 +1,7 @@
 #!/bin/sh
-# golden.sh SHOW DIR [--bless]: runs `SHOW FILE ARGS` for each DIR/*.alpha, with ARGS from its first line "// show: ARGS", and
-# compares what it prints with DIR/*.expected. In errors/ it must fail, elsewhere succeed. --bless writes the expectations.
-show=$1; dir=$2; bless=$3
+# golden.sh SHOW DIR: runs `SHOW FILE ARGS` for each DIR/*.alpha, with ARGS from its first line "// show: ARGS", and
+# compares what it prints with DIR/*.expected. In errors/ it must fail, elsewhere succeed. ALPHAC_BLESS=1 writes the expectations.
+show=$1; dir=$2
 cd "$(dirname "$0")" || exit 2
 wanted=0
 case $dir in errors*) wanted=1 ;; esac
@@ -17,7 +17,7 @@ for file in "$dir"/*.alpha; do
   status=$?
   if [ "$status" != "$wanted" ]; then
     echo "$file: exit status $status, expected $wanted"; cat "$out"; failed=$((failed + 1))
-  elif [ "$bless" = --bless ]; then
+  elif [ "${ALPHAC_BLESS:-}" = 1 ]; then
     cmp -s "$out" "$expected" || { diff -u "$expected" "$out" 2> /dev/null; cp "$out" "$expected"; }
   elif ! diff -u "$expected" "$out"; then
     failed=$((failed + 1))
