@@ -61,7 +61,16 @@ expect 1 'cannot write nowhere/x: No such file' "$alphac" tiny.alpha -o nowhere/
 expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha --target portable
 expect 1 'cannot write small: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
+expect 2 'alphac devices takes no arguments: now' "$alphac" devices now
 nothing_left
+# compiling never allocates the weights: 2 s of processor and 1 GiB for 6.7 billion parameters (a sanitizer needs more)
+if (ulimit -v 1048576 && "$alphac" --version) >/dev/null 2>&1; then
+  expect 0 '^graph "train"' sh -c "ulimit -v 1048576; ulimit -t 2; exec '$alphac' '$models/llama.alpha' --emit=ir"
+fi
+# what is asked for and not there is said
+expect 0 'note: precision "bf16" is not there yet: this program computes in f32' "$alphac" "$models/cajal.alpha" \
+  -D width=12 -D heads=3 -D layers=1 -D context=4 -D train.context=4 -D train.precision=bf16 --target portable -o out.runner
+rm -f out.runner
 for emit in ast ir dot plan; do expect 0 "init\|tiny" "$alphac" tiny.alpha --emit=$emit --target portable; done
 "$alphac" tiny.alpha --emit=spirv -o kernels --target portable
 ls kernels/*.spv >/dev/null && grep -q OpEntryPoint kernels/000.*.spvasm || { echo "FAILED: --emit=spirv"; failed=1; }
