@@ -19,6 +19,15 @@ expect 2 "--val-every needs --val" "$m" train --steps 3 --data "$text" --out "$r
 expect 2 "--weights is missing" "$m" eval --data "$text"
 expect 2 "--data is missing" "$m" eval --weights "$run"
 expect 2 "--weights is missing" "$m" generate --prompt x
+expect 2 "leave --tokenizer out" "$m" train --data "$text" --out "$run" --resume --tokenizer byte
+expect 2 "--temperature expects a number, not 'warm'" "$m" generate --weights x --temperature warm
+expect 2 "tokenizer make: there are train, encode and decode" "$m" tokenizer make
+expect 2 "--data is missing: which text?" "$m" tokenizer train --out "$dir/tok.json"
+expect 2 "--out is missing: which file" "$m" tokenizer train --data "$text"
+expect 2 "--kind bpe: there are byte, char and word" "$m" tokenizer train --data "$text" --out "$dir/tok.json" --kind bpe
+expect 2 "--vocab 255: byte has 256 ids" "$m" tokenizer train --data "$text" --out "$dir/tok.json" --kind byte --vocab 255
+expect 2 "--tokenizer is missing: byte, or a file" "$m" tokenizer encode abc
+expect 1 "'256' is not an id of the tokenizer, which has 0 to 255" "$m" tokenizer decode --tokenizer byte 97 256
 
 # ---- data and tokenizers ----
 expect 1 "no/such/file: cannot be read: No such file or directory" "$m" train --steps 3 --data no/such/file --out "$run"
@@ -47,6 +56,35 @@ expect 1 "has the seed 1; leave --seed out" "$m" train --data "$text" --out "$ru
 expect 1 "is at step 6 already, past --steps 3" "$m" train --data "$text" --out "$run" --resume --steps 3
 expect 0 "the data are not those that the run was trained on" "$m" train --data "$dir/words" --out "$run" --resume
 same "$checkpoint" "$dir/good"
+
+# ---- files that are no checkpoint of this program ----
+printf '\2\0\0\0\0\0\0\0{}' >"$dir/none.safetensors"
+mkdir "$dir/weights" && cp "$dir/none.safetensors" "$dir/weights/checkpoint.safetensors"
+expect 1 "holds weights and no training state; begin a new run with --weights" "$m" train --data "$text" --out "$dir/weights" --resume
+expect 1 "these are not the model's weights" "$m" eval --weights "$dir/none.safetensors" --data "$text"
+cp -r "$run" "$dir/longer"
+expect 0 "the run was begun for 6 steps: from here on its schedule is that of 8" \
+  "$m" train --data "$text" --out "$dir/longer" --resume --steps 8
+head -2 "$run/metrics.jsonl" >"$dir/longer/metrics.jsonl" && cp "$dir/good" "$dir/longer/checkpoint.safetensors"
+expect 0 "metrics.jsonl: ends at step 2 where the checkpoint is of step 6" \
+  "$m" train --data "$text" --out "$dir/longer" --resume --steps 7
+model other "adamw(weight_decay = 0.1)" --target portable
+cp "$dir/good" "$dir/longer/checkpoint.safetensors"
+expect 0 "was written by a program with other kernels" "$dir/other" train --data "$text" --out "$dir/longer" --resume --steps 7
+
+# ---- another program ----
+cat >"$dir/rows.alpha" <<'END'
+import optim
+model rows {
+  param w[4] = normal(1)
+  fn loss(x: [b, 4], targets: int[b, 4]) = mean(x * w)
+}
+train { batch = 1; context = 4; optimizer = optim.adam(); schedule = optim.constant(peak = 1) }
+END
+"$ALPHAC" "$dir/rows.alpha" -o "$dir/rows" || exit 1
+expect 1 "use a .safetensors file" "$dir/rows" train --steps 1 --data "$text" --out "$dir/fresh"
+{ printf '\70\0\0\0\0\0\0\0%s' '{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}} '; head -c 16 /dev/zero; } >"$dir/rows.safetensors"
+expect 1 "has no program 'forward.<length>' from tokens" "$dir/rows" generate --weights "$dir/rows.safetensors" --prompt x
 
 # ---- another configuration ----
 model wide adamw -D width=32 -D train.clip=2
