@@ -23,5 +23,6 @@ vocab=$(od -An -v -tx1 "$text" | tr -s ' ' '\n' | sort -u | grep -c .)
   -D train.optimizer.beta2=0.99 "$@"
 "$work/gpt" tokenizer train --kind char --data "$text" --out "$work/chars.json" >&2
 "$work/gpt" train --data "$work/train.txt" --tokenizer "$work/chars.json" --steps "$steps" --seed 1 --out "$work/out" >&2
-result=$("$work/gpt" eval --weights "$work/out" --data "$work/val.txt" --json)
-echo "$result" | sed -n 's/.*"loss": *\([^,}]*\).*/validation_loss \1/p'
+"$work/gpt" eval --weights "$work/out" --data "$work/val.txt" --json > "$work/eval"
+cat "$work/eval" >&2
+sed -n 's/.*"loss": *\([^,}]*\).*/validation_loss \1/p' "$work/eval"

@@ -4,6 +4,7 @@
 set -eu
 bound=$1
 shift
-result=$("$@" | tail -n 1)
+all=$("$@")
+result=$(echo "$all" | tail -n 1)
 echo "$result (at most $bound)"
 echo "$result" | awk -v bound="$bound" '{ exit !($2 ~ /^[0-9.]+$/ && $2 + 0 <= bound + 0) }'
