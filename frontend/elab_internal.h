@@ -133,8 +133,9 @@ typedef struct Frame { /* of a function call, or of an initialiser */
   Local inline_local[INLINE_LOCALS], *local;
   int n_local;
   struct Frame *caller;
-  const char *what; /* name of the function */
-  Place call;       /* where it was called */
+  const char *what;     /* name of the function */
+  Place call;           /* where it was called */
+  const Expr *returned; /* by the `return` that was met */
 } Frame;
 
 typedef struct ConfigVar {
@@ -372,7 +373,8 @@ bool call_axis(Elab *, Call *, int arg, int rank, int *axis);
 #define BUILTIN(f) Value f(Elab *, Call *);
 BUILTIN(do_unary)
 BUILTIN(do_minmax)
-BUILTIN(do_where) BUILTIN(do_cast) /* builtin.c */
+BUILTIN(do_where)
+BUILTIN(do_cast) /* builtin.c */
   BUILTIN(do_shape) BUILTIN(do_rank) BUILTIN(do_len) BUILTIN(do_checkpoint) BUILTIN(do_reduce)
     BUILTIN(do_mean) BUILTIN(do_var) BUILTIN(do_argmax) BUILTIN(do_cumsum) /* reduce.c */
   BUILTIN(do_reshape) BUILTIN(do_transpose) BUILTIN(do_permute) BUILTIN(do_expand)

@@ -267,7 +267,10 @@ static bool run_for(Elab *e, const Stmt *s, Value *result) {
 static bool run_kind(Elab *e, const Stmt *s, Value *result) {
   switch (s->kind) {
   case S_assign: assign(e, s); return false;
-  case S_return: *result = eval(e, s->a); return true;
+  case S_return:
+    *result = eval(e, s->a);
+    e->frame->returned = s->a;
+    return true;
   case S_for: return run_for(e, s, result);
   case S_if: {
     bool holds;

@@ -49,6 +49,7 @@ void frame_open(Elab *e, Frame *f, Unit *unit, Instance *self, const char *what,
   f->caller = e->frame;
   f->what = what;
   f->call = call;
+  f->returned = NULL;
   e->frame = f;
 }
 

@@ -19,17 +19,20 @@ static const char *type_expr_text(Elab *e, const TypeExpr *t) {
   return text;
 }
 
+static bool same_place(Place a, Place b) { return a.src == b.src && a.begin == b.begin; }
+
 static void mismatch(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place at,
                      const char *what, const char *why, Place bound) {
   if (!report(e, at, "%s must be %s, found %s%s", what, type_expr_text(e, t), describe(e, v), why))
     return;
-  diag_note(&e->diag, t->at, "the signature");
+  bool of_result = same_place(at, t->at);
+  if (!of_result) diag_note(&e->diag, t->at, "the signature");
   if (bound.src) diag_note(&e->diag, bound, "bound here");
-  bool elsewhere = expr && expr->at.src && (expr->at.src != at.src || expr->at.begin != at.begin);
-  if (elsewhere && expr->kind != E_name)
+  if (expr && expr->at.src && !same_place(expr->at, at))
     diag_note(&e->diag, expr->at, "this is %s", describe(e, v));
-  if (expr && expr->kind == E_name && e->frame->caller) {
-    Local *local = find_local(e->frame->caller, expr->name);
+  Frame *frame = of_result ? e->frame : e->frame->caller; /* whose names `expr` has */
+  if (expr && expr->kind == E_name && frame) {
+    Local *local = find_local(frame, expr->name);
     if (local && local->at.src)
       diag_note(&e->diag, local->at, "`%.60s` was bound here", expr->name);
   }
@@ -90,7 +93,8 @@ static Value check(Elab *e, const TypeExpr *t, Value v, const Expr *expr, Place 
   Type type = tensor_type(v);
   if (!dtype_fits(t->word, (DType)type.dtype) || type.rank != t->n_dim) {
     const char *why = type.rank != t->n_dim
-                        ? arena_printf(e->arena, ": %d dimensions, not %d", type.rank, t->n_dim)
+                        ? arena_printf(e->arena, ": %d dimension%s, not %d", type.rank,
+                                       type.rank == 1 ? "" : "s", t->n_dim)
                       : t->word == T_float ? "; cast(x, \"f32\") makes it floating point"
                                            : "";
     mismatch(e, t, v, expr, at, what, why, (Place){0});
@@ -111,14 +115,8 @@ Value check_argument(Elab *e, const Formal *formal, Value v, const Expr *expr) {
   return check(e, formal->type, v, expr, expr ? expr->at : formal->at, what);
 }
 
-static const Expr *last_return(const Block *b) {
-  for (int i = b->n - 1; i >= 0; i--)
-    if (b->stmt[i]->kind == S_return) return b->stmt[i]->a;
-  return NULL;
-}
-
 Value check_result(Elab *e, const FnDecl *fn, Value v) {
-  const Expr *expr = fn->expr ? fn->expr : last_return(&fn->body);
+  const Expr *expr = fn->expr ? fn->expr : e->frame->returned;
   return check(e, fn->result, v, expr, fn->result->at,
                arena_printf(e->arena, "the result of `%.60s`", fn->name));
 }
