@@ -53,6 +53,19 @@ void buf_clear(Buf *);
 void buf_free(Buf *);
 bool buf_read_file(Buf *, const char *path); /* appends the file; false and errno set on failure */
 
+/* ---- replace.c: a file that takes another's place, whole or not at all ---- */
+typedef struct Replacement {
+  char *path, *partial;
+  int fd;
+} Replacement;
+/* Opens `path` + `suffix` for writing. Every failure is put in `why` with the path and its reason.
+ */
+bool replace_begin(Replacement *, const char *path, const char *suffix, int mode, Buf *why);
+bool replace_put(Replacement *, const void *, size_t bytes, Buf *why);
+bool replace_patch(Replacement *, const void *, size_t bytes, size_t at, Buf *why);
+bool replace_commit(Replacement *, Buf *why); /* flushed and renamed; ends with drop either way */
+void replace_drop(Replacement *);             /* removes what was not committed */
+
 /* ---- die.c ---- */
 /* A bug of the compiler: says so with what is known and exits with status 70. Never for a user's
  * mistake. */

@@ -1,94 +1,18 @@
 /* Writes safetensors, and files in general, so that a reader sees the earlier file or the new one,
- * whole: the bytes go to
- * "<path>.partial", are flushed to the disk, and then take the path's place by one rename. */
+ * whole: by way of "<path>.partial". */
 #include "runtime/safetensors_internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* ---- a file that replaces another ---- */
-
-typedef struct Replacement {
-  char *path, *partial;
-  int fd;
-} Replacement;
-
-static bool failed(const Replacement *r, const char *doing, Buf *why) {
-  buf_printf(why, "%s: %s: %s", r->path, doing, strerror(errno));
-  return false;
-}
-
-static void replacement_drop(Replacement *r) {
-  if (r->fd >= 0) {
-    close(r->fd);
-    unlink(r->partial);
-  }
-  free(r->path);
-  free(r->partial);
-  *r = (Replacement){.fd = -1};
-}
-
-static bool replacement_open(Replacement *r, const char *path, Buf *why) {
-  Buf partial = {0};
-  buf_printf(&partial, "%s.partial", path);
-  *r = (Replacement){strdup(path), partial.data, -1};
-  r->fd = open(r->partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (r->fd >= 0) return true;
-  failed(r, "cannot be written", why);
-  replacement_drop(r);
-  return false;
-}
-
-static bool write_all(Replacement *r, const void *data, size_t n, Buf *why) {
-  const char *p = data;
-  while (n) {
-    ssize_t done = write(r->fd, p, n);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return failed(r, "writing failed", why);
-    p += done;
-    n -= (size_t)done;
-  }
-  return true;
-}
-
-/* The rename itself must reach the disk: it is in the directory. Some file systems cannot flush
- * one; they answer EINVAL. */
-static bool flush_directory(const Replacement *r, Buf *why) {
-  const char *slash = strrchr(r->path, '/');
-  char *dir = slash == r->path ? strdup("/")
-              : slash          ? strndup(r->path, (size_t)(slash - r->path))
-                               : strdup(".");
-  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-  if (!ok) failed(r, "its directory cannot be flushed", why);
-  if (fd >= 0) close(fd);
-  free(dir);
-  return ok;
-}
-
-static bool replacement_commit(Replacement *r, Buf *why) {
-  bool ok = fsync(r->fd) == 0 || failed(r, "writing failed", why);
-  if (ok) {
-    int fd = r->fd;
-    r->fd = -1;
-    ok = close(fd) == 0 || failed(r, "writing failed", why);
-    if (ok) ok = rename(r->partial, r->path) == 0 || failed(r, "cannot be replaced", why);
-    if (!ok) unlink(r->partial);
-  }
-  if (ok) ok = flush_directory(r, why);
-  replacement_drop(r);
-  return ok;
-}
+static const char PARTIAL[] = ".partial";
 
 bool file_replace(const char *path, const void *bytes, size_t n, Buf *why) {
   Replacement r;
-  if (!replacement_open(&r, path, why)) return false;
-  if (write_all(&r, bytes, n, why)) return replacement_commit(&r, why);
-  replacement_drop(&r);
+  if (!replace_begin(&r, path, PARTIAL, 0666, why)) return false;
+  if (replace_put(&r, bytes, n, why)) return replace_commit(&r, why);
+  replace_drop(&r);
   return false;
 }
 
@@ -113,7 +37,7 @@ static const char HASH_PLACE[] = "{\"__metadata__\":{\"hash\":\""; /* how every 
 
 StWriter *st_create(const char *path, Buf *why) {
   Replacement file;
-  if (!replacement_open(&file, path, why)) return NULL;
+  if (!replace_begin(&file, path, PARTIAL, 0666, why)) return NULL;
   Arena *arena = arena_new();
   StWriter *w = arena_alloc(arena, sizeof *w);
   w->arena = arena;
@@ -189,7 +113,7 @@ static bool write_header(StWriter *w, Buf *why) {
   buf_str(&h, "}");
   while (h.len % 8) buf_str(&h, " ");
   uint64_t n = h.len;
-  bool ok = write_all(&w->file, &n, 8, why) && write_all(&w->file, h.data, h.len, why);
+  bool ok = replace_put(&w->file, &n, 8, why) && replace_put(&w->file, h.data, h.len, why);
   buf_free(&h);
   w->begun = true;
   if (w->n_tensor) {
@@ -201,7 +125,7 @@ static bool write_header(StWriter *w, Buf *why) {
 
 static bool flush_piece(StWriter *w, Buf *why) {
   w->hash = hash_bytes(w->piece, w->filled, w->hash);
-  bool ok = write_all(&w->file, w->piece, w->filled, why);
+  bool ok = replace_put(&w->file, w->piece, w->filled, why);
   w->filled = 0;
   return ok;
 }
@@ -243,21 +167,19 @@ bool st_commit(StWriter *w, Buf *why) {
   if (ok) {
     char hash[32];
     snprintf(hash, sizeof hash, ST_HASH_FORMAT, (unsigned long long)w->sum);
-    off_t place = 8 + (off_t)strlen(HASH_PLACE);
-    ok = pwrite(w->file.fd, hash, strlen(hash), place) == (ssize_t)strlen(hash) ||
-         failed(&w->file, "writing failed", why);
+    ok = replace_patch(&w->file, hash, strlen(hash), 8 + strlen(HASH_PLACE), why);
   }
   if (!ok) {
     st_abandon(w);
     return false;
   }
-  ok = replacement_commit(&w->file, why);
+  ok = replace_commit(&w->file, why);
   arena_free(w->arena);
   return ok;
 }
 
 void st_abandon(StWriter *w) {
   if (!w) return;
-  replacement_drop(&w->file);
+  replace_drop(&w->file);
   arena_free(w->arena);
 }

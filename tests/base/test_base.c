@@ -96,6 +96,32 @@ static void philox_matches_published_vectors(void **unused) {
   }
 }
 
+static void a_replaced_file_is_the_old_or_the_new(void **unused) {
+  (void)unused;
+  static const char path[] = "replace_test", beside[] = "replace_test.new";
+  Replacement r;
+  Buf why = {0}, got = {0};
+  for (int i = 0; i < 2; i++) { /* the second is given up */
+    assert_true(replace_begin(&r, path, ".new", 0666, &why));
+    assert_true(replace_put(&r, i ? "XY" : "ab", 2, &why));
+    assert_true(replace_put(&r, "cd", 2, &why));
+    assert_true(replace_patch(&r, "B", 1, 1, &why));
+    if (i)
+      replace_drop(&r);
+    else
+      assert_true(replace_commit(&r, &why));
+    assert_true(buf_read_file(&got, path));
+    assert_string_equal(got.data, "aBcd");
+    assert_false(buf_read_file(&got, beside));
+    buf_clear(&got);
+  }
+  remove(path);
+  assert_false(replace_begin(&r, "no/such/place", ".new", 0666, &why));
+  assert_string_equal(why.data, "no/such/place: cannot be written: No such file or directory");
+  buf_free(&why);
+  buf_free(&got);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(arena_gives_zeroed_distinct_pieces),
@@ -104,6 +130,7 @@ int main(void) {
     cmocka_unit_test(interned_names_are_one_pointer),
     cmocka_unit_test(suggestions_are_near),
     cmocka_unit_test(philox_matches_published_vectors),
+    cmocka_unit_test(a_replaced_file_is_the_old_or_the_new),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

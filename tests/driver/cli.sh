@@ -56,10 +56,10 @@ expect 1 'cannot make the folder nowhere/x: No such file' "$alphac" tiny.alpha -
 expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible
 expect 1 '--program trian: the model tiny has no such program' "$alphac" tiny.alpha --program trian --emit ir
 expect 1 'widht' "$alphac" tiny.alpha -D widht=3
-expect 1 'cannot write folder: it is a folder' "$alphac" tiny.alpha -o folder --target portable
-expect 1 'cannot write nowhere/x: No such file' "$alphac" tiny.alpha -o nowhere/x --target portable
+expect 1 'folder: cannot be written: it is a folder' "$alphac" tiny.alpha -o folder --target portable
+expect 1 'nowhere/x: cannot be written: No such file' "$alphac" tiny.alpha -o nowhere/x --target portable
 expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha --target portable
-expect 1 'cannot write small: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
+expect 1 'small: writing failed: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
 expect 2 'alphac devices takes no arguments: now' "$alphac" devices now
 nothing_left
@@ -83,7 +83,7 @@ expect 0 'input i32\[8,16\] "tokens"' "$alphac" "$models/cajal.alpha" -D context
 
 # a file that was there stays as it was when the new one cannot be written whole
 echo before >keep
-expect 1 'cannot write keep: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o keep --target portable"
+expect 1 'keep: writing failed: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o keep --target portable"
 [ "$(cat keep)" = before ] || { echo "FAILED: keep was damaged"; failed=1; }
 
 # the same model gives the same bytes

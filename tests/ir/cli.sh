@@ -92,7 +92,7 @@ expect 1 "$alphac" opt . <<'END'
 alphac: error: cannot read .: Is a directory
 END
 expect 1 "$alphac" opt t.ir -o no/such/place <<'END'
-alphac: error: cannot write no/such/place: No such file or directory
+alphac: error: no/such/place: cannot be written: No such file or directory
 END
 expect 1 "$alphac" opt - <<'END'
 <stdin>:1:1: error: expected graph "name" {
