@@ -7,6 +7,13 @@
 
 enum { WIDE = 8 }; /* sources of one concat: a kernel reads a bounded number of tensors */
 
+Node *plan_leaf(const Graph *g, const char *name) {
+  for (int i = 0; i < g->n_node; i++)
+    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
+      return g->node[i];
+  return NULL;
+}
+
 static Node *narrow_concat(Graph *to, const Node *n, int n_src, Node *const *src) {
   Node *part[IR_MAX_SRC];
   while (n_src > WIDE) {

@@ -38,6 +38,8 @@ static inline Node *plan_home(Node *n) {
   return n;
 }
 static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
+/* The param or state of that name, NULL where the graph has none. */
+Node *plan_leaf(const Graph *, const char *name);
 
 void plan_fuse(Planner *);     /* plan_fuse.c: fills stored */
 void plan_limit(Planner *);    /* plan_limit.c: stores more, where a kernel would be too large */

@@ -80,13 +80,6 @@ static PlanPlace io_place(Memory *m, const Node *n) {
   return place;
 }
 
-static const Node *find_leaf(const Graph *g, const char *name) {
-  for (int i = 0; i < g->n_node; i++)
-    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
-      return g->node[i];
-  return NULL;
-}
-
 static bool has_param(const Layout *l, const char *name) {
   for (int i = 0; i < l->param.n; i++)
     if (l->param.tensor[i].name == name) return true;
@@ -172,7 +165,7 @@ static bool may_replace(const Memory *m, const Node *n, const Node *leaf) {
 static bool place_update(Memory *m, const Output *o, Buf *why) {
   const Graph *g = m->p->g;
   Node *n = plan_home(o->node);
-  const Node *leaf = find_leaf(g, o->name);
+  const Node *leaf = plan_leaf(g, o->name);
   if (leaf == n) return true;
   PlanPlace *place = &m->plan->place[n->id], to;
   bool is_param = leaf ? leaf->op == OP_param : has_param(m->p->layout, o->name);

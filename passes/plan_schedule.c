@@ -25,13 +25,6 @@ typedef struct Scheduler {
   int *ready, n_ready; /* kernels that nothing holds back since the last choice */
 } Scheduler;
 
-static Node *find_leaf(const Graph *g, const char *name) {
-  for (int i = 0; i < g->n_node; i++)
-    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
-      return g->node[i];
-  return NULL;
-}
-
 static bool reads(const Kernel *k, const Node *n) {
   for (int i = 0; i < k->n_operand; i++)
     if (k->operand[i] == n) return true;
@@ -61,7 +54,7 @@ static void find_updates(Scheduler *s) {
     const Node *home = plan_home(o->node);
     int k = p->kernel_of[home->id];
     if (o->kind != OUT_update || k < 0 || s->replaced[k]) continue;
-    s->replaced[k] = find_leaf(p->g, o->name);
+    s->replaced[k] = plan_leaf(p->g, o->name);
     s->sink[k] = s->n_reader[home->id] == 0;
     if (s->sink[k] && s->replaced[k]) s->updater[s->replaced[k]->id] = k;
   }

@@ -360,10 +360,6 @@ SpvId spv_load_pure(Spv *b, SpvId type, SpvId pointer, uint32_t align) {
   return spv_pure(b, SpvOpLoad, type, pointer, SpvMemoryAccessAlignedMask, align);
 }
 
-SpvId spv_load_aligned(Spv *b, SpvId type, SpvId pointer, uint32_t align) {
-  return spv_result(b, SpvOpLoad, type, pointer, SpvMemoryAccessAlignedMask, align);
-}
-
 void spv_store_aligned(Spv *b, SpvId pointer, SpvId value, uint32_t align) {
   spv_effect(b, SpvOpStore, pointer, value, SpvMemoryAccessAlignedMask, align);
 }

@@ -64,7 +64,6 @@ SpvId spv_exact(Spv *, SpvOp, SpvId x, SpvId y);
  * before), a load, a store. */
 SpvId spv_element(Spv *, SpvId buffer, SpvId element_type, SpvId index);
 SpvId spv_load_pure(Spv *, SpvId type, SpvId pointer, uint32_t align);
-SpvId spv_load_aligned(Spv *, SpvId type, SpvId pointer, uint32_t align);
 void spv_store_aligned(Spv *, SpvId pointer, SpvId value, uint32_t align);
 
 SpvId spv_local(Spv *, SpvId type); /* a variable of the function */
