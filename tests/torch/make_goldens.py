@@ -16,11 +16,10 @@ golden/<case>/<optimizer>.losses  one loss a line: before each update
 import math
 import os
 import shutil
-import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
@@ -397,19 +396,32 @@ def make_case(case, seed):
         print(f"{case:12} {name:8}", " ".join(f"{x:.4f}" for x in losses))
 
 
-def make_learn(data):
-    """hlx's own data and settings at a small width: 20 steps are five epochs."""
+# Sixteen rows to learn by heart: a row's tokens are the first 15 characters, its targets the 15 after the first; 0 pads.
+ROWS = ["Winter barley, sown", "Summer rye, reaped", "Turn the page over", "Bread from the oven",
+        "A ladder of rope", "Copper kettle sings", "Rain over the hills", "Letters in a drawer",
+        "Salt and pepper pot", "Lanterns along a quay", "Walnut, oak and ash", "Ships in the harbour",
+        "Snow on the railway", "Chalk on the board", "Tin whistle and drum", "Clocks in the tower"]
+
+
+def learn_rows():
+    tokens = [list(row[:15].encode()) + [0] for row in ROWS]
+    targets = [list(row[1:16].encode()) + [0] for row in ROWS]
+    return torch.tensor(tokens), torch.tensor(targets)
+
+
+def make_learn():
+    """hlx at a small width on rows of its kind: 20 steps are five epochs."""
     case = "learn"
     CASES[case] = ("hlx", hlx_shapes, hlx_logits, LEARN, 0, 0)
     folder = os.path.join(OUT, case)
     os.makedirs(folder)
-    shutil.copy(data, os.path.join(folder, "data.safetensors"))
-    d = {k: v.long() for k, v in load_file(data).items()}
+    tokens, targets = learn_rows()
+    save_file({"tokens": int32(tokens), "targets": int32(targets)}, os.path.join(folder, "data.safetensors"))
     weights = make_weights(hlx_shapes(LEARN), torch.Generator().manual_seed(77))
     save_file({k: v.float().contiguous() for k, v in weights.items()}, os.path.join(folder, "weights.safetensors"))
     write_lines(os.path.join(folder, "dims"), ["model hlx"] + settings(LEARN))
     optimizer, schedule = ADAM, constant(0.001)
-    losses = train(case, weights, d["tokens"], d["targets"], optimizer, schedule, 4, 20, 0)
+    losses = train(case, weights, tokens, targets, optimizer, schedule, 4, 20, 0)
     write_train(os.path.join(folder, "adam.train"), 4, LEARN["context"], optimizer, schedule, 0)
     write_lines(os.path.join(folder, "adam.losses"), losses)
     print(f"{case:12} adam    ", " ".join(f"{x:.4f}" for x in losses))
@@ -488,16 +500,9 @@ def make_stdlib():
 
 
 if __name__ == "__main__":
-    hlx_data = sys.argv[1] if len(sys.argv) > 1 else os.path.join(OUT, "learn", "data.safetensors")
-    with open(hlx_data, "rb") as f:
-        kept = f.read()
     shutil.rmtree(OUT, ignore_errors=True)
     os.makedirs(OUT)
     for number, case in enumerate(list(CASES)):
         make_case(case, 1000 + number)
-    kept_path = os.path.join(OUT, "hlx.safetensors")
-    with open(kept_path, "wb") as f:
-        f.write(kept)
-    make_learn(kept_path)
+    make_learn()
     make_stdlib()
-    os.remove(kept_path)
