@@ -204,7 +204,7 @@ static bool rule_slice(Ask *q) {
   const Type *x = src_type(q, 0);
   *q->out = *x;
   if (q->attr->n_int != 2 * x->rank)
-    return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+    return fail(q, "%d pairs for rank %d", q->attr->n_int / 2, x->rank);
   for (int i = 0; i < x->rank; i++) {
     int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
     if (lo < 0 || hi <= lo || hi > x->dim[i])
@@ -219,7 +219,7 @@ static bool rule_pad(Ask *q) {
   const Type *x = src_type(q, 0);
   *q->out = *x;
   if (q->attr->n_int != 2 * x->rank)
-    return fail(q, "%d entries for rank %d", q->attr->n_int, x->rank);
+    return fail(q, "%d pairs for rank %d", q->attr->n_int / 2, x->rank);
   for (int i = 0; i < x->rank; i++) {
     int64_t lo = q->attr->ints[i], hi = q->attr->ints[x->rank + i];
     if (lo < 0 || hi < 0 || lo > IR_MAX_ELEMENTS || hi > IR_MAX_ELEMENTS)
