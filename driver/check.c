@@ -192,9 +192,9 @@ static Expected evaluate(Check *c, const KernelJob *job) {
   return e;
 }
 
-/* Allowed: 1e-5 of the value, of its sum's terms and of the tensor's mean size, and some times what
- * rounding each operation to f32 does to this tensor. Returns the largest error in these units,
- * infinity where only one is a number. */
+/* Allowed: 1e-5 of the value or of its sum's terms, 1e-6 of the tensor's mean size, and some times
+ * what rounding each operation to f32 does to this tensor. Returns the largest error in these
+ * units, infinity where only one is a number. */
 static double error_of(const Expected *e, const double *got, int64_t *at) {
   int64_t n = type_count(&e->f64.type);
   double mean = 0, noise = 0, worst = 0;
@@ -206,7 +206,7 @@ static double error_of(const Expected *e, const double *got, int64_t *at) {
   for (int64_t i = 0; i < n; i++) {
     double x = got[i], y = e->f64.data[i];
     if (x == y || x == e->f32.data[i] || (isnan(x) && isnan(y))) continue;
-    double allowed = 1e-5 * fmax(fabs(e->size.data[i]), mean) + 8 * noise + 1e-37;
+    double allowed = 1e-5 * fabs(e->size.data[i]) + 1e-6 * mean + 4 * noise + 1e-37;
     double error = isfinite(x) && isfinite(y) ? fabs(x - y) / allowed : INFINITY;
     if (error > worst) worst = error, *at = i;
   }
