@@ -1,7 +1,8 @@
 /* einsum: "bthd,bshd->bhts" over any number of operands, as NumPy's. Two operands at a time:
  * letters that only one of them has and nothing later needs are summed away; the rest becomes one
  * batched matrix product [batch…, left…, sum…] · [batch…, sum…, right…] or, where no letter is
- * summed, an elementwise product. `...` stands for leading dimensions, which broadcast. */
+ * summed, an elementwise product. `...` stands for leading dimensions, which broadcast. A letter
+ * twice in one operand takes its diagonal. */
 #include "frontend/elab_internal.h"
 
 #include <string.h>
@@ -52,13 +53,14 @@ static bool bad(Sum *s, const char *fmt, ...) {
 
 /* ---- the equation ---- */
 
-/* One operand's letters up to `,`, `-` or the end; `dots`: how many dimensions `...` stands for. */
+/* The letters up to `,`, `-` or the end, of an operand or of the result; `dots`: how many
+ * dimensions `...` stands for. */
 static bool read_term(Sum *s, const char **text, Term *t, int dots) {
   bool seen_dots = false;
   for (; **text && **text != ',' && **text != '-'; (*text)++) {
     if (**text == ' ') continue;
     if (strncmp(*text, "...", 3) == 0) {
-      if (seen_dots) return bad(s, "`...` twice in one operand");
+      if (seen_dots) return bad(s, "`...` twice in one %s", t == &s->out ? "result" : "operand");
       seen_dots = true;
       *text += 2;
       for (int i = dots - 1; i >= 0; i--) {
@@ -69,7 +71,8 @@ static bool read_term(Sum *s, const char **text, Term *t, int dots) {
     }
     int letter = number_of_letter(**text);
     if (letter < 0) return bad(s, "expected letters, `,`, `->` and `...`, found `%.4s`", *text);
-    if (find(t, letter) >= 0) return bad(s, "the letter `%c` twice in one operand", **text);
+    if (t == &s->out && find(t, letter) >= 0)
+      return bad(s, "the letter `%c` twice in the result", **text);
     if (t->rank >= IR_MAX_RANK) return bad(s, "more than %d dimensions", IR_MAX_RANK);
     t->letter[t->rank++] = letter;
   }
@@ -94,7 +97,7 @@ static bool bind_sizes(Sum *s, const Term *t, const Expr *x) {
     if (t->letter[i] >= DOTS)
       return bad(s, "the dimensions of `...` do not broadcast: %lld and %lld", (long long)*size,
                  (long long)d);
-    if (report(s->e, s->c->expr[0]->at, "einsum: `%c` is %lld in one operand and %lld in another",
+    if (report(s->e, s->c->expr[0]->at, "einsum: `%c` is %lld in one place and %lld in another",
                letter_text(t->letter[i]), (long long)*size, (long long)d)) {
       for (int k = 0; k < s->c->n_rest; k++)
         note_value(s->e, s->c->rest[k].expr ? s->c->rest[k].expr : x, s->c->rest[k].value);
@@ -135,7 +138,8 @@ static bool implied_result(Sum *s) {
     if (s->size[DOTS + k]) s->out.letter[s->out.rank++] = DOTS + k;
   for (int i = 0; i < DOTS; i++) {
     int letter = (i + 26) % 52, n = 0; /* capitals first, as in NumPy */
-    for (int t = 0; t < s->n_term; t++) n += find(&s->term[t], letter) >= 0;
+    for (int t = 0; t < s->n_term; t++)
+      for (int k = 0; k < s->term[t].rank; k++) n += s->term[t].letter[k] == letter;
     if (n != 1) continue;
     if (s->out.rank >= IR_MAX_RANK) return bad(s, "more than %d dimensions", IR_MAX_RANK);
     s->out.letter[s->out.rank++] = letter;
@@ -158,6 +162,25 @@ static bool read_result(Sum *s, const char *text) {
 }
 
 /* ---- products ---- */
+
+/* x[…i…i…] as x[…i…]: what is off the diagonal is replaced by 0, and summed away. */
+static void take_diagonals(Sum *s, Term *t) {
+  Graph *g = s->e->g;
+  for (int j = 1; j < t->rank;) {
+    int i = find(t, t->letter[j]);
+    if (i == j) {
+      j++;
+      continue;
+    }
+    Type place = t->node->type;
+    place.dtype = DT_i32;
+    Node *on = ir_eq(g, ir_iota(g, i, &place), ir_iota(g, j, &place));
+    Node *x = ir_where(g, on, t->node, ir_const(g, 0, &t->node->type));
+    t->node = ir_squeeze(g, ir_reduce(g, OP_reduce_sum, x, 1, &j), 1, &j);
+    t->rank--;
+    memmove(t->letter + j, t->letter + j + 1, sizeof *t->letter * (size_t)(t->rank - j));
+  }
+}
 
 static bool needed(const Sum *s, int letter, int from) {
   if (find(&s->out, letter) >= 0) return true;
@@ -308,6 +331,7 @@ Value do_einsum(Elab *e, Call *c) {
   at(e, c->whole);
   const char *text = c->value[0].s;
   if (!read_operands(s, &text) || !read_result(s, text)) return v_error;
+  for (int i = 0; i < s->n_term; i++) take_diagonals(s, &s->term[i]);
   Term *all = &s->term[0];
   drop_unneeded(s, all, s->n_term > 1 ? &s->term[1] : NULL, 1);
   for (int i = 1; i < s->n_term; i++)
