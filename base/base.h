@@ -51,7 +51,8 @@ void buf_printf(Buf *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_vprintf(Buf *, const char *fmt, va_list);
 void buf_clear(Buf *);
 void buf_free(Buf *);
-bool buf_read_file(Buf *, const char *path); /* appends the file; false and errno set on failure */
+/* Appends the file; false and errno set on failure. A pipe or device may give 1 GiB at most. */
+bool buf_read_file(Buf *, const char *path);
 
 /* ---- replace.c: a file that takes another's place, whole or not at all ---- */
 typedef struct Replacement {
@@ -65,6 +66,7 @@ bool replace_put(Replacement *, const void *, size_t bytes, Buf *why);
 bool replace_patch(Replacement *, const void *, size_t bytes, size_t at, Buf *why);
 bool replace_commit(Replacement *, Buf *why); /* flushed and renamed; ends with drop either way */
 void replace_drop(Replacement *);             /* removes what was not committed */
+bool same_file(const char *a, const char *b); /* both are there and are one file */
 
 /* ---- die.c ---- */
 /* A bug of the compiler: says so with what is known and exits with status 70. Never for a user's

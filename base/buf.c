@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { STREAM_BYTES = 1 << 30 }; /* the most that is read of a pipe or device */
+
 static void reserve(Buf *b, size_t more) {
   size_t need = b->len + more + 1;
   if (need <= b->cap) return;
@@ -54,17 +56,25 @@ bool buf_read_file(Buf *b, const char *path) {
   FILE *f = fopen(path, "rb");
   if (!f) return false;
   struct stat st;
-  if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
+  bool known = fstat(fileno(f), &st) == 0;
+  if (known && S_ISDIR(st.st_mode)) {
     fclose(f);
     errno = EISDIR;
     return false;
   }
+  size_t before = b->len;
+  bool endless = known && !S_ISREG(st.st_mode); /* /dev/zero would fill the memory */
   for (;;) {
     reserve(b, 64 << 10);
     size_t n = fread(b->data + b->len, 1, 64 << 10, f);
     b->len += n;
     b->data[b->len] = 0;
     if (n < 64 << 10) break;
+    if (endless && b->len - before > STREAM_BYTES) {
+      fclose(f);
+      errno = EFBIG;
+      return false;
+    }
   }
   bool ok = !ferror(f);
   int saved = errno;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool failed(const Replacement *r, const char *doing, Buf *why) {
@@ -80,4 +81,9 @@ bool replace_commit(Replacement *r, Buf *why) {
   if (ok) ok = flush_directory(r, why);
   replace_drop(r);
   return ok;
+}
+
+bool same_file(const char *a, const char *b) {
+  struct stat x, y;
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }

@@ -29,9 +29,16 @@ static const char *default_output(const Options *o, const char *suffix) {
   return arena_printf(o->arena, "%.*s%s", (int)len, base, suffix);
 }
 
-static bool same_file(const char *a, const char *b) {
-  struct stat x, y;
-  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+/* A result never takes the place of a text: not the model's, nor that of a file it may import. */
+static bool replaces_source(const Options *o, const char *path) {
+  size_t n = strlen(path);
+  if (same_file(path, o->model))
+    failed("-o %s is the model itself", path);
+  else if (n > 6 && strcmp(path + n - 6, ".alpha") == 0 && access(path, F_OK) == 0)
+    failed("-o %s: there is a source file of that name; results do not replace it", path);
+  else
+    return false;
+  return true;
 }
 
 /* Text to -o, or to standard output. */
@@ -127,7 +134,7 @@ static bool compile_all(Compiler *c, Model *m, const ProgramSet *p, Buf *why) {
 static int write_image(const Options *o, const Image *image) {
   Buf bytes = {0}, why = {0};
   const char *path = o->output ? o->output : default_output(o, o->emit == EMIT_image ? ".img" : "");
-  if (same_file(path, o->model)) return failed("-o %s is the model itself", path);
+  if (replaces_source(o, path)) return EXIT_failed;
   if (!image_write(&bytes, image))
     return failed("%s: the image is larger than its format allows", path);
   bool ok = o->emit == EMIT_image
@@ -178,6 +185,7 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
 }
 
 static int compile_model(const Options *o) {
+  if (o->output && replaces_source(o, o->output)) return EXIT_failed;
   Buf errors = {0}, text = {0};
   int status = EXIT_failed;
   Model *m = NULL;
@@ -209,15 +217,21 @@ static int check_command(const char *word) {
            : -1;
 }
 
+/* What was printed has arrived. */
+static int check_output(int status) {
+  if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+  return status ? status : failed("cannot write to standard output");
+}
+
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
   for (int i = 0; i < COUNT_OF(command); i++)
     if (argc > 1 && strcmp(argv[1], command[i].name) == 0)
-      return command[i].run(argc - 1, argv + 1);
+      return check_output(command[i].run(argc - 1, argv + 1));
   Options o = {.arena = arena_new()};
   int status = argc > 1 ? check_command(argv[1]) : -1;
   if (status < 0) status = options_parse(&o, argc, argv);
   if (status < 0) status = compile_model(&o);
   arena_free(o.arena);
-  return status;
+  return check_output(status);
 }

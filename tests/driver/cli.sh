@@ -62,6 +62,15 @@ expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha 
 expect 1 'small: writing failed: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
 expect 2 'alphac devices takes no arguments: now' "$alphac" devices now
+for emit in ast ir dot plan spirv image; do
+  expect 1 '-o ./tiny.alpha is the model itself' "$alphac" tiny.alpha --emit=$emit -o ./tiny.alpha --target portable
+done
+grep -q '^model tiny' tiny.alpha || { echo "FAILED: the model was replaced"; failed=1; }
+echo 'fn f(x) = x' >part.alpha
+expect 1 '-o part.alpha: there is a source file of that name' "$alphac" tiny.alpha -o part.alpha --target portable
+grep -q '^fn f' part.alpha || { echo "FAILED: a source file was replaced"; failed=1; }
+rm -f part.alpha
+expect 1 'cannot write to standard output' sh -c "'$alphac' --help >/dev/full"
 nothing_left
 # compiling never allocates the weights: 2 s of processor and 1 GiB for 6.7 billion parameters (a sanitizer needs more)
 if (ulimit -v 1048576 && "$alphac" --version) >/dev/null 2>&1; then
