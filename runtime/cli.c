@@ -111,7 +111,8 @@ static bool in_range(const Opt *o, double x) {
 }
 
 static int bad_range(const Runner *r, const Opt *o, const char *text) {
-  if (isinf(o->max)) return cli_misuse(r, "%s %s: must be at least %.10g", o->name, text, o->min);
+  if (isinf(o->max) || o->max >= 0x1p63)
+    return cli_misuse(r, "%s %s: must be at least %.10g", o->name, text, o->min);
   return cli_misuse(r, "%s %s: must be from %.10g to %.10g", o->name, text, o->min, o->max);
 }
 

@@ -97,6 +97,7 @@ static bool continue_text(Generation *g, int64_t sequence, TokIds *ids) {
     tok_push(ids, id);
     tok_decode(g->tok, id, &pending);
     emit(g, &pending, false);
+    ok = !ferror(stdout); /* nobody reads on; main says so */
   }
   emit(g, &pending, true);
   buf_free(&pending);

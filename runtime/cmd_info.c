@@ -153,6 +153,7 @@ static void print_settings(const Image *m, const char *group) {
   const char *key, *sep = "";
   printf("%-12s", group);
   json_object_foreach(json_object_get(all, group), key, x) {
+    if (json_is_null(x)) continue; /* a model without a train block has no optimizer */
     char *text = json_dumps(x, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
     if (json_is_string(x))
       printf("%s%s %s", sep, key, json_string_value(x));

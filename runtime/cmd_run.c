@@ -46,6 +46,23 @@ static bool read_input(const Safetensors *file, const ImgTensor *t, void *to, Bu
   return st_read_device(file, s, (ImgType)t->dtype, to, why);
 }
 
+/* Ids outside the vocabulary would read other rows than those meant. Targets may be negative: a
+ * loss may ignore them. */
+static bool check_ids(const Image *m, const Safetensors *file, const ImgTensor *t,
+                      const int32_t *id, Buf *why) {
+  bool tokens = strcmp(t->name, "tokens") == 0;
+  int64_t vocab = image_vocab(m);
+  if (t->dtype != IMG_i32 || (!tokens && strcmp(t->name, "targets") != 0)) return true;
+  for (uint64_t i = 0; i < t->bytes / 4; i++) {
+    if ((id[i] >= 0 || !tokens) && (!vocab || id[i] < vocab)) continue;
+    buf_printf(why, "%s: tensor '%s', element %llu: id %d is not in the model's vocabulary",
+               st_path(file), t->name, (unsigned long long)i, id[i]);
+    if (vocab) buf_printf(why, " of %lld", (long long)vocab);
+    return false;
+  }
+  return true;
+}
+
 /* Every tensor of the file must be an input: a name misspelt is an error, not silence. */
 static bool check_names(Runner *r, const Safetensors *file, const ImgProgram *p, Buf *why) {
   const char **name = arena_alloc(r->arena, sizeof *name * p->n_input);
@@ -74,7 +91,7 @@ static bool read_inputs(Runner *r, Call *c, const char *path, uint64_t seed, Buf
     if (strcmp(t->name, "rng") == 0 && t->bytes == 16 && !(file && st_find(file, "rng")))
       rng_fill(c->input[i], seed, 0, 0);
     else
-      ok = read_input(file, t, c->input[i], why);
+      ok = read_input(file, t, c->input[i], why) && check_ids(r->image, file, t, c->input[i], why);
   }
   st_close(file);
   return ok;
@@ -193,11 +210,15 @@ int cmd_run(Runner *r, int argc, char **argv) {
     {"--outputs", OPT_text, &outputs, "FILE", "safetensors to write", 0, 0},
     {"--weights", OPT_text, &weights, "FILE",
      "safetensors with the parameters (default: initial values from the seed)", 0, 0},
-    {"--seed", OPT_int, &seed, "S", "of initial values and random operations (default 1)", 0, 0},
+    {"--seed", OPT_int, &seed, "S", "of initial values and random operations (default 1)", 0,
+     (double)INT64_MAX},
   };
   TextList args;
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, &args);
   if (status >= 0) return status;
+  if (outputs &&
+      ((inputs && same_file(outputs, inputs)) || (weights && same_file(outputs, weights))))
+    return cli_misuse(r, "--outputs %s is the file that is read", outputs);
   Call c = {.program = runner_program(r, args.item[0], "run")};
   if (!c.program) return EXIT_failed;
   c.input = arena_alloc(r->arena, sizeof *c.input * c.program->n_input);

@@ -33,6 +33,9 @@ static int train_tokenizer(Runner *r, const Options *o) {
   if (!o->data.n) return cli_misuse(r, "--data is missing: which text?");
   if (!o->out)
     return cli_misuse(r, "--out is missing: which file should the tokenizer be written to?");
+  for (int i = 0; i < o->data.n; i++)
+    if (same_file(o->out, o->data.item[i]))
+      return cli_misuse(r, "--out %s is the text itself", o->out);
   TokKind kind = tok_kind_by_name(o->kind);
   if (kind == TOK_KINDS) return cli_misuse(r, "--kind %s: there are byte, char and word", o->kind);
   int64_t most = o->vocab ? o->vocab : kind == TOK_word ? 32768 : 0;

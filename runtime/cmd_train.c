@@ -72,7 +72,8 @@ static int parse(Runner *r, Options *o, int argc, char **argv) {
 
 static int check(const Runner *r, const Options *o) {
   if (!o->data.n) return cli_misuse(r, "--data is missing: which text or .safetensors file?");
-  if (!o->out) return cli_misuse(r, "--out is missing: which directory should the run be kept in?");
+  if (!o->out || !*o->out)
+    return cli_misuse(r, "--out is missing: which directory should the run be kept in?");
   if (!o->has_steps && !o->resume) return cli_misuse(r, "--steps is missing: how many steps?");
   if (strcmp(o->on_nan, "skip") != 0 && strcmp(o->on_nan, "stop") != 0)
     return cli_misuse(r, "--on-nan %s: there are skip and stop", o->on_nan);
@@ -83,6 +84,7 @@ static int check(const Runner *r, const Options *o) {
   if (o->resume && o->tokenizer)
     return cli_misuse(r, "--resume takes the run's own tokenizer; leave --tokenizer out");
   if (o->has_val_every && !o->val.n) return cli_misuse(r, "--val-every needs --val FILE");
+  if (o->val_batches && !o->val.n) return cli_misuse(r, "--val-batches needs --val FILE");
   return -1;
 }
 

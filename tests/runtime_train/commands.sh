@@ -95,6 +95,9 @@ gen --tokens 5 --count 3 --json >"$dir/g1" 2>/dev/null
 [ "$(grep -o '"tokens":\[' "$dir/g1" | wc -l)" = 3 ] || fail "three samples: $(cat "$dir/g1")"
 expect 0 '"prompt":""' "$dir/fast" generate --weights "$dir/fastrun" --tokens 2 --json
 
+# nobody reads on: it ends
+expect 1 "writing to standard output failed" sh -c "timeout 60 '$dir/fast' generate --weights '$dir/fastrun' --tokens 2000000000 >/dev/full"
+
 # ---- a forward that looks ahead cannot be continued ----
 sed 's/causal = true/causal = false/' "$SOURCE/models/gpt2.alpha" >"$dir/ahead.alpha"
 "$ALPHAC" "$dir/ahead.alpha" -o "$dir/ahead" -D vocab=256 -D context=16 -D width=16 -D layers=1 -D heads=2 \

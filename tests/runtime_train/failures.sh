@@ -44,6 +44,31 @@ printf 'not tensors at all' >"$dir/bad.safetensors"
 expect 1 "bad.safetensors: not a sound safetensors file" "$m" train --steps 3 --data "$dir/bad.safetensors" --out "$run"
 [ -e "$checkpoint" ] && fail "a refused run has a checkpoint"
 
+# what never ends is not read to the end; what is read is not replaced
+expect 1 "/dev/zero: cannot be read: File too large" "$m" tokenizer train --data /dev/zero --kind byte --out "$dir/zero.json"
+cp "$dir/words" "$dir/kept"
+expect 2 "is the text itself" "$m" tokenizer train --data "$dir/words" --kind char --out "$dir/./words"
+same "$dir/words" "$dir/kept"
+expect 2 "--val-batches needs --val" "$m" train --steps 3 --data "$text" --out "$run" --val-batches 2
+expect 2 "--out is missing" "$m" train --steps 3 --data "$text" --out ""
+expect 2 "--seed -1: must be at least 0" "$m" train --steps 3 --data "$text" --out "$run" --seed -1
+
+# ---- ids outside the vocabulary, a file that is read and written ----
+# one row of 16 ids, 300 among them, as int32: a header of 72 bytes
+ids=$dir/ids.safetensors
+header='{"tokens":{"dtype":"I32","shape":[1,16],"data_offsets":[0,64]}}         '
+[ ${#header} = 72 ] || fail "the header has ${#header} bytes"
+id_file() { { printf '\110\0\0\0\0\0\0\0%s' "$header"; printf "$1"; head -c 60 /dev/zero; } >"$ids"; }
+id_file '\054\001\0\0'
+expect 1 "tensor 'tokens', element 0: id 300 is not in the model's vocabulary of 256" "$m" run forward.16 --inputs "$ids"
+id_file '\377\377\377\377'
+expect 1 "element 0: id -1 is not in the model's vocabulary" "$m" run forward.16 --inputs "$ids"
+id_file '\377\0\0\0'
+cp "$ids" "$dir/kept"
+expect 2 "is the file that is read" "$m" run forward.16 --inputs "$ids" --outputs "$ids"
+same "$ids" "$dir/kept"
+expect 0 "logits: f32 [1, 16, 256]" "$m" run forward.16 --inputs "$ids" --outputs "$dir/logits.safetensors"
+
 # ---- an existing run ----
 expect 0 "step 6" "$m" train --steps 6 --data "$text" --out "$run"
 cp "$checkpoint" "$dir/good"
