@@ -110,6 +110,20 @@ static const Expr *part_expr(const Call *c, int i) {
   return x->kind == E_list ? x->arg[i].value : x;
 }
 
+/* The type that all parts get: that of the tensors; where all are numbers, that of the widest. */
+static DType parts_type(const List *list) {
+  DType of_tensors = DT_bool, of_numbers = DT_bool;
+  bool any = false;
+  for (int i = 0; i < list->n; i++) {
+    Value v = list->at[i];
+    if (is_tensor(v))
+      of_tensors = promote(of_tensors, (DType)tensor_type(v).dtype), any = true;
+    else if (v.kind != V_bool)
+      of_numbers = promote(of_numbers, v.kind == V_int ? DT_i32 : DT_f32);
+  }
+  return any ? of_tensors : of_numbers;
+}
+
 /* The tensors of argument 0, in one element type. */
 static bool parts_of(Elab *e, Call *c, Node ***out, int *n) {
   Value v = c->value[0];
@@ -120,23 +134,19 @@ static bool parts_of(Elab *e, Call *c, Node ***out, int *n) {
   }
   *n = v.list->n;
   *out = arena_alloc(e->arena, sizeof **out * (size_t)*n);
-  DType d = DT_bool;
-  bool any = false;
-  for (int i = 0; i < *n; i++)
-    if (is_tensor(v.list->at[i]))
-      d = promote(d, (DType)tensor_type(v.list->at[i]).dtype), any = true;
+  DType d = parts_type(v.list);
   for (int i = 0; i < *n; i++) {
     Value part = v.list->at[i];
     if (is_tensor(part))
       (*out)[i] = to_node(e, part);
     else if (is_number(part))
-      (*out)[i] = number_node(e, part_expr(c, i), part, any ? d : DT_f32, 0, NULL);
+      (*out)[i] = number_node(e, part_expr(c, i), part, d, 0, NULL);
     else
       fail(e, part_expr(c, i)->at, "`%s` takes tensors, found %s", c->builtin->name,
            describe(e, part));
     if (!(*out)[i]) return false;
     at(e, c->whole);
-    if (any) (*out)[i] = ir_cast(e->g, (*out)[i], d);
+    (*out)[i] = ir_cast(e->g, (*out)[i], d);
   }
   return elab_room(e, c->whole->at);
 }
