@@ -158,7 +158,7 @@ static bool read_setting(Elab *e, const char *text, Setting *out) {
   if (value > src->bytes) value = src->bytes;
   out->key_at = (Place){src, key, equals ? value - 1 : value, key};
   out->value_at = (Place){src, value, src->bytes, value};
-  if (!equals) {
+  if (!equals || equals == text || !equals[1]) {
     fail(e, out->key_at, "expected key=value");
     return false;
   }
