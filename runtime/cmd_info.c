@@ -103,7 +103,7 @@ static void print_json(const Runner *r, bool params) {
               m->target.name, "device", found ? json_string(device.data) : json_null());
   json_decref(settings);
   if (params) json_object_set_new(o, "params", params_json(m));
-  char *text = json_dumps(o, JSON_INDENT(2));
+  char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* 0.1 stays 0.1 */
   if (!text) die("info: JSON could not be made");
   puts(text);
   free(text);

@@ -2,6 +2,7 @@
  * are under way at once. */
 #include "runtime/evaluate.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,8 @@ bool evaluate(Exec *exec, const Image *image, const Data *data, int64_t max_batc
   free(e.output);
   if (!ok) return false;
   int64_t tokens = rows * data_row_tokens(data);
-  *out = (EvalResult){e.sum / e.count, tokens, e.has_count ? e.count : (double)tokens, rows};
+  double loss = e.sum / e.count;
+  if (isnan(loss)) loss = NAN; /* without a sign, which printf would show */
+  *out = (EvalResult){loss, tokens, e.has_count ? e.count : (double)tokens, rows};
   return true;
 }

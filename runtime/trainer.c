@@ -132,6 +132,8 @@ static bool read_step(Trainer *t, uint64_t ticket, StepResult *r) {
   *r = (StepResult){.ok = 1};
   bool done = exec_wait(t->exec, ticket, output, &t->why);
   free(output);
+  if (isnan(r->loss)) r->loss = NAN; /* without a sign, which printf would show */
+  if (isnan(r->grad_norm)) r->grad_norm = NAN;
   return done;
 }
 

@@ -77,6 +77,17 @@ targets=$(head -c 97 "$text" | tail -c 96 | tr -d e | wc -c)
 awk -v a="$(field loss <"$dir/eval")" -v b="$(field loss <"$dir/eval1")" 'BEGIN { d = a / b - 1; exit !(d < 1e-6 && d > -1e-6) }' ||
   fail "the loss depends on the batch: $(cat "$dir/eval" "$dir/eval1")"
 
+# ---- no target counts ----
+{ printf '\177\0\0\0\0\0\0\0%s' "$(echo "$header" | sed 's/ *$//') "; head -c 96 "$text"; head -c 96 /dev/zero | tr '\0' e; } >"$dir/none.safetensors"
+expect 0 "loss nan" "$dir/full" train --data "$dir/none.safetensors" --steps 2 --out "$dir/none.run"
+grep -q -- -nan "$dir/out" && fail "a loss that is not there has a sign: $(cat "$dir/out")"
+grep -q '"loss": null.*"skipped": 1' "$dir/none.run/metrics.jsonl" || fail "metrics without a loss: $(cat "$dir/none.run/metrics.jsonl")"
+expect 0 "loss nan  perplexity nan  tokens 96" "$dir/full" eval --weights "$dir/full.run" --data "$dir/none.safetensors"
+expect 0 '{"loss": null, "perplexity": null, "tokens": 96, "counted": 0,' "$dir/full" eval --json --weights "$dir/full.run" \
+  --data "$dir/none.safetensors"
+expect 0 '"drop": 0.1' "$m" info --json
+grep -q '0.10000000000000001' "$dir/out" && fail "numbers of the configuration are not as written"
+
 # ---- generate ----
 gen() { "$dir/fast" generate --weights "$dir/fastrun" --prompt "  fn " "$@"; }
 gen --tokens 40 >"$dir/g1" 2>"$dir/note" || fail "generate"
