@@ -29,6 +29,23 @@ Tokenizer *tokenizer_from_files(TokKind kind, const char *const *file, int n_fil
   return t;
 }
 
+/* Ids of another tokenizer mean other things to the weights: allowed, but not in silence. */
+static void note_other(const Safetensors *weights, const Tokenizer *t) {
+  Buf ignored = {0}, own = {0}, given = {0};
+  Tokenizer *theirs = NULL;
+  if (t && weights && checkpoint_tokenizer(weights, &theirs, &ignored) && theirs) {
+    tok_json(theirs, &own);
+    tok_json(t, &given);
+    if (strcmp(own.data, given.data) != 0)
+      fprintf(stderr, "note: %s was trained with another tokenizer than that of --tokenizer\n",
+              st_path(weights));
+  }
+  tok_free(theirs);
+  buf_free(&ignored);
+  buf_free(&own);
+  buf_free(&given);
+}
+
 Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetensors *weights,
                             const char *const *file, int n_file, Buf *why) {
   int64_t vocab = image_vocab(image);
@@ -49,7 +66,10 @@ Tokenizer *choose_tokenizer(const Image *image, const char *spec, const Safetens
   } else {
     t = tokenizer_from_files(kind, file, n_file, kind == TOK_word ? vocab : 0, why);
   }
-  if (!t || !vocab || tok_size(t) <= vocab) return t;
+  if (!t || !vocab || tok_size(t) <= vocab) {
+    if (spec) note_other(weights, t);
+    return t;
+  }
   buf_printf(why,
              "the %s tokenizer has %lld ids and the model's vocabulary %lld: compile the model "
              "with -D vocab=%lld",

@@ -42,6 +42,13 @@ for batch in 1 5; do
 done
 expect 0 "7 tokens at the end fill no window" "$m" eval --weights "$dir/run" --data "$dir/val"
 
+# ---- another tokenizer than the weights' own is told ----
+"$m" tokenizer train --data "$text" --kind char --out "$dir/char.json" >/dev/null || fail "tokenizer train"
+expect 0 "was trained with another tokenizer" "$m" eval --weights "$dir/run" --data "$dir/val" --tokenizer "$dir/char.json"
+expect 0 "was trained with another tokenizer" "$m" generate --weights "$dir/run" --prompt fn --tokens 2 --tokenizer "$dir/char.json"
+expect 0 "loss" "$m" eval --weights "$dir/run" --data "$dir/val" --tokenizer byte
+grep -q "another tokenizer" "$dir/out" && fail "the same tokenizer is told to be another"
+
 # ---- learning, weights of another run ----
 model fast "adam()" -D drop=0 -D train.schedule.peak=0.01
 expect 0 "step 150" "$dir/fast" train --data "$text" --steps 150 --out "$dir/fastrun"
