@@ -1,14 +1,12 @@
 /* map: result[i] = expression(i) for every element i, row-major; or a copy of a stored node.
  *
- * An invocation computes U units of W elements, W = 4 where rows divide by four. Within a workgroup
- * of 64 each subgroup covers a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 …
- * U−1):
+ * An invocation computes U units of W elements, W = 4 where rows divide by four. Within a workgroup of 64 each subgroup covers
+ * a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 … U−1):
  *
  *   unit = group·64·U + subgroup·S·U + j·S + L      element = W·unit + 0 … W−1
  *
- * The number of units and U are push constants: where every operand is read at the element's own
- * place or at a constant one, no shape remains in the module, and tensors of different size share
- * it. */
+ * The number of units and U are push constants: where every operand is read at the element's own place or at a constant one,
+ * no shape remains in the module, and tensors of different size share it. */
 #include "codegen/kernel.h"
 
 enum { LOCAL = 64, MAX_UNITS = 8 };

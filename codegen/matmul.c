@@ -1,15 +1,12 @@
-/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches:
- * a transpose is only strides.
+/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches: a transpose is only strides.
  *
- * Sizes and strides are push constants, so that matrices of different shape share a module; which
- * stride is 1, whether tiles reach past the edge and whether k divides by four are not. Each
- * operand is "rows × k" (B's rows are C's columns):
+ * Sizes and strides are push constants, so that matrices of different shape share a module; which stride is 1, whether tiles
+ * reach past the edge and whether k divides by four are not. Each operand is "rows × k" (B's rows are C's columns):
  *
- *            k →                    Loads take four elements along whichever dimension has stride
- * 1; C's tile is kept in rows  ┌────────┐                registers as one vec4 of neighbouring
- * columns per row, and every step of k adds ↓    │ A or B │                A[m, k] · (B[k, n], …,
- * B[k, n + 3]). └────────┘                Rows past the edge repeat the last one and are not
- * stored.
+ *            k →                    Loads take four elements along whichever dimension has stride 1; C's tile is kept in
+ *   rows  ┌────────┐                registers as one vec4 of neighbouring columns per row, and every step of k adds
+ *    ↓    │ A or B │                A[m, k] · (B[k, n], …, B[k, n + 3]).
+ *         └────────┘                Rows past the edge repeat the last one and are not stored.
  *
  * Long sums are cut into blocks with an accumulator of their own, for the error's sake. */
 #include "codegen/matmul.h"

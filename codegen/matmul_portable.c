@@ -1,12 +1,11 @@
-/* Matrix product on any device: an invocation keeps R rows × 4 columns of C in registers; no
- * workgroup memory, no subgroups.
+/* Matrix product on any device: an invocation keeps R rows × 4 columns of C in registers; no workgroup memory, no subgroups.
  *
  *            lanes along n, 4 columns each
  *          ┌────┬────┬────┬────┐
  *   R rows │ 0  │ 1  │ 2  │ …  │     a workgroup of 64 covers (64/X)·R rows × 4·X columns
  *          ├────┼────┼────┼────┤
- *   R rows │ X  │X+1 │    │    │     X lanes along n: more where C is low and wide, fewer where it
- * is narrow └────┴────┴────┴────┘ */
+ *   R rows │ X  │X+1 │    │    │     X lanes along n: more where C is low and wide, fewer where it is narrow
+ *          └────┴────┴────┴────┘ */
 #include "codegen/matmul.h"
 
 enum { LANES = 64, MAX_ROWS = 8 };

@@ -1,16 +1,14 @@
-/* Matrix product for CPU drivers with subgroups of 8: a workgroup is one subgroup, which computes
- * 8·G × 32 of C, G <= 4.
+/* Matrix product for CPU drivers with subgroups of 8: a workgroup is one subgroup, which computes 8·G × 32 of C, G <= 4.
  *
- *              n →  lane 0   lane 1   …   lane 7          per 4 or 8 steps along k, all loads
- * first: ┌────────┬────────┬─ ─ ─┬────────┐          A with stride 1 along k: lane L loads rows L,
- * 8 + L, … (a vec4 each); m   0  │ c0 vec4│        │     │        │             row 8·g + L of step
- * j is component j of lane L's g-th vec4 ↓   1  │ c1     │        │     │        │          A with
- * stride 1 along m: lane L loads rows 4·L … 4·L + 3 per step; …  │        │        │     │        │
- * row r is component r mod 4 of lane r / 4 8·G − 1 │        │        │     │        │          B:
- * lane L owns columns 4·L … 4·L + 3 └────────┴────────┴─ ─ ─┴────────┘
+ *              n →  lane 0   lane 1   …   lane 7          per 4 or 8 steps along k, all loads first:
+ *               ┌────────┬────────┬─ ─ ─┬────────┐          A with stride 1 along k: lane L loads rows L, 8 + L, … (a vec4 each);
+ *        m   0  │ c0 vec4│        │     │        │             row 8·g + L of step j is component j of lane L's g-th vec4
+ *        ↓   1  │ c1     │        │     │        │          A with stride 1 along m: lane L loads rows 4·L … 4·L + 3 per step;
+ *            …  │        │        │     │        │             row r is component r mod 4 of lane r / 4
+ *       8·G − 1 │        │        │     │        │          B: lane L owns columns 4·L … 4·L + 3
+ *               └────────┴────────┴─ ─ ─┴────────┘
  *
- * A's elements reach all lanes by shuffles from constant lanes, which this kind of driver turns
- * into nothing. */
+ * A's elements reach all lanes by shuffles from constant lanes, which this kind of driver turns into nothing. */
 #include "codegen/matmul.h"
 
 enum { LANES = 8, MAX_GROUPS = 4, MAX_STEPS = 8 };

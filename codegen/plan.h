@@ -9,17 +9,15 @@
 
 enum { CG_MAX_SLOTS = 16 }; /* 8-byte push constant slots: 128 bytes are sure on every device */
 
-/* One kernel: computes `root` for every index and stores it, row-major, 4 bytes an element. Every
- * tensor's address is a multiple of 16 bytes: kernels load and store four elements at once. The
- * result lies where no operand does, except that an update may be written over its old value where
- * the kernel reads that at the index it writes and nowhere else. stored[id] tells which nodes are
- * read from memory; the others below the root are inlined. What the planner guarantees: always
- * stored: param, state, input, fold, reduce_*, argmax, cumsum, matmul, scatter_add inlined where
- * not stored: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
+/* One kernel: computes `root` for every index and stores it, row-major, 4 bytes an element. Every tensor's address is a multiple
+ * of 16 bytes: kernels load and store four elements at once. The result lies where no operand does, except that an update may
+ * be written over its old value where the kernel reads that at the index it writes and nowhere else.
+ * stored[id] tells which nodes are read from memory; the others below the root are inlined. What the planner guarantees:
+ *   always stored: param, state, input, fold, reduce_*, argmax, cumsum, matmul, scatter_add
+ *   inlined where not stored: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
  *   matmul's sources: stored, or VIEW chains over a stored node that cg_strided accepts
- *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of
- * reductions and scans: either and at most CG_MAX_SLOTS − 2 stored nodes are read by one kernel
- * (cg_operands counts them). */
+ *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of reductions and scans: either
+ * and at most CG_MAX_SLOTS − 2 stored nodes are read by one kernel (cg_operands counts them). */
 typedef struct KernelJob {
   Node *root;
   const bool *stored; /* by node id */

@@ -1,18 +1,15 @@
-/* reduce: result[o] = combination over r of source[o, r], for sum, product, max, min and argmax,
- * over any axes; the source is an expression computed on the fly.
+/* reduce: result[o] = combination over r of source[o, r], for sum, product, max, min and argmax, over any axes; the source is an
+ * expression computed on the fly.
  *
- * Outputs o run over the kept dimensions, terms r over the reduced ones, both row-major. Three
- * ways, by shape:
+ * Outputs o run over the kept dimensions, terms r over the reduced ones, both row-major. Three ways, by shape:
  *
- *   serial    one invocation per output (or four neighbouring ones); lanes lie across outputs: many
- * columns, or short rows subgroup  one subgroup per output; lane L takes terms L, L + S, …; then
- * shuffles:             rows tile      a workgroup of X outputs × Y partial results; partial y
- * takes terms y, y + Y, …; then a tree in workgroup memory:                         rows without
- * subgroups, few outputs, long sums
+ *   serial    one invocation per output (or four neighbouring ones); lanes lie across outputs: many columns, or short rows
+ *   subgroup  one subgroup per output; lane L takes terms L, L + S, …; then shuffles:             rows
+ *   tile      a workgroup of X outputs × Y partial results; partial y takes terms y, y + Y, …;
+ *             then a tree in workgroup memory:                         rows without subgroups, few outputs, long sums
  *
- * Each invocation's own sum is nested in blocks of 64 (more where it is very long) with an
- * accumulator per level, so that the error hardly grows with the length. The order is fixed: the
- * same bits every time. */
+ * Each invocation's own sum is nested in blocks of 64 (more where it is very long) with an accumulator per level, so that the
+ * error hardly grows with the length. The order is fixed: the same bits every time. */
 #include "codegen/reduce.h"
 
 #include <math.h>

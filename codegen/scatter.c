@@ -1,12 +1,10 @@
-/* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every
- * output element is computed by one invocation, which looks at all ids; no atomics, a fixed order,
- * every element written. An invocation takes W neighbouring columns of one row at a time, W = 4
- * where rows divide by four.
+/* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every output element is computed
+ * by one invocation, which looks at all ids; no atomics, a fixed order, every element written. An invocation takes W neighbouring
+ * columns of one row at a time, W = 4 where rows divide by four.
  *
  *   element    an invocation per W columns: few ids or few columns
- *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see
- * whether any names the row; only then are its columns summed, else they are zero. Most rows of a
- * large table end there. */
+ *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see whether any names the row;
+ *              only then are its columns summed, else they are zero. Most rows of a large table end there. */
 #include "codegen/emit_math.h"
 
 enum { LOCAL = 64, MANY = 1 << 20 };

@@ -113,21 +113,21 @@ typedef struct Image {
   ImgProgram *program;
 } Image;
 
-/* Programs and the names that the runner relies on (each an entry of `program`; absent where the
- * model lacks the function): init          input rng; updates every param and state train inputs:
- * the loss function's arguments, rng, total (f32[]: steps of the whole run); outputs loss,
- * grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
- *                 update was skipped because loss or gradient norm is not finite); updates params
- * and states. Where train.accumulate > 1 there are instead micro         inputs: the arguments,
- * rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states update
- * input total; outputs as train eval          inputs: the arguments; output loss, and where the
- * loss is a sum over a count: loss_sum, loss_count eval_row      eval with batch 1, for what is
- * left over grad          inputs: the arguments, rng; outputs loss and grad.<path> for each
- * trainable parameter forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab];
- * several lengths t, the largest is the context <entry>       any function asked for with --entry;
- * inputs its arguments; outputs result or result.0 … rng: i32[4] = {seed low, seed high, data step,
- * micro-batch}. State "train.step" i32[]: updates made. Optimizer states: optim.<state>.<path>.
- * Transient: accum.… */
+/* Programs and the names that the runner relies on (each an entry of `program`; absent where the model lacks the function):
+ *   init          input rng; updates every param and state
+ *   train         inputs: the loss function's arguments, rng, total (f32[]: steps of the whole run);
+ *                 outputs loss, grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
+ *                 update was skipped because loss or gradient norm is not finite); updates params and states.
+ *                 Where train.accumulate > 1 there are instead
+ *   micro         inputs: the arguments, rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states
+ *   update        input total; outputs as train
+ *   eval          inputs: the arguments; output loss, and where the loss is a sum over a count: loss_sum, loss_count
+ *   eval_row      eval with batch 1, for what is left over
+ *   grad          inputs: the arguments, rng; outputs loss and grad.<path> for each trainable parameter
+ *   forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab]; several lengths t, the largest is the context
+ *   <entry>       any function asked for with --entry; inputs its arguments; outputs result or result.0 …
+ * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
+ * Optimizer states: optim.<state>.<path>. Transient: accum.… */
 
 /* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is
  * loaded at such an address). False for what the format cannot hold: names missing, more than 4 GiB

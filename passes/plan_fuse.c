@@ -12,8 +12,8 @@
  *
  * in units of one addition on one element. Which kernels reach a node follows from what is stored
  * above it and its work from what is stored below it, so the decision is made for all nodes a few
- * times
- * over. */
+ * times over.
+ */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * never fewer, so that a product reads only what cg_strided can address, a kernel reads at most
  * CG_MAX_SLOTS − 2 stored nodes, calls of random counted as such (each has a slot for its place),
  *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows
- * faster than
- * length). */
+ * faster than length).
+ */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>

@@ -1,6 +1,5 @@
-/* show: loads a program and prints what the frontend makes of it; the goldens of this directory are
- * its output. show FILE [-D key=value]… [--ast | --params | --count | --config | --train | --entry
- * NAME [--training] | --init | --update | --lr | --values]
+/* show: loads a program and prints what the frontend makes of it; the goldens of this directory are its output.
+ *   show FILE [-D key=value]… [--ast | --params | --count | --config | --train | --entry NAME [--training] | --init | --update | --lr | --values]
  *        [-d dim=value]…
  * --values evaluates `forward`, which takes nothing, with the reference evaluator. */
 #include "frontend/frontend.h"

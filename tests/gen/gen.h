@@ -1,18 +1,17 @@
-/* gen: the generated cases that gradients, kernels and the text form are tested on. One table for
- * all of them, expanded from ops.def: an operation without cases does not link.
+/* gen: the generated cases that gradients, kernels and the text form are tested on. One table for all of them, expanded from
+ * ops.def: an operation without cases does not link.
  *
  *   for (int op = 0; op < OP_COUNT; op++)
  *     for (int i = 0; i < gen_count(op); i++) {
  *       GenFeed feed;
  *       Graph *g = gen_case(op, i, &feed);
- *       ... ir_eval(arena, g, mode, feed.feed, feed.n, &ir_find_output(g, "y")->node, 1, &result,
- * &why) ... graph_free(g);
+ *       ... ir_eval(arena, g, mode, feed.feed, feed.n, &ir_find_output(g, "y")->node, 1, &result, &why) ...
+ *       graph_free(g);
  *     }
  *
- * Ranks 0 to 4, lengths of 1, odd lengths and lengths past a workgroup, every axis, sources that
- * are dense, expanded, permuted, sliced or a broadcast scalar; i32, bool, f16 and bf16 where the
- * operation takes them. Everything is a function of (op, i) alone: the same numbers each time, on
- * each machine. Inputs are values of their type (f32 numbers for f32). */
+ * Ranks 0 to 4, lengths of 1, odd lengths and lengths past a workgroup, every axis, sources that are dense, expanded, permuted,
+ * sliced or a broadcast scalar; i32, bool, f16 and bf16 where the operation takes them. Everything is a function of
+ * (op, i) alone: the same numbers each time, on each machine. Inputs are values of their type (f32 numbers for f32). */
 #ifndef TESTS_GEN_GEN_H
 #define TESTS_GEN_GEN_H
 

@@ -11,8 +11,8 @@ enum { SAMPLE_N = 1000, SAMPLE_LONG = 120 };
  *   step   (x f32[1000]) s = x + w; y = s + t; c = c + x; outputs y and c (which lies in the state)
  *   hole   () y = s + t with s never written
  *   long   (x) c = c + x, 120 times, each said to take 1 GFLOP; outputs c
- *   train  (tokens i32[2,4], targets i32[2,4], rng, total) loss, grad_norm, lr, step, ok:
- * constants; w = w + t */
+ *   train  (tokens i32[2,4], targets i32[2,4], rng, total) loss, grad_norm, lr, step, ok: constants;
+ *          w = w + t */
 Image *sample_image(Arena *);
 /* The same as bytes that image_read accepts, in the arena. */
 void *sample_bytes(Arena *, const Image *, size_t *n);
