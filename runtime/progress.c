@@ -58,6 +58,11 @@ static int columns(void) {
 
 void progress_show(Progress *p, int64_t done, int64_t total, const char *text, bool always) {
   double now = clock_seconds(), wait = p->terminal ? REDRAW : NEW_LINE;
+  if (!p->warm && done > p->first) { /* kernels are compiled in the first: it tells nothing */
+    p->warm = true;
+    p->began = now;
+    p->first = done;
+  }
   if (p->quiet || (!always && p->drawn > 0 && now - p->drawn < wait)) return;
   p->drawn = now;
   Buf line = {0};

@@ -7,8 +7,9 @@
 
 typedef struct Progress {
   bool quiet, terminal;
+  bool warm;           /* something was done: from then on the time left is estimated */
   double began, drawn; /* seconds; drawn: when a line was last shown */
-  int64_t first;       /* where this process began */
+  int64_t first;       /* what was done when `began` */
   bool visible;        /* a redrawn line stands on the terminal */
 } Progress;
 
