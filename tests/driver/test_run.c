@@ -13,7 +13,7 @@
 #include "tests/gen/gen.h"
 
 enum { TIMES = 3 };
-#define TOLERANCE 2e-4 /* chains of up to 30 operations in f32, tanh and exp among them */
+#define TOLERANCE 1e-5 /* chains of up to 30 operations in f32, tanh and exp among them */
 #define FLOOR 0.02     /* values of about 1 cancel */
 
 static RunDevice device;

@@ -1,10 +1,12 @@
-/* compare: a result of ours against a golden, for tests/torch.
- *   compare tensors WANT GOT T  safetensors: the same names and shapes; loss within 1e-5 · |want|,
- * each other tensor ‖Δ‖ ≤ T · max(‖g‖, 1e-3 · the global norm), since some gradients are exactly
- * zero compare same WANT GOT       safetensors: the same names, types, shapes and bytes compare
- * losses WANT GOT T   WANT: a number a line; GOT: metrics.jsonl; `loss` of step i within T · |want|
- * Exits 1 with what differs. Has its own reader of safetensors, so that the runtime's is tested,
- * not trusted. */
+/* compare: a result of ours against a golden, for tests/torch. Exits 1 with what differs.
+ *
+ *   compare tensors WANT GOT T   safetensors: the same names and shapes; loss within 1e-5 · |want|,
+ *       each other tensor ‖Δ‖ ≤ T · max(‖g‖, 1e-3 · the global norm): some gradients are zero
+ *   compare same WANT GOT        safetensors: the same names, types, shapes and bytes
+ *   compare losses WANT GOT T    WANT: a number a line; GOT: metrics.jsonl; `loss` of step i within
+ *       T · |want|
+ *
+ * Has its own reader of safetensors, so that the runtime's is tested, not trusted. */
 #include "base/base.h"
 #include <jansson.h>
 #include <math.h>
@@ -175,6 +177,7 @@ static void compare_losses(const char *want_path, const char *got_path) {
     json_decref(o);
   }
   if (step == 0) wrong("%s has no losses", want_path);
+  if (getline(&line, &cap, got) >= 0) wrong("%s goes on after step %d", got_path, step);
   if (n_wrong == 0) printf("%d losses agree; relative error at most %.2g\n", step, error);
   free(line);
   fclose(want);
