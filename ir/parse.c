@@ -10,7 +10,7 @@
 enum { MAX_ERRORS = 20, MAX_NAME = 4096, MAX_NUMBER = 48 };
 
 typedef struct Parser {
-  const char *file, *text, *end;
+  const char *file, *end;
   const char *p; /* next byte */
   const char *line_start;
   int line;
@@ -448,7 +448,6 @@ static bool parse_graph(Parser *q) {
 int ir_parse_all(Arena *arena, const char *file, const char *text, size_t bytes, Graph ***graphs,
                  Buf *errors) {
   Parser q = {.file = file,
-              .text = text,
               .end = text + bytes,
               .p = text,
               .line_start = text,
