@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_STATES = 16 };
-
 typedef struct Trainee { /* a parameter that is trained */
   int index;             /* as in fe_params */
   const ParamInfo *info;
@@ -177,14 +175,9 @@ static bool update_parameter(Training *t, const Trainee *p, Node *lr, Node *step
   Graph *g = t->g;
   Model *m = t->b->model;
   const StateInfo *info;
-  Node *old[MAX_STATES], *state[MAX_STATES];
+  Node *old[FE_MAX_STATES], *state[FE_MAX_STATES];
   int n = fe_states(m, p->index, &info, t->b->errors);
   if (n < 0) return false;
-  if (n > MAX_STATES) {
-    buf_printf(t->b->errors, "error: the optimizer has %d states for %s; at most %d are possible\n",
-               n, p->info->path, MAX_STATES);
-    return false;
-  }
   for (int i = 0; i < n; i++) old[i] = state[i] = state_of(g, &info[i], p->info->path);
   Node *fresh = fe_update(m, g, p->index, p->node, p->grad, lr, step, state, t->b->errors);
   if (!fresh) return false;

@@ -196,6 +196,7 @@ struct Model {
   ParamInfo *info;
   int n_param, n_table;
   TrainInfo train;
+  Place train_at; /* of the train block */
   Instance *optimizer, *schedule; /* NULL: none */
   const char *json;
   StateInfo **states; /* by parameter; NULL: not asked yet */
@@ -322,7 +323,6 @@ Node *init_node(Elab *, const Param *, Node *rng, int64_t place);
 /* ---- number.c ---- */
 Value number_binary(Elab *, const Expr *, Operator, Value, Value);
 Value number_unary(Elab *, Place, Op, Value);
-bool has_number_form(Op);
 
 /* ---- tensor.c ---- */
 void at(Elab *, const Expr *); /* nodes made from here on come from there */

@@ -22,6 +22,8 @@ typedef struct ParamInfo {
   SrcLoc loc;
 } ParamInfo;
 
+enum { FE_MAX_STATES = 16 }; /* of one parameter */
+
 typedef struct StateInfo { /* optimizer state of one parameter */
   const char *name;        /* "m"; the program's state is named optim.<name>.<path> */
   Type type;

@@ -111,24 +111,6 @@ static const struct {
   {OP_sigmoid, sigmoid_of},
 };
 
-bool has_number_form(Op op) {
-  switch (op) {
-  case OP_neg:
-  case OP_abs:
-  case OP_sign:
-  case OP_relu:
-  case OP_floor:
-  case OP_ceil:
-  case OP_round:
-  case OP_isfinite:
-  case OP_stop_gradient: return true;
-  default: break;
-  }
-  for (int i = 0; i < COUNT_OF(forms); i++)
-    if (forms[i].op == op) return true;
-  return false;
-}
-
 /* floor, ceil and round give whole numbers. */
 static Value whole_of(double r) { return fabs(r) < 9e15 ? v_int((int64_t)r) : v_float(r); }
 

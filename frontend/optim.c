@@ -9,7 +9,7 @@
 static Instance *optimizer_of(Elab *e, const Param *p) {
   const Instance *shared = e->m->optimizer;
   if (!shared) {
-    fail(e, (Place){0}, "the program's train block names no optimizer");
+    fail(e, e->m->train_at, "the program's train block names no optimizer");
     return NULL;
   }
   Instance *in = arena_copy(e->arena, shared, sizeof *in);
@@ -51,6 +51,11 @@ static int read_states(Elab *e, Instance *in, const Param *p, StateInfo *out) {
     if (m->kind != M_state || !slot_there(e, in, i)) continue;
     for (int k = 0; k < n; k++)
       if (out[k].name == m->name) fail(e, m->at, "the state `%.60s` is declared twice", m->name);
+    if (n == FE_MAX_STATES) {
+      fail(e, m->at, "an optimizer has at most %d states for a parameter; here %.200s gets another",
+           FE_MAX_STATES, p->path);
+      break;
+    }
     if (!read_state(e, in, p, m, &out[n++])) break;
   }
   return n;
@@ -177,7 +182,7 @@ Node *fe_lr(Model *m, Graph *g, Node *step, Node *total, Buf *errors) {
   Node *result = NULL;
   const Function *fn = NULL;
   if (!m->schedule)
-    fail(e, (Place){0}, "the program's train block names no schedule");
+    fail(e, m->train_at, "the program's train block names no schedule");
   else
     fn = function_of(e, m->schedule, "lr", 2, "lr(step, total)");
   if (fn) {

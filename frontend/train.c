@@ -224,6 +224,7 @@ void load_train(Elab *e, Setting *setting, int n_setting) {
     if (m->main->file->decl[i]->kind != D_train) continue;
     read_block(t, m->main->file->decl[i]);
     info->present = true;
+    m->train_at = m->main->file->decl[i]->at;
   }
   read_settings(t);
   info->batch = whole_setting(t, "batch", 1, 1);
