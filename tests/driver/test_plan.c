@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "passes/plan.h"
+#include "tests/driver/graphs.h"
 #include "tests/gen/gen.h"
 
 static Target cpu_target(void) {
@@ -56,35 +57,13 @@ static void golden(const char *name) {
   buf_free(&path);
 }
 
-#define GOLDENS(X)                                                                                 \
-  X(chain)                                                                                         \
-  X(softmax)                                                                                       \
-  X(rsqrt)                                                                                         \
-  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
 #define DEFINE(name)                                                                               \
   static void golden_##name(void **s) {                                                            \
     (void)s;                                                                                       \
     golden(#name);                                                                                 \
   }
-GOLDENS(DEFINE)
+GRAPHS(DEFINE)
 #undef DEFINE
-
-/* Every param and state gets a random node of its type as its next value; a third of the programs
- * keep theirs. */
-static void add_updates(Graph *g, uint32_t seed) {
-  int n = g->n_node;
-  for (int i = 0; i < n; i++) {
-    const Node *leaf = g->node[i];
-    if (leaf->op != OP_param && leaf->op != OP_state) continue;
-    int choices = 0;
-    for (int j = 0; j < n; j++) choices += type_eq(&g->node[j]->type, &leaf->type);
-    seed = seed * 1664525 + 1013904223;
-    int pick = (int)((seed >> 8) % (uint32_t)choices);
-    for (int j = 0; j < n; j++)
-      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0)
-        ir_output(g, OUT_update, leaf->name, g->node[j]);
-  }
-}
 
 static void referee(void **state) {
   (void)state;
@@ -186,7 +165,7 @@ static void programs_share(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(golden_##name),
-    GOLDENS(LIST)
+    GRAPHS(LIST)
 #undef LIST
       cmocka_unit_test(referee),
     cmocka_unit_test(referee_refuses),

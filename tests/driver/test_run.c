@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/driver/run_graph.h"
+#include "tests/driver/graphs.h"
 #include "tests/gen/gen.h"
 
 enum { TIMES = 3 };
@@ -69,11 +70,6 @@ static void read_and_compare(const char *name) {
   buf_free(&text);
 }
 
-#define GRAPHS(X)                                                                                  \
-  X(chain)                                                                                         \
-  X(softmax)                                                                                       \
-  X(rsqrt)                                                                                         \
-  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
 #define DEFINE(name)                                                                               \
   static void run_##name(void **s) {                                                               \
     (void)s;                                                                                       \
@@ -81,22 +77,6 @@ static void read_and_compare(const char *name) {
   }
 GRAPHS(DEFINE)
 #undef DEFINE
-
-/* Every param and state gets a random node of its type as its next value. */
-static void add_updates(Graph *g, uint32_t seed) {
-  int n = g->n_node;
-  for (int i = 0; i < n; i++) {
-    const Node *leaf = g->node[i];
-    if (leaf->op != OP_param && leaf->op != OP_state) continue;
-    int choices = 0;
-    for (int j = 0; j < n; j++) choices += type_eq(&g->node[j]->type, &leaf->type);
-    seed = seed * 1664525 + 1013904223;
-    int pick = (int)((seed >> 8) % (uint32_t)choices);
-    for (int j = 0; j < n; j++)
-      if (type_eq(&g->node[j]->type, &leaf->type) && pick-- == 0)
-        ir_output(g, OUT_update, leaf->name, g->node[j]);
-  }
-}
 
 static void generated(void **state) {
   (void)state;

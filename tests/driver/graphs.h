@@ -1,0 +1,17 @@
+/* Graphs that the planner's and the device's tests share. */
+#ifndef TESTS_DRIVER_GRAPHS_H
+#define TESTS_DRIVER_GRAPHS_H
+
+#include "ir/ir.h"
+
+/* plans/<name>.ir, each with its plan as plans/<name>.plan */
+#define GRAPHS(X)                                                                                  \
+  X(chain)                                                                                         \
+  X(softmax)                                                                                       \
+  X(rsqrt)                                                                                         \
+  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
+
+/* Every param and state gets a random node of its type as its next value. */
+void add_updates(Graph *, uint32_t seed);
+
+#endif
