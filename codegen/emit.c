@@ -14,7 +14,8 @@ static const struct Family {
 
 static const struct Family *family(const KernelJob *job) {
   if (job->copy) return &map;
-  switch (job->root->op) {
+  Node *root = job->anchor ? job->anchor : job->out[0];
+  switch (root->op) {
   case OP_reduce_sum:
   case OP_reduce_prod:
   case OP_reduce_max:
@@ -27,8 +28,7 @@ static const struct Family *family(const KernelJob *job) {
   case OP_state:
   case OP_input:
   case OP_fold:
-    die("codegen: %%%d %s is stored before any kernel runs", job->root->id,
-        ir_op[job->root->op].name);
+    die("codegen: %%%d %s is stored before any kernel runs", root->id, ir_op[root->op].name);
   default: return &map;
   }
 }

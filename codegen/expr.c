@@ -202,7 +202,8 @@ SpvId expr_value(Kernel *k, Node *n, const Ix *const *index) {
   if (!k->memo_cap) memo_grow(k);
   struct Memo *m = memo_find(k, n, index);
   if (m->node && spv_scope_open(k->b, m->scope)) return m->value;
-  SpvId v = k->job->stored[n->id] ? load(k, n, index) : compute(k, n, index);
+  bool in_memory = k->job->stored[n->id] && !cg_is_out(k->job, n);
+  SpvId v = in_memory ? load(k, n, index) : compute(k, n, index);
   memo_put(k, n, index, v);
   return v;
 }
@@ -211,11 +212,4 @@ SpvId expr_at(Kernel *k, Node *n, const Ix *linear) {
   const Ix *index[IR_MAX_RANK];
   ix_split(k->ix, linear, n->type.rank, n->type.dim, index);
   return expr_value(k, n, index);
-}
-
-SpvId expr_root(Kernel *k, const Ix *linear) {
-  Node *root = k->job->root;
-  const Ix *index[IR_MAX_RANK];
-  ix_split(k->ix, linear, root->type.rank, root->type.dim, index);
-  return k->job->copy ? load(k, root, index) : compute(k, root, index);
 }

@@ -13,21 +13,27 @@ typedef struct Walk {
   bool *seen; /* by node id */
 } Walk;
 
-static void visit(Walk *w, Node *n, bool is_root) {
+bool cg_is_out(const KernelJob *job, const Node *n) {
+  for (int i = 0; i < job->n_out; i++)
+    if (job->out[i] == n) return !job->copy;
+  return false;
+}
+
+static void visit(Walk *w, Node *n) {
   if (w->seen[n->id]) return;
   w->seen[n->id] = true;
-  if (w->job->stored[n->id] && !is_root) {
+  if (w->job->stored[n->id] && !cg_is_out(w->job, n)) {
     if (w->n < w->max) w->found[w->n] = n;
     w->n++;
     return;
   }
-  for (int i = 0; i < n->n_src; i++) visit(w, n->src[i], false);
+  for (int i = 0; i < n->n_src; i++) visit(w, n->src[i]);
 }
 
 int cg_operands(const KernelJob *job, Node **operand, int max) {
-  Walk w = {
-    .job = job, .found = operand, .max = max, .seen = xcalloc((size_t)job->root->id + 1, 1)};
-  visit(&w, job->root, !job->copy);
+  size_t n = (size_t)job->out[job->n_out - 1]->id + 1;
+  Walk w = {.job = job, .found = operand, .max = max, .seen = xcalloc(n, 1)};
+  for (int i = 0; i < job->n_out; i++) visit(&w, job->out[i]);
   free(w.seen);
   return w.n;
 }
@@ -36,7 +42,7 @@ int cg_operands(const KernelJob *job, Node **operand, int max) {
 
 static SpvId new_slot(Kernel *k, KernelSlot slot, SpvId type) {
   if (k->n_slot == CG_MAX_SLOTS)
-    die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->root->op].name,
+    die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->out[0]->op].name,
         CG_MAX_SLOTS);
   k->out->slot[k->n_slot++] = slot;
   return spv_push(k->b, type);
@@ -63,29 +69,32 @@ void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
   k->ix = ix_table(scratch, k->b);
   k->operand = arena_alloc(scratch, CG_MAX_SLOTS * sizeof *k->operand);
   k->n_operand = cg_operands(job, k->operand, CG_MAX_SLOTS);
-  if (k->n_operand > CG_MAX_SLOTS - 2)
-    die("codegen: a kernel for %s reads %d operands", ir_op[job->root->op].name, k->n_operand);
-  SpvId type = buffer_type(k, (DType)job->root->type.dtype, 1);
-  k->result = new_slot(k, (KernelSlot){.kind = SLOT_result}, type);
+  if (k->n_operand + job->n_out > CG_MAX_SLOTS - 1)
+    die("codegen: a kernel for %s reads %d operands", ir_op[job->out[0]->op].name, k->n_operand);
+  for (int i = 0; i < job->n_out; i++) {
+    SpvId type = buffer_type(k, (DType)job->out[i]->type.dtype, 1);
+    k->result[i] = new_slot(k, (KernelSlot){.kind = SLOT_result, .node = job->out[i]}, type);
+  }
   for (int i = 0; i < k->n_operand; i++) {
-    type = buffer_type(k, (DType)k->operand[i]->type.dtype, 1);
+    SpvId type = buffer_type(k, (DType)k->operand[i]->type.dtype, 1);
     k->pointer[i] = new_slot(k, (KernelSlot){.kind = SLOT_operand, .node = k->operand[i]}, type);
   }
 }
 
 void kernel_end(Kernel *k, const char *family) {
   KernelCode *out = k->out;
-  const Node *root = k->job->root;
+  const KernelJob *job = k->job;
+  const Node *last = job->out[job->n_out - 1];
   Buf name = {0};
-  buf_printf(&name, "%s.%s ", family, k->job->copy ? "copy" : ir_op[root->op].name);
-  type_print(&name, &root->type);
+  buf_printf(&name, "%s.%s ", family, job->copy ? "copy" : ir_op[last->op].name);
+  type_print(&name, &last->type);
   out->family = family;
   out->name = arena_str(k->arena, name.data, name.len);
   buf_free(&name);
   out->n_slot = k->n_slot;
   uint32_t *word = spv_finish(k->b, out->local, &out->n_word);
   out->word = arena_copy(k->arena, word, (size_t)out->n_word * sizeof *word);
-  out->bytes = 4.0 * (double)type_count(&root->type);
+  for (int i = 0; i < job->n_out; i++) out->bytes += 4.0 * (double)type_count(&job->out[i]->type);
   for (int i = 0; i < k->n_operand; i++)
     out->bytes += 4.0 * (double)type_count(&k->operand[i]->type);
 }
@@ -129,7 +138,7 @@ SpvId kernel_lane(Kernel *k, int axis) {
 static SpvId pointer_of(Kernel *k, const Node *operand) {
   for (int i = 0; i < k->n_operand; i++)
     if (k->operand[i] == operand) return k->pointer[i];
-  die("codegen: %%%d is no operand of the kernel for %%%d", operand->id, k->job->root->id);
+  die("codegen: %%%d is no operand of the kernel for %%%d", operand->id, k->job->out[0]->id);
 }
 
 SpvId kernel_load_at(Kernel *k, Node *operand, SpvId index) {
@@ -170,10 +179,10 @@ SpvId kernel_to_memory(Kernel *k, DType d, SpvId value) {
   return spv_select(k->b, value, one, zero);
 }
 
-void kernel_store(Kernel *k, SpvId index, int n, const SpvId *value) {
+void kernel_store(Kernel *k, int out, SpvId index, int n, const SpvId *value) {
   Spv *b = k->b;
-  DType d = (DType)k->job->root->type.dtype;
-  SpvId type = kernel_element_type(k, d), buffer = k->result, raw[4];
+  DType d = (DType)k->job->out[out]->type.dtype;
+  SpvId type = kernel_element_type(k, d), buffer = k->result[out], raw[4];
   for (int i = 0; i < n; i++) raw[i] = kernel_to_memory(k, d, value[i]);
   if (n == 4) {
     type = spv_vec(b, type, 4);

@@ -14,9 +14,9 @@ typedef struct Kernel {
   const KernelJob *job;
   const Target *target;
   KernelCode *out;
-  Node **operand; /* as cg_operands lists them; slot 1 + i */
+  Node **operand; /* as cg_operands lists them; slot n_out + i */
   int n_operand;
-  SpvId result, pointer[CG_MAX_SLOTS]; /* buffers of scalars */
+  SpvId result[CG_MAX_OUT], pointer[CG_MAX_SLOTS]; /* buffers of scalars: of outs, of operands */
   int n_slot;
   bool wide; /* read four neighbours at once where an index allows it */
   struct {
@@ -44,8 +44,8 @@ SpvId kernel_element_type(Kernel *, DType); /* in memory */
 SpvId kernel_load(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
 SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
-/* n = 1 or 4 values of the root's type to the result, from element n · index on. */
-void kernel_store(Kernel *, SpvId index, int n, const SpvId *value);
+/* n = 1 or 4 values of the out's type to its result, from element n · index on. */
+void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
 
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
 SpvId kernel_to_memory(Kernel *, DType, SpvId value);
@@ -61,8 +61,6 @@ void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, 
 /* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */
 SpvId expr_value(Kernel *, Node *, const Ix *const *index);
 SpvId expr_at(Kernel *, Node *, const Ix *linear); /* by row-major position */
-/* The same for the kernel's root, whose operation is computed even though it is stored. */
-SpvId expr_root(Kernel *, const Ix *linear);
 SpvId expr_const(Kernel *, DType, double);
 
 /* ---- math.c: operations on values of a type ---- */

@@ -13,14 +13,14 @@ enum { LOCAL = 64, MAX_UNITS = 8 };
 
 /* Whether the value at a row-major position needs other values only at that position or at a
  * constant one. */
-static bool is_flat(const Kernel *k, const Node *n, bool is_root) {
+static bool is_flat(const Kernel *k, const Node *n) {
   if (type_count(&n->type) == 1) return true;
-  if (k->job->stored[n->id] && (!is_root || k->job->copy)) return true;
+  if (k->job->stored[n->id] && !cg_is_out(k->job, n)) return true;
   if (n->op == OP_const || n->op == OP_random) return true;
   if (n->op != OP_reshape && n->op != OP_expand && !(ir_op[n->op].flags & IR_EW)) return false;
   if (n->op == OP_expand && type_count(&n->src[0]->type) != 1) return false;
   for (int i = 0; i < n->n_src; i++)
-    if (!is_flat(k, n->src[i], false)) return false;
+    if (!is_flat(k, n->src[i])) return false;
   return true;
 }
 
@@ -34,18 +34,21 @@ static bool is_small(const Node *n, int *budget) {
 }
 
 static int width(const Kernel *k) {
-  const Type *t = &k->job->root->type;
-  if (type_count(t) % 4 != 0) return 1;
-  if (t->dim[t->rank - 1] % 4 == 0) return 4;
   int budget = 1000;
-  return (k->job->copy || is_small(k->job->root, &budget)) && is_flat(k, k->job->root, true) ? 4
-                                                                                             : 1;
+  for (int i = 0; i < k->job->n_out; i++) {
+    const Node *out = k->job->out[i];
+    const Type *t = &out->type;
+    if (type_count(t) % 4 != 0) return 1;
+    if (t->dim[t->rank - 1] % 4 == 0) continue;
+    if (!k->job->copy && !(is_small(out, &budget) && is_flat(k, out))) return 1;
+  }
+  return 4;
 }
 
 void emit_map(Kernel *k) {
   Spv *b = k->b;
   int w = width(k);
-  int64_t units = type_count(&k->job->root->type) / w;
+  int64_t units = type_count(&k->job->out[0]->type) / w;
   int64_t per_lane = units / (LOCAL * 64);
   per_lane = per_lane < 1 ? 1 : per_lane > MAX_UNITS ? MAX_UNITS : per_lane;
   uint32_t lanes = k->target->subgroup_size ? k->target->subgroup_size : 32;
@@ -73,10 +76,12 @@ void emit_map(Kernel *k) {
   SpvId within = spv_cmp(b, SpvOpULessThan, unit, n);
   spv_if(b, within);
   const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, units), w);
-  SpvId value[4];
-  for (int i = 0; i < w; i++) value[i] = expr_root(k, ix_add(k->ix, first, ix_const(k->ix, i)));
-  kernel_store(k, unit, w, value);
+  SpvId value[CG_MAX_OUT][4];
+  for (int o = 0; o < k->job->n_out; o++)
+    for (int i = 0; i < w; i++)
+      value[o][i] = expr_at(k, k->job->out[o], ix_add(k->ix, first, ix_const(k->ix, i)));
+  for (int o = 0; o < k->job->n_out; o++) kernel_store(k, o, unit, w, value[o]);
   spv_end(b);
   spv_end(b);
-  k->out->flops = (double)type_count(&k->job->root->type);
+  k->out->flops = (double)type_count(&k->job->out[0]->type) * k->job->n_out;
 }

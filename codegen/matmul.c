@@ -24,7 +24,7 @@ enum {
 static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
   Strided v;
   if (!cg_strided(n, mm->k->job->stored, &v))
-    die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->root->id, n->id);
+    die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->out[0]->id, n->id);
   *s = (Side){.base = v.base, .offset = v.offset, .row = v.stride[row_dim], .k = v.stride[k_dim]};
   for (int i = 0; i < mm->n_batch; i++) s->batch[i] = v.stride[i];
   if (n->type.dim[k_dim] == 1) s->k = 1; /* never stepped */
@@ -279,7 +279,7 @@ void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void
 void matmul_store(Matmul *mm, SpvId row, SpvId column, SpvId value4) {
   Kernel *k = mm->k;
   Spv *b = k->b;
-  DType d = (DType)k->job->root->type.dtype;
+  DType d = (DType)k->job->out[0]->type.dtype;
   SpvId value[4];
   for (uint32_t j = 0; j < 4; j++) {
     value[j] = spv_extract(b, value4, j);
@@ -302,7 +302,7 @@ void matmul_store(Matmul *mm, SpvId row, SpvId column, SpvId value4) {
     }
     SpvId two = spv_u(b, 2);
     SpvId index = whole ? spv_bin(b, SpvOpShiftRightLogical, at, two) : plus(mm, at, j);
-    kernel_store(k, index, whole ? 4 : 1, value + j);
+    kernel_store(k, 0, index, whole ? 4 : 1, value + j);
     if (mm->edge_n) spv_end(b);
   }
   if (mm->edge_m) spv_end(b);
@@ -321,7 +321,7 @@ static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
   Kernel *k = r->k;
   const Matmul *mm = r->context;
   const Ix *part[IR_MAX_RANK];
-  const Type *t = &k->job->root->type;
+  const Type *t = &k->job->out[0]->type;
   ix_split(k->ix, out, t->rank, t->dim, part);
   SpvId x =
     kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
@@ -331,7 +331,7 @@ static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
 }
 
 void emit_matmul(Kernel *k) {
-  Node *root = k->job->root, *a = root->src[0], *b = root->src[1];
+  Node *root = k->job->out[0], *a = root->src[0], *b = root->src[1];
   const Target *t = k->target;
   int r = root->type.rank;
   Matmul mm = {.k = k, .n_batch = r - 2, .batches = 1};

@@ -7,26 +7,49 @@
 #include "codegen/target.h"
 #include "ir/ir.h"
 
-enum { CG_MAX_SLOTS = 16 }; /* 8-byte push constant slots: 128 bytes are sure on every device */
+enum {
+  CG_MAX_SLOTS = 16, /* 8-byte push constant slots: 128 bytes are sure on every device */
+  CG_MAX_OUT = 8     /* results of one kernel */
+};
 
-/* One kernel: computes `root` for every index and stores it, row-major, 4 bytes an element. Every tensor's address is a multiple
- * of 16 bytes: kernels load and store four elements at once. The result lies where no operand does, except that an update may
- * be written over its old value where the kernel reads that at the index it writes and nowhere else.
- * stored[id] tells which nodes are read from memory; the others below the root are inlined. What the planner guarantees:
- *   always stored: param, state, input, fold, reduce_*, argmax, cumsum, matmul, scatter_add
- *   inlined where not stored: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
+/* One kernel: computes each node of `out` for every index and stores it, row-major, 4 bytes an element. Every tensor's address
+ * is a multiple of 16 bytes: kernels load and store four elements at once.
+ *
+ * stored[id] tells which nodes live in memory. A stored node that is no `out` of the kernel is an operand, read from memory;
+ * every other node below the outs is computed inside the kernel. The anchor gives the kernel its loop:
+ *   NULL       map: all outs have one element count and are evaluated at the same linear index
+ *   reduce_*   rows: see below
+ *   matmul     outs are elementwise functions of the product at the product's own flat index (epilogue), permutations of such
+ *              (stored through their strides), the product itself, or sums over k of one of its operands
+ *   argmax, cumsum, scatter_add, attention…   the operation's own loop; outs are the operation, and its siblings of the same
+ *              sources (attention and attention_lse, attention_dk and attention_dv)
+ *
+ * rows: the anchor's source has outer · red · inner elements, of which red (neighbouring dimensions) are reduced. A value in the
+ * kernel is FULL (that count, the same flat index), KEPT (outer · inner, the flat index without red), or found from operands at
+ * any index whatever. Every reduction inside is of this shape; one that needs another's result comes later. Outs are FULL or
+ * KEPT; FULL only where inner = 1. A reduction whose axes do not lie together is alone: outs = {anchor}.
+ *
+ * What the planner guarantees:
+ *   param, state, input, fold are stored; argmax, cumsum, scatter_add, attention… are outs where they are computed
+ *   reduce_* and matmul are stored, or computed inside kernels of their shape
+ *   computed inside wherever asked: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
  *   matmul's sources: stored, or VIEW chains over a stored node that cg_strided accepts
  *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of reductions and scans: either
- * and at most CG_MAX_SLOTS − 2 stored nodes are read by one kernel (cg_operands counts them). */
+ *   outs + operands + calls of random <= CG_MAX_SLOTS − 1 (cg_operands counts operands; CG_MAX_SLOTS − 1 − outs fit)
+ *   no out is read by its own kernel at another index than it is computed at
+ *   an out lies where no operand does, except over one that the kernel reads at the out's own flat index and nowhere else:
+ *     kernels compute all outs of an index before they store any, and store FULL outs in their last pass over the row */
 typedef struct KernelJob {
-  Node *root;
+  Node *const *out; /* by rising id */
+  int n_out;
+  Node *anchor;
   const bool *stored; /* by node id */
-  bool copy;          /* store the stored value of `root` itself at another place */
+  bool copy;          /* store the stored value of out[0] itself at another place */
 } KernelJob;
 
 typedef struct KernelSlot {
   enum { SLOT_result, SLOT_operand, SLOT_raw } kind;
-  Node *node;   /* SLOT_operand: whose address */
+  Node *node;   /* whose address: the out or the operand */
   uint64_t raw; /* SLOT_raw: these 8 bytes */
 } KernelSlot;
 
@@ -49,6 +72,7 @@ typedef struct Strided {
 } Strided;
 
 /* ---- codegen/ ---- */
+bool cg_is_out(const KernelJob *, const Node *); /* computed and stored by the kernel */
 bool cg_strided(const Node *, const bool *stored,
                 Strided *out); /* false where no such strides exist */
 int cg_operands(const KernelJob *, Node **operand,
@@ -67,8 +91,8 @@ typedef struct PlanPlace { /* where a stored node lives */
 
 typedef struct PlanStep {
   KernelJob job;
-  PlanPlace result;
-  PlanPlace source; /* of a copy: where the value is read */
+  PlanPlace result[CG_MAX_OUT]; /* by out */
+  PlanPlace source;             /* of a copy: where the value is read */
   bool barrier;     /* memory barrier before it */
 } PlanStep;
 

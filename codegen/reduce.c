@@ -208,10 +208,10 @@ static SpvId share(Kernel *k, int64_t units, SpvId which, int64_t among) {
 
 static void store(Reduce *r, SpvId unit, const Acc *result) {
   SpvId value[4];
-  DType d = (DType)r->k->job->root->type.dtype;
+  DType d = (DType)r->k->job->out[0]->type.dtype;
   for (int c = 0; c < r->out_width; c++)
     value[c] = is_arg(r) ? result[c].index : math_round(r->k, d, result[c].value);
-  kernel_store(r->k, unit, r->out_width, value);
+  kernel_store(r->k, 0, unit, r->out_width, value);
 }
 
 /* ---- the three ways ---- */
@@ -404,11 +404,11 @@ static SpvId source_value(Reduce *r, const Ix *out, const Ix *term) {
   for (int i = 0; i < a->n_kept; i++) index[a->kept[i]] = part[i];
   ix_split(r->k->ix, term, a->n_reduced, a->reduced_dim, part);
   for (int i = 0; i < a->n_reduced; i++) index[a->reduced[i]] = part[i];
-  return expr_value(r->k, r->k->job->root->src[0], index);
+  return expr_value(r->k, r->k->job->out[0]->src[0], index);
 }
 
 void emit_reduce(Kernel *k) {
-  const Node *root = k->job->root;
+  const Node *root = k->job->out[0];
   const Type *x = &root->src[0]->type;
   Axes a = {0};
   Reduce r = {k, root->op, (DType)x->dtype, 1, 1, true, 1, 1, source_value, &a};

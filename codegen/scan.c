@@ -38,7 +38,7 @@ static SpvId advance(Kernel *k, DType d, SpvId sum, SpvId rest, SpvId x) {
 static void step(void *context, SpvId i) {
   Line *l = context;
   Kernel *k = l->k;
-  Node *root = k->job->root;
+  Node *root = k->job->out[0];
   if (root->ints[1]) {
     SpvId last = const_u(k, (uint32_t)l->length - 1);
     i = spv_bin(k->b, SpvOpISub, last, i);
@@ -47,12 +47,12 @@ static void step(void *context, SpvId i) {
   SpvId x = expr_at(k, root->src[0], place);
   SpvId y = advance(k, (DType)root->type.dtype, l->sum, l->rest, x);
   SpvId index = ix_emit(k->ix, place);
-  kernel_store(k, index, 1, &y);
+  kernel_store(k, 0, index, 1, &y);
 }
 
 void emit_scan(Kernel *k) {
   Spv *b = k->b;
-  const Node *root = k->job->root;
+  const Node *root = k->job->out[0];
   DType d = (DType)root->type.dtype;
   int axis = (int)root->ints[0];
   Line l = {.k = k, .outer = 1, .length = root->type.dim[axis], .inner = 1};

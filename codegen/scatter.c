@@ -86,7 +86,7 @@ static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
   }
   SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)(s->columns / s->width));
   SpvId place = spv_bin(b, SpvOpIAdd, row, unit);
-  kernel_store(k, place, s->width, value);
+  kernel_store(k, 0, place, s->width, value);
 }
 
 static void emit_elements(Scatter *s) {
@@ -219,7 +219,7 @@ static void do_unit(void *context, SpvId i) {
   for (int c = 0; c < s->width; c++) zero[c] = expr_const(k, s->type, 0);
   SpvId row = op_u(k, SpvOpIMul, w->v, (uint32_t)(s->columns / s->width));
   SpvId place = spv_bin(k->b, SpvOpIAdd, row, unit);
-  kernel_store(k, place, s->width, zero);
+  kernel_store(k, 0, place, s->width, zero);
   spv_end(k->b);
 }
 
@@ -249,7 +249,7 @@ static void emit_rows(Scatter *s, Team t) {
 }
 
 void emit_scatter_add(Kernel *k) {
-  const Node *root = k->job->root;
+  const Node *root = k->job->out[0];
   const Target *t = k->target;
   Scatter s = {k, root->src[0], root->src[1], (DType)root->type.dtype, root->type.dim[0], 1, 1, 1};
   for (int i = 1; i < root->type.rank; i++) s.columns *= root->type.dim[i];

@@ -139,15 +139,15 @@ static bool run_image(Check *c, const Image *image, const Graph *g, Buf *why) {
 }
 
 /* ---- the evaluator's side ---- */
-static Node *rebuild(Graph *to, Node *n, bool is_root, const bool *stored, Node **map) {
+static Node *rebuild(Graph *to, Node *n, const KernelJob *job, Node **map) {
   if (map[n->id]) return map[n->id];
-  if (!is_root && stored[n->id]) {
+  if (job->stored[n->id] && !cg_is_out(job, n)) {
     char name[24];
     snprintf(name, sizeof name, "%d", n->id);
     return map[n->id] = ir_leaf(to, OP_input, name, &n->type);
   }
   Node *src[IR_MAX_SRC];
-  for (int s = 0; s < n->n_src; s++) src[s] = rebuild(to, n->src[s], false, stored, map);
+  for (int s = 0; s < n->n_src; s++) src[s] = rebuild(to, n->src[s], job, map);
   return map[n->id] = ir_rebuild(to, n, src);
 }
 
@@ -169,22 +169,24 @@ typedef struct Expected {
   Tensor f64, f32, size;
 } Expected;
 
-static Expected evaluate(Check *c, const KernelJob *job) {
+static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
   Node *operand[CG_MAX_SLOTS];
   int n = cg_operands(job, operand, CG_MAX_SLOTS);
   Graph *g = graph_new("kernel");
-  Node **map = xcalloc((size_t)job->root->id + 1, sizeof *map);
+  Node **map = xcalloc((size_t)job->out[job->n_out - 1]->id + 1, sizeof *map);
   Feed feed[CG_MAX_SLOTS];
-  Node *root = rebuild(g, job->root, true, job->stored, map);
+  int n_feed = 0;
+  Node *root = rebuild(g, out, job, map);
   for (int i = 0; i < n; i++)
-    feed[i] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
+    if (map[operand[i]->id])
+      feed[n_feed++] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
   Node *size = sum_of_sizes(g, root), *want[] = {root, size ? size : root};
   Tensor f64[2];
   Expected e;
   Buf why = {0};
-  if (!ir_eval(c->arena, g, EVAL_f64, feed, n, want, 2, f64, &why) ||
-      !ir_eval(c->arena, g, EVAL_f32, feed, n, &root, 1, &e.f32, &why))
-    die("check: kernel of %%%d: %s", job->root->id, why.data);
+  if (!ir_eval(c->arena, g, EVAL_f64, feed, n_feed, want, 2, f64, &why) ||
+      !ir_eval(c->arena, g, EVAL_f32, feed, n_feed, &root, 1, &e.f32, &why))
+    die("check: kernel of %%%d: %s", out->id, why.data);
   e.f64 = f64[0];
   e.size = f64[1];
   free(map);
@@ -213,19 +215,23 @@ static double error_of(const Expected *e, const double *got, int64_t *at) {
   return worst;
 }
 
-static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
-  Expected want = evaluate(c, job);
+static void check_out(Check *c, const Graph *g, const KernelJob *job, Node *out) {
+  Expected want = evaluate(c, job, out);
   int64_t at = 0;
-  double error = error_of(&want, c->value[job->root->id], &at);
-  c->kernels++;
+  double error = error_of(&want, c->value[out->id], &at);
   if (error > c->worst) c->worst = error;
   if (error <= 1) return;
   if (++c->wrong > 10) return;
   Buf text = {0};
-  ir_print_node(&text, job->root);
+  ir_print_node(&text, out);
   printf("%s: wrong: %s\n  element %lld is %.9g, expected %.9g\n", g->name, text.data,
-         (long long)at, c->value[job->root->id][at], want.f64.data[at]);
+         (long long)at, c->value[out->id][at], want.f64.data[at]);
   buf_free(&text);
+}
+
+static void check_kernel(Check *c, const Graph *g, const KernelJob *job) {
+  c->kernels++;
+  for (int o = 0; o < job->n_out; o++) check_out(c, g, job, job->out[o]);
 }
 
 static bool fold_values(Check *c, const Graph *g, Buf *why) {
@@ -255,9 +261,12 @@ static bool check_program(Check *c, const Graph *program, Buf *why) {
   c->value = arena_alloc(c->arena, sizeof *c->value * (size_t)g->n_node);
   for (int i = 0; i < plan->n_step; i++)
     if (!plan->step[i].job.copy) {
-      char name[24];
-      snprintf(name, sizeof name, "%%%d", plan->step[i].job.root->id);
-      ir_output(g, OUT_value, name, plan->step[i].job.root);
+      const KernelJob *job = &plan->step[i].job;
+      for (int o = 0; o < job->n_out; o++) {
+        char name[24];
+        snprintf(name, sizeof name, "%%%d", job->out[o]->id);
+        ir_output(g, OUT_value, name, job->out[o]);
+      }
     }
   make_feeds(c, g);
   Compiler *compiler = compile_new(&(CompileOptions){.target = &c->target});

@@ -126,11 +126,14 @@ static ImgSlot address(const PlanPlace *p) {
 
 static ImgSlot slot_of(const Plan *plan, const PlanStep *s, const KernelSlot *slot) {
   switch (slot->kind) {
-  case SLOT_result: return address(&s->result);
+  case SLOT_result:
+    for (int o = 0; o < s->job.n_out; o++)
+      if (s->job.out[o] == slot->node) return address(&s->result[o]);
+    die("kernel of %%%d stores %%%d, which it does not compute", s->job.out[0]->id, slot->node->id);
   case SLOT_operand:
     if (s->job.copy) return address(&s->source);
     if (plan->place[slot->node->id].chunk < 0)
-      die("kernel of %%%d reads %%%d, which has no place", s->job.root->id, slot->node->id);
+      die("kernel of %%%d reads %%%d, which has no place", s->job.out[0]->id, slot->node->id);
     return address(&plan->place[slot->node->id]);
   default: return (ImgSlot){.value = slot->raw};
   }
@@ -141,11 +144,12 @@ static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDi
   Arena *arena = arena_new();
   KernelCode code = {0};
   cg_emit(arena, &s->job, c->option.target, &code);
-  int module = module_of(c, &code, s->job.root, why);
+  const Node *root = s->job.anchor ? s->job.anchor : s->job.out[s->job.n_out - 1];
+  int module = module_of(c, &code, root, why);
   *d = (ImgDispatch){.module = (uint32_t)module,
                      .barrier = s->barrier,
                      .n_slot = (uint32_t)code.n_slot,
-                     .label = label_of(c, code.name, s->job.root),
+                     .label = label_of(c, code.name, root),
                      .flops = code.flops,
                      .bytes = code.bytes};
   memcpy(d->groups, code.groups, sizeof d->groups);
@@ -159,7 +163,8 @@ static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDi
 static double model_flops(const Plan *plan) {
   double sum = 0;
   for (int i = 0; i < plan->n_step; i++) {
-    const Node *n = plan->step[i].job.root;
+    const Node *n = plan->step[i].job.anchor;
+    if (!n) n = plan->step[i].job.out[0];
     if (n->op != OP_matmul || plan->step[i].job.copy || n->region < 0) continue;
     sum += 2.0 * (double)type_count(&n->type) * (double)n->src[0]->type.dim[n->type.rank - 1];
   }

@@ -82,9 +82,9 @@ static void find_kernels(Planner *p) {
   }
   for (int i = 0; i < n; i++) {
     if (!used[i] || !p->stored[i] || plan_given(p->g->node[i])) continue;
-    KernelJob job = {.root = p->g->node[i], .stored = p->stored};
+    KernelJob job = {.out = &p->g->node[i], .n_out = 1, .stored = p->stored};
     Node *operand[CG_MAX_SLOTS];
-    Kernel k = {.root = job.root, .n_operand = cg_operands(&job, operand, CG_MAX_SLOTS)};
+    Kernel k = {.root = job.out[0], .n_operand = cg_operands(&job, operand, CG_MAX_SLOTS)};
     if (k.n_operand > CG_MAX_SLOTS - 2)
       die("plan: kernel of %%%d reads %d tensors", i, k.n_operand);
     k.operand = arena_copy(p->arena, operand, sizeof *operand * (size_t)k.n_operand);

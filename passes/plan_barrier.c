@@ -36,11 +36,13 @@ void plan_barriers(Plan *plan) {
     PlanStep *s = &plan->step[i];
     PlanPlace operand[CG_MAX_SLOTS];
     int n = plan_step_reads(plan, s, operand);
-    s->barrier = meets(&written, &s->result) || meets(&read, &s->result);
+    s->barrier = false;
+    for (int o = 0; o < s->job.n_out && !s->barrier; o++)
+      s->barrier = meets(&written, &s->result[o]) || meets(&read, &s->result[o]);
     for (int o = 0; o < n && !s->barrier; o++) s->barrier = meets(&written, &operand[o]);
     if (s->barrier) written.n = read.n = 0;
     for (int o = 0; o < n; o++) push(&read, &operand[o]);
-    push(&written, &s->result);
+    for (int o = 0; o < s->job.n_out; o++) push(&written, &s->result[o]);
   }
   free(written.at);
   free(read.at);

@@ -57,6 +57,14 @@ static void check_read(Checker *c, int step, const Node *n, const PlanPlace *p) 
   o->read = step;
 }
 
+/* Whether the kernel reads the leaf only at the flat indices of its outs, so that one of them may
+ * lie over it. */
+static bool reads_flat(const Checker *c, const KernelJob *job, const Node *leaf) {
+  for (int i = 0; i < job->n_out; i++)
+    if (!plan_reads_flat(job->out[i], leaf, c->plan->stored)) return false;
+  return true;
+}
+
 static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p) {
   const PlanStep *s = &c->plan->step[step];
   if (p->chunk < 0 || p->chunk >= c->layout->n_chunk || p->offset % PLAN_ALIGN ||
@@ -70,15 +78,16 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
       c->owned[kept++] = *o;
       continue;
     }
-    if (o->step >= 0 && c->epoch[o->step] == c->epoch[step])
+    if (o->step == step)
+      buf_printf(c->errors, "step %d writes two results to one place\n", step);
+    else if (o->step >= 0 && c->epoch[o->step] == c->epoch[step])
       buf_printf(c->errors, "step %d overwrites step %d with no barrier between\n", step, o->step);
     bool reads_it = o->read == step;
     int other = reads_it ? o->read_before : o->read;
     if (other >= 0 && c->epoch[other] == c->epoch[step])
       buf_printf(c->errors, "step %d overwrites what step %d reads with no barrier between\n", step,
                  other);
-    if (reads_it &&
-        (s->job.copy || !same(&o->place, p) || !plan_reads_flat(n, o->node, c->plan->stored)))
+    if (reads_it && (s->job.copy || !same(&o->place, p) || !reads_flat(c, &s->job, o->node)))
       buf_printf(c->errors, "step %d overwrites %%%d while it reads it\n", step, o->node->id);
   }
   c->n = kept;
@@ -127,13 +136,13 @@ bool plan_check(const Plan *plan, const Layout *layout, Buf *errors) {
     const PlanStep *s = &plan->step[i];
     c.epoch[i] = (i ? c.epoch[i - 1] : 0) + s->barrier;
     if (s->job.copy) {
-      check_read(&c, i, s->job.root, &s->source);
+      check_read(&c, i, s->job.out[0], &s->source);
     } else {
       Node *operand[CG_MAX_SLOTS];
       int n = cg_operands(&s->job, operand, CG_MAX_SLOTS);
       for (int o = 0; o < n; o++) check_read(&c, i, operand[o], &plan->place[operand[o]->id]);
     }
-    check_write(&c, i, s->job.root, &s->result);
+    for (int o = 0; o < s->job.n_out; o++) check_write(&c, i, s->job.out[o], &s->result[o]);
   }
   check_ends(&c);
   check_kept(&c);

@@ -357,8 +357,11 @@ bool plan_memory(Planner *p, Plan *plan, Buf *why) {
   for (int i = 0; i < m.n_draft; i++) {
     const Draft *d = &m.draft[i];
     PlanStep *s = &plan->step[i];
-    s->job = (KernelJob){.root = d->root, .stored = plan->stored, .copy = d->copy};
-    s->result = *d->result;
+    s->job = (KernelJob){.out = arena_copy(p->arena, &d->root, sizeof d->root),
+                         .n_out = 1,
+                         .stored = plan->stored,
+                         .copy = d->copy};
+    s->result[0] = *d->result;
     s->source = d->copy ? *d->source : (PlanPlace){.chunk = -1};
   }
   return true;

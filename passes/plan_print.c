@@ -15,12 +15,16 @@ static void print_place(Buf *b, const Layout *l, const PlanPlace *p) {
 
 static void print_step(Buf *b, const Plan *plan, const Layout *l, int index) {
   const PlanStep *s = &plan->step[index];
-  const Node *n = s->job.root;
+  const Node *n = s->job.out[s->job.n_out - 1];
   if (s->barrier) buf_str(b, "  ---- barrier\n");
   buf_printf(b, "%4d ", index);
-  print_place(b, l, &s->result);
-  buf_printf(b, " = %s%s %%%d ", s->job.copy ? "copy " : "", ir_op[n->op].name, n->id);
-  type_print(b, &n->type);
+  for (int o = 0; o < s->job.n_out; o++) {
+    const Node *out = s->job.out[o];
+    if (o) buf_str(b, ", ");
+    print_place(b, l, &s->result[o]);
+    buf_printf(b, " = %s%s %%%d ", s->job.copy ? "copy " : "", ir_op[out->op].name, out->id);
+    type_print(b, &out->type);
+  }
   if (s->job.copy) {
     buf_str(b, " from ");
     print_place(b, l, &s->source);

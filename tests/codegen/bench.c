@@ -88,7 +88,7 @@ bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
     const KernelSlot *s = &code->slot[i];
     if (s->kind == SLOT_raw) continue;
     offset[i] = bytes;
-    bytes += tensor_bytes(s->kind == SLOT_result ? job->root : s->node) + GUARD;
+    bytes += tensor_bytes(s->node) + GUARD;
     bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
   }
   uint32_t *memory = xmalloc(bytes), *before = xmalloc(bytes);
@@ -101,7 +101,7 @@ bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
   }
   memcpy(before, memory, bytes);
   bool ok = run_image(b, image_of(a, code, offset, bytes), memory, why);
-  uint64_t n = (uint64_t)type_count(&job->root->type);
+  uint64_t n = (uint64_t)type_count(&job->out[0]->type);
   memcpy(result, memory + at, 4 * n);
   memcpy(memory + at, before + at, 4 * n);
   for (uint64_t i = 0; ok && i < bytes / 4; i++) {

@@ -44,10 +44,10 @@ static void choose_stored(Check *c) {
     for (int k = 0; k < n->n_src && n->op == OP_scatter_add; k++) c->stored[n->src[k]->id] = true;
   }
   for (int i = 0; i < g->n_node; i++) { /* too many operands: cut at the sources */
-    KernelJob job = {.root = g->node[i], .stored = c->stored};
+    KernelJob job = {.out = &g->node[i], .n_out = 1, .stored = c->stored};
     for (int k = 0;
-         c->stored[i] && k < job.root->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4; k++)
-      c->stored[job.root->src[k]->id] = true;
+         c->stored[i] && k < job.out[0]->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4; k++)
+      c->stored[job.out[0]->src[k]->id] = true;
   }
 }
 
@@ -249,7 +249,7 @@ static const double *value_of(const Node *n, void *context) {
 }
 
 static void run_kernel(Check *c, Node *root) {
-  KernelJob job = {.root = root, .stored = c->stored};
+  KernelJob job = {.out = &root, .n_out = 1, .stored = c->stored};
   KernelCode code;
   Buf why = {0};
   int64_t n = type_count(&root->type);

@@ -34,7 +34,7 @@ static KernelCode emit(Arena *a, Node *y) {
     for (int i = 0; i < x->n_src; i++) stack[n++] = x->src[i];
   }
   stored[y->id] = true;
-  cg_emit(a, &(KernelJob){.root = y, .stored = stored}, &target_portable, &code);
+  cg_emit(a, &(KernelJob){.out = &y, .n_out = 1, .stored = stored}, &target_portable, &code);
   if (!cg_validate(code.word, code.n_word, &why)) fail_msg("%s", why.data);
   return code;
 }
@@ -167,7 +167,7 @@ static void operands_are_counted_once(void **state) {
   Node *z = ir_add(g, ir_mul(g, x, y), ir_exp(g, x));
   bool stored[16] = {false};
   stored[x->id] = stored[y->id] = stored[z->id] = true;
-  KernelJob job = {.root = z, .stored = stored};
+  KernelJob job = {.out = &z, .n_out = 1, .stored = stored};
   assert_int_equal(cg_operands(&job, found, 1), 2);
   assert_ptr_equal(found[0], x);
   job.copy = true;

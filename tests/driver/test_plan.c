@@ -104,12 +104,12 @@ static void referee_refuses(void **state) {
   assert_false(plan_check(plan, layout, &why));
   assert_non_null(strstr(why.data, "with no barrier between"));
   plan->step[1].barrier = true;
-  PlanPlace was = plan->step[1].result;
-  plan->step[1].result = plan->step[0].result;
+  PlanPlace was = plan->step[1].result[0];
+  plan->step[1].result[0] = plan->step[0].result[0];
   buf_clear(&why);
   assert_false(plan_check(plan, layout, &why));
   assert_non_null(strstr(why.data, "while it reads it"));
-  plan->step[1].result = was;
+  plan->step[1].result[0] = was;
   PlanStep swap = plan->step[1];
   plan->step[1] = plan->step[2];
   plan->step[2] = swap;
