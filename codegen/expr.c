@@ -1,5 +1,6 @@
 /* The value of an expression at an index: loads what is stored, computes the rest, each node once
- * per index. Views only change the index. */
+ * per index. Views only change the index. What takes a loop of its own, a reduction or a product, is
+ * bound by its kernel at the indices where it is known. */
 #include "codegen/kernel.h"
 
 #include <math.h>
@@ -41,6 +42,26 @@ static void memo_put(Kernel *k, const Node *n, const Ix *const *index, SpvId val
   memcpy(m->index, index, n->type.rank * sizeof *index);
   m->value = value;
   m->scope = spv_scope(k->b);
+}
+
+/* ---- what a kernel's loop computes ---- */
+
+/* By the canonical split of the flat index, whatever way an expression takes to it. */
+void kernel_bind(Kernel *k, const Node *n, const Ix *linear, SpvId value) {
+  const Ix *index[IR_MAX_RANK];
+  ix_split(k->ix, linear, n->type.rank, n->type.dim, index);
+  if (!k->memo_cap) memo_grow(k);
+  memo_put(k, n, index, value);
+}
+
+static SpvId bound_value(Kernel *k, const Node *n, const Ix *const *index) {
+  const Ix *at[IR_MAX_RANK];
+  ix_split(k->ix, ix_join(k->ix, n->type.rank, n->type.dim, index), n->type.rank, n->type.dim, at);
+  const struct Memo *m = memo_find(k, n, at);
+  if (!m->node || !spv_scope_open(k->b, m->scope))
+    die("codegen: %%%d %s is not stored, and its kernel does not know it at this index", n->id,
+        ir_op[n->op].name);
+  return m->value;
 }
 
 /* ---- leaves ---- */
@@ -187,9 +208,7 @@ static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
   case OP_pad: return pad_value(k, n, index);
   case OP_concat: return concat_value(k, n, index);
   case OP_gather: return gather_value(k, n, index);
-  default:
-    die("codegen: %%%d %s is neither stored nor can it be computed in place", n->id,
-        ir_op[n->op].name);
+  default: return bound_value(k, n, index);
   }
 }
 

@@ -62,6 +62,11 @@ void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, 
 SpvId expr_value(Kernel *, Node *, const Ix *const *index);
 SpvId expr_at(Kernel *, Node *, const Ix *linear); /* by row-major position */
 SpvId expr_const(Kernel *, DType, double);
+/* From here to the end of the innermost open scope, a node that no expression can compute (a
+ * reduction or product inside the kernel) has this value at one flat index: expressions that ask it
+ * there, by whatever views, get it. The value is as expr_value gives it, rounded to the node's type.
+ * A node that is asked where it was not bound breaks the planner's guarantee and dies. */
+void kernel_bind(Kernel *, const Node *, const Ix *linear, SpvId value);
 
 /* ---- math.c: operations on values of a type ---- */
 SpvId math_unary(Kernel *, Op, DType, SpvId x);
