@@ -1,5 +1,5 @@
 /* One rule per row of ops.def's column `rule`: checks sources and attributes and gives the type. */
-#include "ir/ir.h"
+#include "ir/attention.h"
 
 #include <math.h>
 #include <string.h>
@@ -165,6 +165,92 @@ static bool rule_matmul(Ask *q) {
   return true;
 }
 
+/* ---- attention ---- */
+
+static bool attention_values(Ask *q) {
+  const Attr *a = q->attr;
+  double cap = attention_cap(a->ints);
+  if (!isfinite(a->value) || dtype_round(DT_f32, a->value) != a->value)
+    return fail(q, "the scale %.17g is no finite f32", a->value);
+  if (!isfinite(cap) || cap < 0 || signbit(cap)) return fail(q, "the cap %.9g must be ≥ 0", cap);
+  if (a->ints[ATT_lo] < -IR_UNBOUNDED || a->ints[ATT_hi] > IR_UNBOUNDED ||
+      a->ints[ATT_lo] > a->ints[ATT_hi])
+    return fail(q, "the band %lld..%lld is empty", (long long)a->ints[ATT_lo],
+                (long long)a->ints[ATT_hi]);
+  if (a->ints[ATT_empty] != 0 && (a->ints[ATT_empty] != 1 || q->op != OP_attention))
+    return fail(q, "only attention says what a query without keys gives");
+  return true;
+}
+
+/* Source i is [b…, heads, rows, columns] with the leading dimensions of q. */
+static bool attention_shape(Ask *q, int i, DType d, int64_t heads, int64_t rows, int64_t columns) {
+  const Type *x = src_type(q, i), *like = src_type(q, 0);
+  int r = like->rank;
+  bool ok = x->dtype == d && x->rank == r;
+  for (int j = 0; ok && j < r - 3; j++) ok = x->dim[j] == like->dim[j];
+  return ok && x->dim[r - 3] == heads && x->dim[r - 2] == rows && x->dim[r - 1] == columns;
+}
+
+/* mask and keep, after the n sources that the operation always has */
+static bool attention_extras(Ask *q, int n, int64_t h, int64_t t, int64_t s) {
+  for (int i = n; i < q->n_src; i++) {
+    bool mask = i == n && src_type(q, i)->dtype == DT_bool;
+    if (!mask && (i < q->n_src - 1 || q->op == OP_attention_lse))
+      return fail_types(q, q->op == OP_attention_lse
+                             ? "expects q, k and at most a bool mask"
+                             : "after its tensors come at most a bool mask and a factor");
+    if (!attention_shape(q, i, mask ? DT_bool : (DType)src_type(q, 0)->dtype, h, t, s))
+      return fail_types(q, mask ? "the mask must be bool[b…, h, t, s]"
+                                : "the factor must be [b…, h, t, s] of q's type");
+  }
+  return true;
+}
+
+/* What the family shares; gives the type of q. */
+static bool check_attention(Ask *q) {
+  int n = ir_attention_sources(q->op), r = src_type(q, 0)->rank;
+  DType d = (DType)src_type(q, 0)->dtype;
+  if (q->n_src < n || q->n_src > n + 2)
+    return fail(q, "expects %d to %d sources, found %d", n, n + 1 + (q->op != OP_attention_lse),
+                q->n_src);
+  const int64_t *a = src_type(q, 0)->dim, *b = src_type(q, 1)->dim;
+  const Type *value = src_type(q, n > 2 ? 2 : 1);
+  if (r < 3 || !dtype_is_float(d) || src_type(q, 1)->rank != r || value->rank != r)
+    return fail_types(q, "needs floating tensors of one rank ≥ 3");
+  int64_t h = a[r - 3], t = a[r - 2], c = a[r - 1], kv = b[r - 3], s = b[r - 2];
+  int64_t e = value->dim[r - 1];
+  if (!attention_shape(q, 1, d, kv, s, c) || (n > 2 && !attention_shape(q, 2, d, kv, s, e)))
+    return fail_types(q, "needs q [b…, h, t, c], k [b…, kv, s, c], v [b…, kv, s, e] of one type");
+  if (h % kv != 0)
+    return fail(q, "%lld query heads do not divide among %lld key heads", (long long)h,
+                (long long)kv);
+  if (n == 6 && (!attention_shape(q, 3, DT_f32, h, t, 1) ||
+                 !attention_shape(q, 4, DT_f32, h, t, 1) || !attention_shape(q, 5, d, h, t, e)))
+    return fail_types(q, "needs lse and delta f32[b…, h, t, 1] and do [b…, h, t, e]");
+  *q->out = *src_type(q, 0);
+  return attention_values(q) && attention_extras(q, n, h, t, s);
+}
+
+static bool rule_attention(Ask *q) {
+  if (!check_attention(q)) return false;
+  int last = q->out->rank - 1;
+  q->out->dim[last] = src_type(q, 2)->dim[last];
+  return true;
+}
+
+static bool rule_attention_lse(Ask *q) {
+  if (!check_attention(q)) return false;
+  q->out->dim[q->out->rank - 1] = 1;
+  q->out->dtype = DT_f32;
+  return true;
+}
+
+static bool rule_attention_grad(Ask *q) {
+  if (!check_attention(q)) return false;
+  *q->out = *src_type(q, q->op == OP_attention_dq ? 0 : q->op == OP_attention_dk ? 1 : 2);
+  return true;
+}
+
 static bool rule_reshape(Ask *q) {
   *q->out = *q->given;
   if (q->given->dtype != src_type(q, 0)->dtype)
@@ -277,7 +363,10 @@ static bool (*const rule[OP_COUNT])(Ask *) = {
 static bool check_attr(Ask *q) {
   const Attr *a = q->attr;
   AttrKind kind = ir_op[q->op].attr;
-  int want = kind == ATTR_axis || kind == ATTR_place ? 1 : kind == ATTR_scan ? 2 : -1;
+  int want = kind == ATTR_axis || kind == ATTR_place ? 1
+             : kind == ATTR_scan                     ? 2
+             : kind == ATTR_attention                ? ATT_COUNT
+                                                     : -1;
   bool counted =
     kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range || kind == ATTR_padding;
   if (a->n_int < 0 || a->n_int > 2 * IR_MAX_RANK) return fail(q, "%d attribute numbers", a->n_int);
@@ -285,7 +374,8 @@ static bool check_attr(Ask *q) {
     return fail(q, "expects %d attribute numbers, found %d", want < 0 ? 0 : want, a->n_int);
   if ((kind == ATTR_name) != (a->name != NULL))
     return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
-  if (kind != ATTR_value && kind != ATTR_padding && (a->value != 0 || signbit(a->value)))
+  if (kind != ATTR_value && kind != ATTR_padding && kind != ATTR_attention &&
+      (a->value != 0 || signbit(a->value)))
     return fail(q, "takes no value");
   return true;
 }

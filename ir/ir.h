@@ -30,15 +30,16 @@ typedef enum Op {
 /* What a node carries beside its sources; where in the node. */
 typedef enum AttrKind {
   ATTR_none,
-  ATTR_value,   /* value */
-  ATTR_name,    /* name */
-  ATTR_axes,    /* ints = the axes, ascending */
-  ATTR_axis,    /* ints = {axis} */
-  ATTR_scan,    /* ints = {axis, reverse 0 or 1} */
-  ATTR_perm,    /* ints = permutation, one per dimension */
-  ATTR_range,   /* ints = begin per dimension, then end per dimension */
-  ATTR_padding, /* ints = lo per dimension, then hi per dimension; value = fill */
-  ATTR_place    /* ints = {place}: distinguishes calls of random */
+  ATTR_value,    /* value */
+  ATTR_name,     /* name */
+  ATTR_axes,     /* ints = the axes, ascending */
+  ATTR_axis,     /* ints = {axis} */
+  ATTR_scan,     /* ints = {axis, reverse 0 or 1} */
+  ATTR_perm,     /* ints = permutation, one per dimension */
+  ATTR_range,    /* ints = begin per dimension, then end per dimension */
+  ATTR_padding,  /* ints = lo per dimension, then hi per dimension; value = fill */
+  ATTR_place,    /* ints = {place}: distinguishes calls of random */
+  ATTR_attention /* AttentionAttr: read by ir_attention, made by ir_attend */
 } AttrKind;
 
 enum { IR_EW = 1, IR_COMM = 2, IR_VIEW = 4, IR_EFFECT = 8, IR_DIFF = 16, IR_LEAF = 32 };
@@ -146,13 +147,15 @@ void shape_strides(const Type *, int64_t *stride); /* row-major, in elements */
 #define IR_UNARY(X)                                                                                \
   X(neg)                                                                                           \
   X(abs)                                                                                           \
-  X(sign) X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) \
-    X(relu) X(floor) X(ceil) X(round) X(isfinite) X(not ) X(stop_gradient) X(fold)
+  X(sign)                                                                                          \
+  X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) \
+    X(floor) X(ceil) X(round) X(isfinite) X(not ) X(stop_gradient) X(fold)
 #define IR_BINARY(X)                                                                               \
   X(add)                                                                                           \
   X(sub)                                                                                           \
-  X(mul) X(div) X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(and) X(or)       \
-    X(matmul) X(gather)
+  X(mul)                                                                                           \
+  X(div) X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(and) X(or) X(matmul)    \
+    X(gather)
 #define DECLARE(op) Node *ir_##op(Graph *, Node *x);
 IR_UNARY(DECLARE)
 #undef DECLARE
@@ -180,6 +183,22 @@ Node *ir_random(Graph *, Node *rng, int64_t place, const Type *);
 Node *ir_broadcast(Graph *, Node *, int rank,
                    const int64_t *dim); /* NumPy's rule: reshape, then expand, where needed */
 Node *ir_squeeze(Graph *, Node *, int n_axis, const int *axis); /* drops dimensions of length 1 */
+
+/* ---- attention.c: what the attention operations carry ---- */
+#define IR_UNBOUNDED                                                                               \
+  IR_MAX_ELEMENTS /* a band without an end: lo = −IR_UNBOUNDED, hi = IR_UNBOUNDED */
+typedef struct AttentionAttr {
+  double scale, cap; /* f32 values; cap 0: scores are not capped */
+  int64_t lo, hi;    /* key j is visible to query i where lo <= j − i <= hi */
+  bool empty_nan;    /* OP_attention: a query that sees no key gives NaN; else zeros */
+  Node *mask, *keep; /* sources; NULL: none */
+} AttentionAttr;
+AttentionAttr ir_attention(const Node *);
+/* A node of the family: `src` are its sources before mask and keep, as many as
+ * ir_attention_sources tells. What the operation has no use for (lse: keep; all but attention:
+ * empty_nan) is left out. Bounds beyond the band's ends mean none. */
+Node *ir_attend(Graph *, Op, Node *const *src, const AttentionAttr *);
+int ir_attention_sources(Op); /* 0: not of the family */
 
 /* ---- print.c, parse.c, verify.c ---- */
 void ir_print(Buf *, const Graph *);

@@ -1,7 +1,7 @@
 /* Text to a graph: the inverse of print.c, for any text that people write or a fuzzer finds. A line
  * that is wrong is reported and skipped; what uses its node is then not reported again. Grammar in
  * docs/ir.md. */
-#include "ir/ir.h"
+#include "ir/attention.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -244,10 +244,13 @@ static bool get_node(Parser *q, Node **out) {
   return true;
 }
 
+static bool at_number(Parser *q) {
+  return peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9');
+}
+
 static bool get_ints(Parser *q, const char *key, int64_t hi, Attr *a) {
   if (!expect(q, key) || !expect(q, "=")) return false;
-  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more;
-       more = take(q, ",")) {
+  for (bool more = at_number(q); more; more = take(q, ",")) {
     if (a->n_int == 2 * IR_MAX_RANK) return fail(q, "more numbers than a node can have");
     if (!get_int(q, 0, hi, key, &a->ints[a->n_int++])) return false;
   }
@@ -258,8 +261,7 @@ static bool get_pairs(Parser *q, const char *key, Attr *a) {
   int64_t second[IR_MAX_RANK];
   int n = 0;
   if (!expect(q, key) || !expect(q, "=")) return false;
-  for (bool more = peek(q, '-') || (q->p < q->end && *q->p >= '0' && *q->p <= '9'); more;
-       more = take(q, ",")) {
+  for (bool more = at_number(q); more; more = take(q, ",")) {
     if (n == IR_MAX_RANK) return fail(q, "more numbers than a node can have");
     if (!get_int(q, 0, IR_MAX_ELEMENTS, key, &a->ints[n]) || !expect(q, ":") ||
         !get_int(q, 0, IR_MAX_ELEMENTS, key, &second[n]))
@@ -268,6 +270,27 @@ static bool get_pairs(Parser *q, const char *key, Attr *a) {
   }
   for (int i = 0; i < n; i++) a->ints[n + i] = second[i];
   a->n_int = 2 * n;
+  return true;
+}
+
+/* scale=0.125 [band=[lo]..[hi]] [cap=30] [empty=nan] */
+static bool get_attention(Parser *q, Attr *a) {
+  AttentionAttr t = {.lo = -IR_UNBOUNDED, .hi = IR_UNBOUNDED};
+  if (!expect(q, "scale") || !expect(q, "=") || !get_value(q, DT_f32, &t.scale)) return false;
+  if (take(q, "band")) {
+    if (!expect(q, "=")) return false;
+    if (at_number(q) && !get_int(q, -IR_UNBOUNDED, IR_UNBOUNDED, "a band's begin", &t.lo))
+      return false;
+    if (!expect(q, "..")) return false;
+    if (at_number(q) && !get_int(q, -IR_UNBOUNDED, IR_UNBOUNDED, "a band's end", &t.hi))
+      return false;
+  }
+  if (take(q, "cap") && (!expect(q, "=") || !get_value(q, DT_f32, &t.cap))) return false;
+  if (take(q, "empty")) {
+    if (!expect(q, "=") || !expect(q, "nan")) return false;
+    t.empty_nan = true;
+  }
+  *a = attention_pack(&t);
   return true;
 }
 
@@ -289,6 +312,7 @@ static bool get_attr(Parser *q, Op op, const Type *t, Attr *a) {
     return get_pairs(q, "padding", a) && expect(q, "fill") && expect(q, "=") &&
            get_value(q, (DType)t->dtype, &a->value);
   case ATTR_place: return get_ints(q, "place", UINT32_MAX, a);
+  case ATTR_attention: return get_attention(q, a);
   }
   die("parse: attribute of %s", ir_op[op].name);
 }

@@ -51,6 +51,22 @@ static void print_pairs(Buf *b, const char *key, const Node *n) {
                (long long)n->ints[n->n_int / 2 + i]);
 }
 
+/* scale=0.125 band=..0 cap=30 empty=nan: what is as usual is left out, except the scale */
+static void print_attention(Buf *b, const Node *n) {
+  AttentionAttr a = ir_attention(n);
+  buf_str(b, " scale=");
+  print_value(b, DT_f32, a.scale);
+  if (a.lo > -IR_UNBOUNDED || a.hi < IR_UNBOUNDED) buf_str(b, " band=");
+  if (a.lo > -IR_UNBOUNDED) buf_printf(b, "%lld", (long long)a.lo);
+  if (a.lo > -IR_UNBOUNDED || a.hi < IR_UNBOUNDED) buf_str(b, "..");
+  if (a.hi < IR_UNBOUNDED) buf_printf(b, "%lld", (long long)a.hi);
+  if (a.cap > 0) {
+    buf_str(b, " cap=");
+    print_value(b, DT_f32, a.cap);
+  }
+  if (a.empty_nan) buf_str(b, " empty=nan");
+}
+
 static void print_attr(Buf *b, const Node *n) {
   switch (ir_op[n->op].attr) {
   case ATTR_none: break;
@@ -75,6 +91,7 @@ static void print_attr(Buf *b, const Node *n) {
     print_value(b, (DType)n->type.dtype, n->value);
     break;
   case ATTR_place: print_ints(b, "place", n); break;
+  case ATTR_attention: print_attention(b, n); break;
   }
 }
 

@@ -85,6 +85,23 @@ Node *vjp_matmul(const VjpCall *c) {
   return ir_matmul(g, transpose(g, other), c->grad);
 }
 
+/* The softmax is computed again from q, k and its log-sum-exp. What the three gradients share is made
+ * by each call and merged by the graph. */
+Node *vjp_attention(const VjpCall *c) {
+  static const Op of[] = {OP_attention_dq, OP_attention_dk, OP_attention_dv};
+  if (c->which > 2) return NULL; /* mask and keep */
+  Graph *g = c->g;
+  AttentionAttr a = ir_attention(c->node);
+  int extra = ir_attention_sources(OP_attention);
+  if (a.mask) a.mask = vjp_src(c, extra++);
+  if (a.keep) a.keep = vjp_src(c, extra);
+  Node *q = vjp_src(c, 0), *k = vjp_src(c, 1), *v = vjp_src(c, 2);
+  Node *lse = ir_attend(g, OP_attention_lse, (Node *[]){q, k}, &a);
+  Node *product = ir_mul(g, ir_cast(g, c->grad, DT_f32), ir_cast(g, vjp_out(c), DT_f32));
+  Node *delta = ir_reduce(g, OP_reduce_sum, product, 1, (int[]){c->node->type.rank - 1});
+  return ir_attend(g, of[c->which], (Node *[]){q, k, v, lse, delta, c->grad}, &a);
+}
+
 Node *vjp_reshape(const VjpCall *c) {
   return ir_reshape(c->g, c->grad, src_type(c)->rank, src_type(c)->dim);
 }

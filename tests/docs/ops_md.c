@@ -30,6 +30,11 @@ static const char *const rules[][2] = {
   {"arg", "x: numeric → i32, the axis with length 1"},
   {"cumsum", "x: numeric → the type of x"},
   {"matmul", "a: floating […, m, k], b: […, k, n] → […, m, n]"},
+  {"attention", "q: floating [b…, h, t, c], k: [b…, kv, s, c], v: [b…, kv, s, e], mask: bool "
+                "[b…, h, t, s], keep: [b…, h, t, s] → [b…, h, t, e]"},
+  {"attention_lse", "q, k, mask as of attention → f32 [b…, h, t, 1]"},
+  {"attention_grad", "q, k, v, mask, keep as of attention, lse and delta: f32 [b…, h, t, 1], do: "
+                     "[b…, h, t, e] → the type of q, k or v"},
   {"reshape", "x: any → the given shape with as many elements"},
   {"expand", "x: any → the given shape; lengths of 1 grow"},
   {"permute", "x: any → its dimensions in another order"},
@@ -51,6 +56,9 @@ static const char *const attribute[] = {
   [ATTR_range] = "`range=0:2,1:5`: begin:end",
   [ATTR_padding] = "`padding=1:0,0:2 fill=0`: lo:hi",
   [ATTR_place] = "`place=3`",
+  [ATTR_attention] =
+    "`scale=0.125 band=-7..0 cap=30 empty=nan`: band, cap and empty where there are; a band's "
+    "end may be left out",
 };
 
 /* The table's sections, told by flags and sources. */

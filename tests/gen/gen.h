@@ -47,6 +47,9 @@ Graph *gen_case(Op, int i, GenFeed *);
  * "y0", "y1", …: for fusion, planning, text. 0 <= i < GEN_PROGRAMS; values stay within some tens.
  * Every second one is GEN_smooth. */
 Graph *gen_program(int i, GenFeed *);
+/* The value of a node of the attention family from primitives (with its T×T matrix); or, for bounds
+ * of errors, the same sum over the magnitudes of its terms. */
+Node *gen_attention_definition(Graph *, const Node *, bool magnitudes);
 double *gen_data(const GenFeed *, int i); /* the values of feed[i], to change them in place */
 
 #endif

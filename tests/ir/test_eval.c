@@ -13,7 +13,7 @@
 
 #include "ir/ir.h"
 
-enum { MAX_IN = 3, MAX_VALUES = 64 };
+enum { MAX_IN = 6, MAX_VALUES = 64 };
 
 typedef struct Row {
   Op op;
@@ -256,6 +256,63 @@ static const Row rows[] = {
    "-2147483648 0",
    {"i32[2]", "0 0", "i32[2]", "2147483647 1"},
    false},
+  /* scores 0 and log 3: p = 1/4, 3/4 */
+  {OP_attention,
+   "f32[1,1,1]",
+   "scale=1",
+   "7",
+   {"f32[1,1,1]", "1", "f32[1,2,1]", "0 1.0986122886681098", "f32[1,2,1]", "4 8"},
+   false},
+  {OP_attention, /* each of two heads sees its own query's key and the one before */
+   "f32[2,3,1]",
+   "scale=0 band=-1..0",
+   "1 1.5 3 1 1.5 3",
+   {"f32[2,3,1]", "1 2 3 4 5 6", "f32[1,3,1]", "7 8 9", "f32[1,3,1]", "1 2 4"},
+   false},
+  {OP_attention,
+   "f32[1,2,1]",
+   "scale=1 band=1..1",
+   "8 0",
+   {"f32[1,2,1]", "1 1", "f32[1,2,1]", "0 1", "f32[1,2,1]", "4 8"},
+   false},
+  {OP_attention,
+   "f32[1,2,1]",
+   "scale=1 band=1..1 empty=nan",
+   "8 nan",
+   {"f32[1,2,1]", "1 1", "f32[1,2,1]", "0 1", "f32[1,2,1]", "4 8"},
+   false},
+  {OP_attention, /* masked and kept */
+   "f32[1,1,1]",
+   "scale=0",
+   "5",
+   {"f32[1,1,1]", "1", "f32[1,3,1]", "0 0 0", "f32[1,3,1]", "4 8 5", "bool[1,1,3]", "1 0 1",
+    "f32[1,1,3]", "0 9 2"},
+   false},
+  {OP_attention_lse,
+   "f32[1,1,1]",
+   "scale=1",
+   "1.3862943611198906",
+   {"f32[1,1,1]", "1", "f32[1,2,1]", "0 1.0986122886681098"},
+   false},
+  {OP_attention_lse, /* 2·tanh(1) = 1.5231883119115297 */
+   "f32[1,2,1]",
+   "scale=1 band=..0 cap=2",
+   "1.5231883119115297 1.9610470319969866",
+   {"f32[1,2,1]", "2 1", "f32[1,2,1]", "1 2"},
+   false},
+  {OP_attention_lse,
+   "f32[1,2,1]",
+   "scale=1",
+   "-inf -inf",
+   {"f32[1,2,1]", "2 1", "f32[1,1,1]", "1", "bool[1,2,1]", "0 0"},
+   false},
+#define BACKWARD                                                                                   \
+  "f32[1,1,1]", "1", "f32[1,2,1]", "0 1.0986122886681098", "f32[1,2,1]", "4 8", "f32[1,1,1]",      \
+    "1.3862943611198906", "f32[1,1,1]", "7", "f32[1,1,1]", "1"
+  {OP_attention_dq, "f32[1,1,1]", "scale=1", "0.8239592165010823", {BACKWARD}, false},
+  {OP_attention_dk, "f32[1,2,1]", "scale=1", "-0.75 0.75", {BACKWARD}, false},
+  {OP_attention_dv, "f32[1,2,1]", "scale=1", "0.25 0.75", {BACKWARD}, false},
+#undef BACKWARD
   {OP_param, "f32[2]", "\"w\"", "1 2", {"f32[2]", "1 2"}, false},
   {OP_state, "f32[2]", "\"w\"", "1 2", {"f32[2]", "1 2"}, false},
   {OP_input, "i32[2]", "\"w\"", "1 2", {"i32[2]", "1 2"}, false},
@@ -301,7 +358,7 @@ static void check(const Row *r, EvalMode mode) {
   Feed feed[MAX_IN];
   int n_feed = 0;
   for (; n_feed < MAX_IN && r->in[2 * n_feed]; n_feed++) {
-    static const char *const names[] = {"0", "1", "2"};
+    static const char *const names[] = {"0", "1", "2", "3", "4", "5"};
     numbers(r->in[2 * n_feed + 1], in[n_feed]);
     bool named = is_named(r->op);
     feed[n_feed] = (Feed){named ? r->op : OP_input, named ? "w" : names[n_feed], in[n_feed]};
