@@ -209,6 +209,8 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;
   Exec *e = runner_exec(r);
   if (!e) return EXIT_failed;
+  exec_prepare(e, w.program);
+  if (w.after) exec_prepare(e, w.after);
   double *ms = arena_alloc(r->arena, sizeof *ms * (size_t)steps);
   Buf why = {0};
   if (measure(r, e, &w, warm, steps, ms, &why)) {

@@ -212,6 +212,17 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
   p->stop_on_nan = strcmp(o->on_nan, "stop") == 0;
 }
 
+/* Their kernels are made ready while parameters get their first values. */
+static bool open_programs(const Options *o, Runner *r) {
+  static const char *const name[] = {"train", "micro", "update", "eval"};
+  Exec *e = runner_exec(r);
+  for (int i = 0; e && i < COUNT_OF(name) - (o->val.n == 0); i++) {
+    const ImgProgram *p = image_program(r->image, name[i]);
+    if (p) exec_prepare(e, p);
+  }
+  return e != NULL;
+}
+
 static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data **val,
                     Tokenizer **tok, Buf *notes, Buf *why) {
   const char *from = o->resume ? o->out : o->weights;
@@ -219,8 +230,8 @@ static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data
   if (from && !st) return false;
   bool ok = open_data(o, r, st, p, data, val, tok, why);
   if (ok)
-    ok = runner_exec(r) && (o->resume ? resume(o, r, st, &p->run, notes, why)
-                                      : first_values(o, r, st, &p->run, notes, why));
+    ok = open_programs(o, r) && (o->resume ? resume(o, r, st, &p->run, notes, why)
+                                           : first_values(o, r, st, &p->run, notes, why));
   st_close(st);
   if (ok) finish_plan(o, p, notes);
   return ok;

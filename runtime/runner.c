@@ -19,11 +19,16 @@ static void show_progress(void *arg, int done, int total, const char *what) {
   fflush(stderr);
 }
 
+static void show_note(void *arg, const char *text) {
+  (void)arg;
+  fprintf(stderr, "note: %s\n", text);
+}
+
 Exec *runner_exec(Runner *r) {
   if (r->exec) return r->exec;
   Buf why = {0};
   if (!r->dev) r->dev = vk_open(r->device, &why);
-  ExecOptions option = {.progress = show_progress};
+  ExecOptions option = {.progress = show_progress, .note = show_note};
   if (r->dev) r->exec = exec_new(r->dev, r->image, &option, &why);
   if (!r->exec) cli_error(r, "%s", why.data);
   buf_free(&why);

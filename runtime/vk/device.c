@@ -198,6 +198,7 @@ static int query(VkPhysicalDevice p, Device *d) {
   info->max_invocations = base->limits.maxComputeWorkGroupInvocations;
   info->max_allocation = limits3.maxMemoryAllocationSize;
   d->limit = base->limits;
+  d->device_id = base->deviceID;
   d->driver_version = base->driverVersion;
   memcpy(d->uuid, base->pipelineCacheUUID, VK_UUID_SIZE);
   if (size.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
@@ -265,7 +266,7 @@ static bool choose(const VkPhysicalDevice *p, int n, int index, Device *out, Buf
   return best >= 0;
 }
 
-static VkResult create(Device *d) {
+VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
   float priority = 1;
   const char *extension[] = {VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME};
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
@@ -291,8 +292,8 @@ static VkResult create(Device *d) {
                              .pQueueCreateInfos = &queue,
                              .enabledExtensionCount = d->max_subgroup ? 1 : 0,
                              .ppEnabledExtensionNames = extension};
-  VkResult r = vk.CreateDevice(d->physical, &info, NULL, &d->device);
-  if (!r) vk.GetDeviceQueue(d->device, d->family, 0, &d->queue);
+  VkResult r = vk.CreateDevice(d->physical, &info, NULL, out);
+  if (!r) vk.GetDeviceQueue(*out, d->family, 0, out_queue);
   return r;
 }
 
@@ -303,7 +304,7 @@ Device *vk_open(int index, Buf *why) {
   int n = physical_devices(instance, p, why);
   Device found = {0};
   if (n >= 0 && choose(p, n, index, &found, why)) {
-    VkResult r = create(&found);
+    VkResult r = device_new(&found, &found.device, &found.queue);
     if (!r) {
       Device *d = xmalloc(sizeof *d);
       *d = found;

@@ -4,6 +4,8 @@
 #ifndef RUNTIME_VK_INTERNAL_H
 #define RUNTIME_VK_INTERNAL_H
 
+#include <pthread.h>
+
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan_core.h>
 
@@ -12,19 +14,20 @@
 #define VK_FUNCTIONS(X)                                                                            \
   X(DestroyInstance)                                                                               \
   X(EnumeratePhysicalDevices)                                                                      \
-  X(GetPhysicalDeviceProperties2) X(GetPhysicalDeviceFeatures2)                                    \
-    X(GetPhysicalDeviceMemoryProperties) X(GetPhysicalDeviceQueueFamilyProperties)                 \
-      X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)     \
-        X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)          \
-          X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory)            \
-            X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)      \
-              X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                \
-                X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)             \
-                  X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)             \
-                    X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                \
-                      X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)   \
-                        X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)  \
-                          X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)
+  X(GetPhysicalDeviceProperties2)                                                                  \
+  X(GetPhysicalDeviceFeatures2)                                                                    \
+  X(GetPhysicalDeviceMemoryProperties) X(GetPhysicalDeviceQueueFamilyProperties)                   \
+    X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)       \
+      X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)            \
+        X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory) \
+          X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                     \
+            X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                  \
+              X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)               \
+                X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)               \
+                  X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                  \
+                    X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)     \
+                      X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)    \
+                        X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -42,7 +45,7 @@ struct Device {
   VkPhysicalDeviceMemoryProperties memory;
   VkPhysicalDeviceLimits limit;
   uint8_t uuid[VK_UUID_SIZE]; /* of the pipeline cache's format */
-  uint32_t driver_version;
+  uint32_t device_id, driver_version;
   bool int64, int16, float64, memory_model; /* features that kernels may use */
   uint32_t subgroup_operations;             /* VkSubgroupFeatureFlags in compute */
   uint32_t min_subgroup, max_subgroup;      /* that a kernel may ask for; both 0 where it cannot */
@@ -84,6 +87,44 @@ typedef struct Run { /* under way, or free where ticket is 0 */
   uint32_t program;
 } Run;
 
+/* What cache.c keeps between processes. */
+typedef struct PipelineCache {
+  Buf known;  /* 8 bytes each: hashes of modules that this driver compiled before, oldest first */
+  Buf driver; /* the driver's bytes */
+} PipelineCache;
+
+/* Where pipelines are made. */
+typedef struct PipelineMaker {
+  VkDevice device;
+  VkPipelineLayout layout;
+  VkPipelineCache cache;
+  bool sizes_subgroups; /* a kernel may ask for its subgroup's size */
+} PipelineMaker;
+
+/* A module on its way to its pipeline. */
+typedef struct Making {
+  enum { MAKING_not, MAKING_asked, MAKING_now, MAKING_done, MAKING_ready } stage;
+  bool urgent;     /* a program waits for it */
+  bool unknown;    /* to the cache: the driver will compile it */
+  bool spare;      /* to be compiled by a spare device first */
+  bool compiled;   /* by one */
+  VkResult result; /* once done */
+  VkPipeline pipeline;
+  uint64_t hash;
+} Making;
+
+enum { MAX_MAKERS = 16 };
+/* Threads that make pipelines. All is read and written under the lock, except that the Exec's own
+ * thread reads what nobody changes any more: modules that are done. */
+typedef struct Makers {
+  pthread_mutex_t lock;
+  pthread_cond_t asked, made;
+  pthread_t thread[MAX_MAKERS];
+  int n_thread;
+  bool stop;
+  Making *module; /* by module */
+} Makers;
+
 struct Exec {
   Device *dev;
   const Image *image;
@@ -92,12 +133,12 @@ struct Exec {
   VkCommandPool pool;
   VkSemaphore semaphore; /* counts command buffers done */
   uint64_t submitted;
-  VkPipelineLayout layout;
-  VkPipelineCache cache;
+  PipelineMaker maker;
+  PipelineCache kept;
+  Makers makers;
   bool lost;
   VkBlock *chunk;       /* buffer is NULL until the chunk is needed */
   uint64_t chunk_bytes; /* of all that exist */
-  VkPipeline *pipeline; /* by module; NULL until needed */
   Recorded *program;
   VkBlock staging;
   uint64_t last_ticket;
@@ -106,6 +147,7 @@ struct Exec {
 
 /* ---- device.c ---- */
 const char *vk_result_name(VkResult);
+VkResult device_new(const Device *, VkDevice *, VkQueue *); /* one more of the same kind */
 
 /* ---- memory.c ---- */
 typedef enum MemoryUse { MEMORY_device, MEMORY_host } MemoryUse;
@@ -118,11 +160,39 @@ void barrier_to_host(VkCommandBuffer); /* copies before host reads */
 bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and recording */
 bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 
+/* ---- cache.c ---- */
+void cache_load(const Device *, PipelineCache *,
+                Buf *note); /* why a file that is there is not used */
+bool cache_knows(const PipelineCache *, uint64_t hash);
+void cache_learn(PipelineCache *, uint64_t hash);
+void cache_store(const Device *, const PipelineCache *);
+
 /* ---- pipeline.c ---- */
-bool pipelines_open(Exec *,
-                    Buf *why); /* layout and cache; checks what the modules ask of the device */
-bool pipelines_need(Exec *, const ImgProgram *, Buf *why);
+bool pipelines_check(const Device *, const Image *, Buf *why); /* what modules ask of the device */
+VkResult pipeline_layout_new(VkDevice, VkPipelineLayout *);
+/* Safe in several threads at once. */
+VkResult pipeline_new(const PipelineMaker *, const ImgModule *, VkPipeline *);
+/* Records a dispatch of no workgroups, for drivers that compile a kernel when it is first used. */
+void pipeline_dispatch_nothing(VkCommandBuffer, VkPipelineLayout, VkPipeline);
+
+/* ---- makers.c ---- */
+bool pipelines_open(Exec *, Buf *why);
+void pipelines_ask(Exec *, const ImgProgram *);            /* begins to make them, in threads */
+bool pipelines_need(Exec *, const ImgProgram *, Buf *why); /* returns when all are there */
+VkPipeline pipeline_of(const Exec *, uint32_t module);
 void pipelines_close(Exec *);
+
+/* ---- spare.c: a second device of the same driver, with a queue of its own ---- */
+typedef struct Spare {
+  PipelineMaker maker;
+  VkQueue queue;
+  VkCommandPool pool;
+  bool tried;
+} Spare;
+/* Has the driver compile the module and keep the result in its own cache on the disk; false where
+ * it could not, which costs time only. */
+bool spare_compile(Spare *, const Device *, const ImgModule *);
+void spare_close(Spare *);
 
 /* ---- record.c ---- */
 bool record_program(Exec *, uint32_t program, Buf *why);

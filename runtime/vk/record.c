@@ -68,9 +68,9 @@ static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
   for (uint32_t i = 0; i < d->n_slot; i++)
     push[i] = d->slot[i].value + (d->slot[i].is_address ? e->chunk[d->slot[i].chunk].address : 0);
   if (d->barrier) barrier_compute(c);
-  vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, e->pipeline[d->module]);
+  vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline_of(e, d->module));
   if (d->n_slot)
-    vk.CmdPushConstants(c, e->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
+    vk.CmdPushConstants(c, e->maker.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
   vk.CmdDispatch(c, d->groups[0], d->groups[1], d->groups[2]);
 }
 

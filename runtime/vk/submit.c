@@ -201,11 +201,15 @@ Exec *exec_new(Device *d, const Image *m, const ExecOptions *option, Buf *why) {
   e->arena = a;
   if (option) e->option = *option;
   e->chunk = arena_alloc(a, sizeof *e->chunk * m->n_chunk);
-  e->pipeline = arena_alloc(a, sizeof *e->pipeline * m->n_module);
   e->program = arena_alloc(a, sizeof *e->program * m->n_program);
   if (exec_fill(e, why)) return e;
   exec_free(e);
   return NULL;
+}
+
+void exec_prepare(Exec *e, const ImgProgram *p) {
+  program_index(e, p);
+  pipelines_ask(e, p);
 }
 
 void exec_free(Exec *e) {

@@ -28,15 +28,19 @@ typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
                   written */
   bool no_cache; /* do not read or write the pipeline cache file */
-  void (*progress)(void *, int done, int total,
-                   const char *what); /* pipelines compiled; may be NULL */
-  void *progress_arg;
+  /* Where pipelines are compiled that were not before; may be NULL. */
+  void (*progress)(void *, int done, int total, const char *what);
+  void (*note)(void *, const char *text); /* what is wrong and does no harm; may be NULL */
+  void *progress_arg;                     /* of both */
 } ExecOptions;
 
 typedef struct Exec Exec; /* an image on a device: memory, pipelines (made when a program is first
                              run), command buffers */
 Exec *exec_new(Device *, const Image *, const ExecOptions *, Buf *why);
 void exec_free(Exec *);
+/* The program will run: its pipelines are made meanwhile, in threads. What goes wrong there is said
+ * when it runs. */
+void exec_prepare(Exec *, const ImgProgram *);
 /* Whole tensors, host ↔ device (param, state, or a program's io), 4 bytes an element. */
 bool exec_write(Exec *, const ImgTensor *, const void *from, Buf *why);
 bool exec_read(Exec *, const ImgTensor *, void *to, Buf *why);

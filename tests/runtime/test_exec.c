@@ -6,8 +6,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -218,66 +216,6 @@ static void test_too_large(void **state) {
   exec_free(e);
 }
 
-/* ---- the pipeline cache ---- */
-
-static void cache_file(const char *dir, Buf *out) {
-  Buf command = {0};
-  buf_printf(&command, "ls %s/alphac/* 2>/dev/null", dir);
-  FILE *p = popen(command.data, "r");
-  char line[512] = "";
-  if (p && fgets(line, sizeof line, p)) line[strcspn(line, "\n")] = 0;
-  if (p) pclose(p);
-  buf_clear(out);
-  buf_str(out, line);
-  buf_free(&command);
-}
-
-static void run_with_cache(void) {
-  Exec *e = open_exec(&(ExecOptions){0});
-  run_init(e);
-  exec_free(e);
-}
-
-static void test_cache(void **state) {
-  (void)state;
-  char dir[] = "/tmp/alphac-cache-XXXXXX";
-  assert_non_null(mkdtemp(dir));
-  setenv("XDG_CACHE_HOME", dir, 1);
-  Buf path = {0}, first = {0}, again = {0};
-  run_with_cache();
-  cache_file(dir, &path);
-  assert_true(path.len > 0);
-  assert_true(buf_read_file(&first, path.data));
-
-  FILE *f = fopen(path.data, "r+b"); /* damaged: ignored, and made anew */
-  assert_non_null(f);
-  assert_int_equal(fseek(f, (long)first.len / 2, SEEK_SET), 0);
-  fputs("not what was there", f);
-  fclose(f);
-  run_with_cache();
-  assert_true(buf_read_file(&again, path.data));
-  assert_int_equal(again.len, first.len);
-
-  assert_int_equal(truncate(path.data, 20), 0);
-  run_with_cache();
-  assert_int_equal(truncate(path.data, 0), 0);
-  run_with_cache();
-  unlink(path.data);
-  buf_clear(&path);
-  buf_printf(&path, "%s/alphac", dir);
-  rmdir(path.data);
-  rmdir(dir);
-
-  setenv("XDG_CACHE_HOME", "/proc/no/such/place", 1); /* cannot be written */
-  run_with_cache();
-  unsetenv("XDG_CACHE_HOME");
-  setenv("HOME", "", 1);
-  run_with_cache();
-  buf_free(&path);
-  buf_free(&first);
-  buf_free(&again);
-}
-
 int main(void) {
   Buf none = {0};
   DeviceInfo info;
@@ -295,7 +233,6 @@ int main(void) {
     cmocka_unit_test(test_poison),
     cmocka_unit_test(test_missing),
     cmocka_unit_test(test_too_large),
-    cmocka_unit_test(test_cache),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,295 @@
+/* Pipelines: which are made, in threads, what a failure says, and the cache's file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/vk/internal.h"
+#include "tests/runtime/sample.h"
+
+enum { MODULES = 24 };
+
+static Device *device;
+static Image *image;
+static Buf why, note;
+static int shown; /* kernels that progress named as being compiled */
+
+#define OK(call)                                                                                   \
+  do {                                                                                             \
+    if (!(call)) fail_msg("%s: %s", #call, why.data ? why.data : "");                              \
+  } while (0)
+
+/* The sample's kernel many times, told apart by the generator's number in the header, which means
+ * nothing: `long` uses all of them, `init` two and `step` three of them. */
+static Image *many_modules(Arena *a) {
+  Image *m = sample_image(a);
+  const ImgModule one = m->module[0];
+  m->module = arena_alloc(a, sizeof *m->module * MODULES);
+  m->n_module = MODULES;
+  for (uint32_t i = 0; i < MODULES; i++) {
+    uint32_t *word = arena_copy(a, one.word, 4 * (size_t)one.n_word);
+    word[2] += i;
+    m->module[i] = one;
+    m->module[i].word = word;
+    m->module[i].name = arena_printf(a, "add.%u", i);
+  }
+  for (uint32_t k = 0; k < m->n_program; k++)
+    for (uint32_t i = 0; i < m->program[k].n_dispatch; i++)
+      m->program[k].dispatch[i].module = (i + 2 * k) % MODULES;
+  return m;
+}
+
+static void take_progress(void *arg, int done, int total, const char *what) {
+  (void)arg, (void)what;
+  if (done < total) shown++;
+}
+
+static void take_note(void *arg, const char *text) {
+  (void)arg;
+  buf_printf(&note, "%s\n", text);
+}
+
+static Exec *open_exec(bool no_cache) {
+  buf_clear(&why);
+  buf_clear(&note);
+  shown = 0;
+  Exec *e = exec_new(
+    device, image,
+    &(ExecOptions){.no_cache = no_cache, .progress = take_progress, .note = take_note}, &why);
+  if (!e) fail_msg("%s", why.data);
+  return e;
+}
+
+static bool run(Exec *e, const char *name) {
+  static float x[SAMPLE_N], y[SAMPLE_N], c[SAMPLE_N];
+  static const int32_t rng[4];
+  const void *input[] = {strcmp(name, "init") == 0 ? (const void *)rng : x};
+  void *output[] = {y, c};
+  buf_clear(&why);
+  return exec_run(e, image_program(image, name), input, output, &why);
+}
+
+/* ---- counted, and made to fail ---- */
+
+static PFN_vkCreateComputePipelines create_pipelines;
+static atomic_int made, fails_at; /* calls so far; the call that fails, 0: none */
+
+static VkResult counted(VkDevice d, VkPipelineCache cache, uint32_t n,
+                        const VkComputePipelineCreateInfo *info, const VkAllocationCallbacks *a,
+                        VkPipeline *out) {
+  if (atomic_fetch_add(&made, 1) + 1 == fails_at) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+  return create_pipelines(d, cache, n, info, a, out);
+}
+
+static void count_from(int failing) {
+  create_pipelines = vk.CreateComputePipelines;
+  vk.CreateComputePipelines = counted;
+  made = 0;
+  fails_at = failing;
+}
+
+static void count_no_more(void) { vk.CreateComputePipelines = create_pipelines; }
+
+/* Pipelines of the programs that run, each once. */
+static void test_only_needed(void **state) {
+  (void)state;
+  count_from(0);
+  Exec *e = open_exec(true);
+  assert_int_equal(made, 0);
+  OK(run(e, "init"));
+  assert_int_equal(made, 2);
+  OK(run(e, "step")); /* two of its three modules are new: init's second is its first */
+  assert_int_equal(made, 5);
+  OK(run(e, "step"));
+  assert_int_equal(made, 5);
+  exec_prepare(e, image_program(image, "long"));
+  exec_prepare(e, image_program(image, "long"));
+  OK(run(e, "long"));
+  assert_int_equal(made, MODULES);
+  assert_int_equal(shown, MODULES); /* nothing was known before */
+  exec_free(e);
+  count_no_more();
+}
+
+/* What was asked for and never run is no trouble, done or not. */
+static void test_unused(void **state) {
+  (void)state;
+  for (int i = 0; i < 5; i++) {
+    Exec *e = open_exec(true);
+    exec_prepare(e, image_program(image, "long"));
+    if (i % 2) OK(run(e, "init"));
+    exec_free(e);
+  }
+}
+
+static void test_failure(void **state) {
+  (void)state;
+  for (int at = 1; at <= MODULES; at += 7) {
+    count_from(at);
+    Exec *e = open_exec(true);
+    if (at % 2) exec_prepare(e, image_program(image, "long"));
+    assert_false(run(e, "long"));
+    assert_non_null(strstr(why.data, "add."));
+    assert_non_null(strstr(why.data, "out of device memory"));
+    OK(run(e, "init")); /* the rest still works, and so does another attempt */
+    OK(run(e, "long"));
+    exec_free(e);
+    count_no_more();
+  }
+}
+
+static VkResult lost(VkDevice d, const VkSemaphoreWaitInfo *info, uint64_t timeout) {
+  (void)d, (void)info, (void)timeout;
+  return VK_ERROR_DEVICE_LOST;
+}
+
+static void test_lost(void **state) {
+  (void)state;
+  Exec *e = open_exec(true);
+  PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
+  vk.WaitSemaphores = lost;
+  assert_false(pipelines_need(e, image_program(image, "long"), &why));
+  assert_non_null(strstr(why.data, "device lost"));
+  assert_false(run(e, "long"));
+  assert_non_null(strstr(why.data, "device lost"));
+  vk.WaitSemaphores = wait;
+  exec_free(e);
+}
+
+/* ---- the file ---- */
+
+static char cache_dir[] = "/tmp/alphac-cache-XXXXXX";
+
+/* The only file there; false where there is none. */
+static bool cache_file(Buf *path) {
+  Buf command = {0};
+  buf_printf(&command, "ls %s/alphac/* 2>/dev/null", cache_dir);
+  FILE *p = popen(command.data, "r");
+  char line[512] = "", more[512];
+  bool there = p && fgets(line, sizeof line, p);
+  if (there) assert_null(fgets(more, sizeof more, p));
+  if (p) pclose(p);
+  line[strcspn(line, "\n")] = 0;
+  buf_clear(path);
+  buf_str(path, line);
+  buf_free(&command);
+  return there;
+}
+
+static void write_file(const char *path, const Buf *bytes) {
+  FILE *f = fopen(path, "wb");
+  assert_non_null(f);
+  assert_int_equal(fwrite(bytes->data, 1, bytes->len, f), bytes->len);
+  assert_int_equal(fclose(f), 0);
+}
+
+static void start(int expect_shown, const char *expect_note) {
+  Exec *e = open_exec(false);
+  OK(run(e, "long"));
+  assert_int_equal(shown, expect_shown);
+  if (!expect_note)
+    assert_int_equal(note.len, 0);
+  else if (!strstr(note.data ? note.data : "", expect_note))
+    fail_msg("'%s' does not say '%s'", note.data ? note.data : "", expect_note);
+  exec_free(e);
+}
+
+static void set_hash(Buf *file) {
+  uint64_t hash = hash_bytes(file->data + 16, file->len - 16, 0);
+  memcpy(file->data + 8, &hash, 8);
+}
+
+static void test_cache(void **state) {
+  (void)state;
+  assert_non_null(mkdtemp(cache_dir));
+  setenv("XDG_CACHE_HOME", cache_dir, 1);
+  Buf path = {0}, good = {0}, bad = {0};
+  start(MODULES, NULL);
+  assert_true(cache_file(&path));
+  assert_true(buf_read_file(&good, path.data));
+  assert_true(good.len >= 24 + 8 * MODULES);
+  start(0, NULL); /* all are known */
+
+  buf_put(&bad, good.data, good.len);
+  bad.data[good.len / 2] ^= 1;
+  write_file(path.data, &bad);
+  start(MODULES, "is ignored: it is damaged");
+  buf_clear(&bad); /* and was made anew */
+  assert_true(buf_read_file(&bad, path.data));
+  assert_int_equal(bad.len, good.len);
+  start(0, NULL);
+
+  static const size_t cut[] = {0, 7, 20, 24 + 8 * 3};
+  for (int i = 0; i < COUNT_OF(cut); i++) {
+    assert_int_equal(truncate(path.data, (off_t)cut[i]), 0);
+    start(MODULES, "is ignored: it is");
+  }
+
+  buf_clear(&bad); /* whole, with more hashes than bytes */
+  buf_put(&bad, good.data, good.len);
+  uint64_t many = UINT64_MAX / 8 + 2;
+  memcpy(bad.data + 16, &many, 8);
+  set_hash(&bad);
+  write_file(path.data, &bad);
+  start(MODULES, "is ignored: it is damaged");
+
+  size_t driver = 24 + 8 * MODULES; /* whole, of another device */
+  assert_true(good.len >= driver + 32);
+  buf_clear(&bad);
+  buf_put(&bad, good.data, good.len);
+  bad.data[driver + 8] ^= 1; /* vendor */
+  set_hash(&bad);
+  write_file(path.data, &bad);
+  start(MODULES, "is ignored: it belongs to another device");
+  start(0, NULL);
+
+  assert_int_equal(unlink(path.data), 0);
+  assert_int_equal(mkdir(path.data, 0700), 0); /* cannot be read, nor replaced */
+  start(MODULES, "is ignored: it cannot be read");
+  assert_int_equal(rmdir(path.data), 0);
+  assert_false(cache_file(&path)); /* nothing half-written stays beside */
+  buf_clear(&path);                /* drivers keep their own files there too */
+  buf_printf(&path, "rm -rf %s", cache_dir);
+  assert_int_equal(system(path.data), 0);
+
+  setenv("XDG_CACHE_HOME", "/proc/no/such/place", 1); /* cannot be written */
+  start(MODULES, NULL);
+  unsetenv("XDG_CACHE_HOME");
+  setenv("HOME", "", 1);
+  start(MODULES, NULL);
+  buf_free(&path);
+  buf_free(&good);
+  buf_free(&bad);
+}
+
+int main(void) {
+  DeviceInfo info;
+  int n = vk_devices(&info, 1, &why);
+  if (n <= 0) {
+    printf("skipped: no Vulkan device (%s)\n", why.data ? why.data : "none");
+    buf_free(&why);
+    return 0;
+  }
+  Arena *arena = arena_new();
+  image = many_modules(arena);
+  device = vk_open(-1, &why);
+  if (!device) return 1;
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_only_needed), cmocka_unit_test(test_unused),
+    cmocka_unit_test(test_failure),     cmocka_unit_test(test_lost),
+    cmocka_unit_test(test_cache),
+  };
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  vk_close(device);
+  arena_free(arena);
+  buf_free(&why);
+  buf_free(&note);
+  return failed;
+}
