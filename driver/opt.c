@@ -47,8 +47,10 @@ int opt_main(int argc, char **argv) {
     {"--dump-after", "PASS", "prints the graph to standard error after this pass, or after all",
      .text = &option.dump_after},
     {"--skip-pass", "PASS", "leaves this pass out", .text = &option.skip},
-    {"--time-passes", NULL, "prints how long each pass took, and nodes before and after it",
+    {"--time-passes", NULL,
+     "prints how long each pass took, nodes before and after it, and how often each rule was used",
      .flag = &option.time},
+    {"--strict", NULL, "only rewrites that keep every bit", .flag = &option.strict},
   };
   Buf more = {0};
   buf_str(&more, "Passes:\n");

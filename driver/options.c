@@ -8,6 +8,7 @@ typedef enum Kind {
   FLAG_help,
   FLAG_version,
   FLAG_time,
+  FLAG_strict,
   ARG_text,
   ARG_list,
   ARG_device,
@@ -42,7 +43,10 @@ static const Option table[] = {
   {"--dump-after", "PASS", ARG_text, FIELD(pass.dump_after),
    "prints the graph after this pass, or after all"},
   {"--skip-pass", "PASS", ARG_text, FIELD(pass.skip), "leaves this pass out"},
-  {"--time-passes", NULL, FLAG_time, 0, "prints how long each pass takes"},
+  {"--time-passes", NULL, FLAG_time, 0,
+   "prints how long each pass takes, and how often each rule was used"},
+  {"--strict", NULL, FLAG_strict, 0,
+   "only rewrites that keep every bit; without it, sums may be rounded in another order"},
   {"--help", NULL, FLAG_help, 0, "this text"},
   {"--version", NULL, FLAG_version, 0, "prints the version"},
 };
@@ -153,6 +157,7 @@ static int set_flag(Options *o, const Option *option) {
   switch (option->kind) {
   case FLAG_help: print_help(); return EXIT_ok;
   case FLAG_version: puts("alphac " ALPHAC_VERSION); return EXIT_ok;
+  case FLAG_strict: o->pass.strict = true; return -1;
   default: o->pass.time = true; return -1;
   }
 }

@@ -206,7 +206,8 @@ static int float_leaves(const Graph *g, Op op, Node **leaf) {
   return n;
 }
 
-Graph *pass_autodiff(Graph *g) {
+Graph *pass_autodiff(Graph *g, const PassOptions *o) {
+  (void)o;
   const Output *found = ir_find_output(g, "loss");
   if (!found || found->node->type.rank != 0 || !dtype_is_float(found->node->type.dtype)) return g;
   for (int i = 0; i < g->n_output; i++)

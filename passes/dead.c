@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-Graph *pass_dead(Graph *g) {
+Graph *pass_dead(Graph *g, const PassOptions *o) {
+  (void)o;
   bool *needed = xcalloc((size_t)g->n_node + 1, 1);
   bool all = true;
   for (int i = 0; i < g->n_output; i++) needed[g->output[i].node->id] = true;

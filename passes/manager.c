@@ -1,6 +1,6 @@
 /* Runs passes by name: verifies the graph after each, dumps and times on demand, and catches a pass
  * that is wrong about what it changed. */
-#include "passes/passes.h"
+#include "passes/hits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 
 typedef struct Pass {
   const char *name;
-  Graph *(*run)(Graph *);
+  PassFunction *run;
   const char *what;
 } Pass;
 
@@ -75,11 +75,11 @@ static double now_ms(void) {
   return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
-Graph *pass_apply(const char *name, Graph *(*run)(Graph *), Graph *g, double *ms) {
+Graph *pass_apply(const char *name, PassFunction *run, Graph *g, const PassOptions *o, double *ms) {
   Buf before = {0}, after = {0}, errors = {0};
   ir_print(&before, g);
   double start = now_ms();
-  Graph *to = run(g);
+  Graph *to = run(g, o);
   *ms = now_ms() - start;
   ir_print(&after, to);
   bool same = before.len == after.len && memcmp(before.data, after.data, before.len) == 0;
@@ -116,6 +116,9 @@ Graph *pass_run(Graph *given, const char *list, const PassOptions *o, Buf *why) 
   if (!ir_verify(given, &errors))
     die("graph %s is broken before any pass:\n%s", given->name, errors.data);
   Arena *arena = arena_new();
+  PassHits hits = {0};
+  PassOptions told = *o;
+  if (o->time) told.hits = &hits;
   Row *row = NULL;
   int n_row = 0;
   Graph *g = given;
@@ -125,7 +128,7 @@ Graph *pass_run(Graph *given, const char *list, const PassOptions *o, Buf *why) 
     s += len;
     if (o->skip && strcmp(o->skip, pass->name) == 0) continue;
     Row r = {.name = pass->name, .before = g->n_node};
-    Graph *to = pass_apply(pass->name, pass->run, g, &r.ms);
+    Graph *to = pass_apply(pass->name, pass->run, g, &told, &r.ms);
     if (to != g && g != given) graph_free(g);
     g = to;
     r.after = g->n_node;
@@ -134,7 +137,11 @@ Graph *pass_run(Graph *given, const char *list, const PassOptions *o, Buf *why) 
         (strcmp(o->dump_after, "all") == 0 || strcmp(o->dump_after, pass->name) == 0))
       dump(o->out, pass->name, g);
   }
-  if (o->time) print_times(o->out, g, row, n_row);
+  if (o->time) {
+    print_times(o->out, g, row, n_row);
+    hits_print(o->out, &hits);
+    hits_free(&hits);
+  }
   arena_free(arena);
   return g;
 }

@@ -10,8 +10,11 @@ typedef struct PassOptions {
   const char *dump_after; /* a pass's name, "all", or NULL */
   const char *skip;       /* a pass's name or NULL */
   bool time;              /* --time-passes */
+  bool strict;            /* --strict: every pass keeps each value's bits (a NaN is a NaN) */
   FILE *out;              /* where dumps and times go */
+  struct PassHits *hits;  /* what pass_hit counts into; pass_run's own */
 } PassOptions;
+typedef Graph *PassFunction(Graph *, const PassOptions *);
 /* Runs a comma-separated list; verifies after each. NULL with `why` for an unknown name. A graph
  * that a pass broke is a bug. The argument stays as it is and stays the caller's; the result may be
  * the argument. */
@@ -19,10 +22,13 @@ Graph *pass_run(Graph *, const char *list, const PassOptions *, Buf *why);
 void pass_list(Buf *out); /* names and one line each, for --help */
 /* One step of pass_run, for a function that need not be in the table: dies where the pass broke the
  * graph, changed it in place, or gave a new graph that is equal to the old. */
-Graph *pass_apply(const char *name, Graph *(*run)(Graph *), Graph *, double *ms);
+Graph *pass_apply(const char *name, PassFunction *run, Graph *, const PassOptions *, double *ms);
+/* For --time-passes: a pass tells that its rule `name`, a text that lives on, was used `times`
+ * times. */
+void pass_hit(const PassOptions *, const char *name, int times);
 
-Graph *pass_simplify(Graph *); /* simplify.c, rules.def: fold constants, algebra, dead code */
-Graph *pass_dead(Graph *);     /* dead.c: dead code alone */
+PassFunction pass_simplify; /* simplify.c, rules.def: fold constants, algebra, dead code */
+PassFunction pass_dead;     /* dead.c: dead code alone */
 
 /* ---- autodiff.c, vjp.def ---- */
 /* d loss / d wrt[i] as new nodes of the same graph, in grad[i] (a zero const where loss does not
@@ -31,7 +37,7 @@ Graph *pass_dead(Graph *);     /* dead.c: dead code alone */
 void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
 /* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float
  * input where there is none; such outputs must not exist. */
-Graph *pass_autodiff(Graph *);
+PassFunction pass_autodiff;
 
 /* ---- plan.c …: fuse, schedule, memory ---- */
 /* Decides what is stored and the order of kernels; memory comes from the layout that all programs

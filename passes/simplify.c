@@ -24,6 +24,8 @@ enum {
 
 struct Simplify {
   Graph *to;
+  bool strict;
+  int *hits;     /* by rule */
   uint8_t *fact; /* by id in `to` */
   int n_fact, cap_fact;
 };
@@ -35,14 +37,15 @@ enum {
 
 /* ---- rules.def ---- */
 typedef struct Rule {
-  const char *pattern, *result;
-  int line;
+  const char *name, *pattern, *result;
+  int line, kind;
   const Term *from, *to;
   int next; /* rule of the same root operation; −1 ends */
 } Rule;
 
 static Rule rule[] = {
-#define RULE(pattern, result, kind, guard) {pattern, result, __LINE__, NULL, NULL, -1},
+#define RULE(pattern, result, kind, guard)                                                         \
+  {pattern " = " result, pattern, result, __LINE__, kind, NULL, NULL, -1},
 #include "passes/rules.def"
 #undef RULE
 };
@@ -76,12 +79,18 @@ static Node *make_simple(void *s, Op op, const Type *given, int n_src, Node *con
   return simplify_node(s, ir_make(((Simplify *)s)->to, op, given, NULL, n_src, src));
 }
 
+/* Integers have no −0, no infinity and no rounding: a rule that speaks of more than zeros is off. */
+static bool is_allowed(int kind, bool strict, bool is_int) {
+  return kind == EXACT || (!strict && (!is_int || kind == ZERO));
+}
+
 static Node *apply_rules(Simplify *s, Node *n) {
   Node *var[TV_COUNT];
   bool is_int = (n->n_src ? n->src[n->n_src - 1] : n)->type.dtype == DT_i32;
   for (int i = first_rule[n->op]; i >= 0; i = rule[i].next) {
-    if (!term_match(rule[i].from, n, var)) continue;
+    if (!is_allowed(rule[i].kind, s->strict, is_int) || !term_match(rule[i].from, n, var)) continue;
     if (!guard(rule[i].line, var[TV_c] ? var[TV_c]->value : 0, is_int)) continue;
+    s->hits[i]++;
     return term_build(rule[i].to, &(TermMaker){s->to, make_simple, s}, var, &n->type);
   }
   return NULL;
@@ -127,7 +136,7 @@ static int64_t count_reduced(const Node *n) {
 }
 
 /* A node whose sources are consts, as a const; NULL where it is none. */
-static Node *fold_consts(Graph *g, const Node *n) {
+static Node *fold_consts(Graph *g, const Node *n, bool strict) {
   if (!all_const(n)) return NULL;
   double value = n->src[0]->value;
   switch (n->op) {
@@ -141,7 +150,10 @@ static Node *fold_consts(Graph *g, const Node *n) {
   case OP_pad:
     return memcmp(&n->value, &value, sizeof value) == 0 ? ir_const(g, value, &n->type) : NULL;
   case OP_concat: return same_value(n) ? ir_const(g, value, &n->type) : NULL;
-  case OP_reduce_sum: return ir_const(g, value * (double)count_reduced(n), &n->type);
+  case OP_reduce_sum: /* one rounding, not one for each term */
+    return strict && n->type.dtype != DT_i32
+             ? NULL
+             : ir_const(g, value * (double)count_reduced(n), &n->type);
   case OP_argmax: return ir_const(g, 0, &n->type);
   default: return ir_op[n->op].flags & IR_EW ? fold_elementwise(g, n) : NULL;
   }
@@ -231,9 +243,9 @@ Node *simplify_node(Simplify *s, Node *n) {
   Graph *g = s->to;
   int region = g->region;
   if (!(ir_op[n->op].flags & IR_LEAF)) g->region = n->region;
-  Node *better = fold_consts(g, n);
+  Node *better = fold_consts(g, n, s->strict);
   if (!better) better = apply_rules(s, n);
-  if (!better && (better = simplify_shape(g, n))) better = simplify_node(s, better);
+  if (!better && (better = simplify_shape(g, n, s->strict))) better = simplify_node(s, better);
   if (!better) better = make_table(s, n);
   g->region = region;
   return better ? better : n;
@@ -260,8 +272,8 @@ static bool same_graph(const Graph *a, const Graph *b) {
   return true;
 }
 
-static Graph *simplify_once(const Graph *g) {
-  Simplify s = {.to = graph_new(g->name)};
+static Graph *simplify_once(const Graph *g, bool strict, int *hits) {
+  Simplify s = {.to = graph_new(g->name), .strict = strict, .hits = hits};
   Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map);
   for (int i = 0; i < g->n_node; i++) {
     Node *old = g->node[i], *src[IR_MAX_SRC];
@@ -280,11 +292,12 @@ static Graph *simplify_once(const Graph *g) {
   return live;
 }
 
-Graph *pass_simplify(Graph *g) {
+Graph *pass_simplify(Graph *g, const PassOptions *o) {
+  int hits[COUNT_OF(rule)] = {0};
   parse_rules();
   Graph *now = g;
   for (int round = 0; round < MAX_ROUNDS; round++) {
-    Graph *next = simplify_once(now);
+    Graph *next = simplify_once(now, o->strict, hits);
     if (same_graph(now, next)) {
       graph_free(next);
       break;
@@ -292,5 +305,6 @@ Graph *pass_simplify(Graph *g) {
     if (now != g) graph_free(now);
     now = next;
   }
+  for (int i = 0; i < COUNT_OF(rule); i++) pass_hit(o, rule[i].name, hits[i]);
   return now;
 }

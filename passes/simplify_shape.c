@@ -94,7 +94,7 @@ static Node *simplify_cast(Graph *g, Node *n) {
 
 /* Axes of length 1 need no reduction. Over an expand, only what the source really has is reduced,
  * and a sum multiplied by how often each element was repeated. */
-static Node *simplify_reduce(Graph *g, Node *n) {
+static Node *simplify_reduce(Graph *g, Node *n, bool strict) {
   Node *x = inner(n, OP_expand);
   const Type *t = x ? &x->src[0]->type : &n->src[0]->type;
   int axis[IR_MAX_RANK], n_axis = 0;
@@ -107,6 +107,7 @@ static Node *simplify_reduce(Graph *g, Node *n) {
       repeated *= n->src[0]->type.dim[a];
   }
   if (!x) return n_axis < n->n_int ? ir_reduce(g, n->op, n->src[0], n_axis, axis) : NULL;
+  if (repeated > 1 && n->op == OP_reduce_sum && strict && n->type.dtype != DT_i32) return NULL;
   if (repeated > 1 &&
       (n->op == OP_reduce_prod || dtype_round(t->dtype, (double)repeated) != (double)repeated))
     return NULL;
@@ -213,7 +214,7 @@ static Node *simplify_elementwise(Graph *g, Node *n) {
   return ir_expand(g, small, n->type.rank, n->type.dim);
 }
 
-Node *simplify_shape(Graph *g, Node *n) {
+Node *simplify_shape(Graph *g, Node *n, bool strict) {
   switch (n->op) {
   case OP_reshape: return simplify_reshape(g, n);
   case OP_expand: return simplify_expand(g, n);
@@ -225,14 +226,14 @@ Node *simplify_shape(Graph *g, Node *n) {
     return y ? y : simplify_elementwise(g, n);
   }
   case OP_add: {
-    Node *y = simplify_add(g, n);
+    Node *y = strict && n->type.dtype != DT_i32 ? NULL : simplify_add(g, n);
     return y ? y : simplify_elementwise(g, n);
   }
   case OP_concat: return simplify_concat(g, n);
   case OP_reduce_sum:
   case OP_reduce_prod:
   case OP_reduce_max:
-  case OP_reduce_min: return simplify_reduce(g, n);
+  case OP_reduce_min: return simplify_reduce(g, n, strict);
   case OP_cumsum:
   case OP_argmax: return simplify_scan(g, n);
   case OP_matmul: return simplify_matmul(g, n);

@@ -14,6 +14,8 @@
 
 #include "passes/passes.h"
 
+static const PassOptions no_options;
+
 static Graph *graph(void) {
   static const char text[] =
     "graph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = exp f32[3] %0\n  %2 = tanh f32[3] %0\n"
@@ -110,22 +112,49 @@ static void times_are_a_table(void **unused) {
   free(said);
 }
 
+static void used_rules_are_counted(void **unused) {
+  (void)unused;
+  static const char text[] = "graph \"g\" {\n  %0 = input f32[3] \"x\"\n  %1 = const f32[3] 1\n"
+                             "  %2 = mul f32[3] %0 %1\n  %3 = neg f32[3] %2\n  %4 = neg f32[3] %3\n"
+                             "  %5 = mul f32[3] %4 %1\n  output \"y\" %5\n}\n";
+  Buf why = {0};
+  char *said;
+  size_t size;
+  Graph *g = ir_parse("g", text, sizeof text - 1, &why);
+  assert_non_null(g);
+  PassOptions o = {.time = true, .out = open_memstream(&said, &size)};
+  Graph *to = pass_run(g, "simplify,simplify", &o, &why);
+  fclose(o.out);
+  const char *table = strstr(said, "hits");
+  assert_non_null(table);
+  assert_string_equal(table, "hits  rule\n          2  mul(x, 1) = x\n"
+                             "          1  neg(neg(x)) = x\n");
+  graph_free(to);
+  graph_free(g);
+  free(said);
+}
+
 static void a_pass_that_changes_nothing_gives_the_same_graph(void **unused) {
   (void)unused;
-  Graph *g = graph(), *once = pass_dead(g);
+  Graph *g = graph(), *once = pass_dead(g, &no_options);
   assert_ptr_not_equal(g, once);
-  assert_ptr_equal(pass_dead(once), once);
+  assert_ptr_equal(pass_dead(once, &no_options), once);
   graph_free(g);
   graph_free(once);
 }
 
 /* ---- passes that are wrong ---- */
-static Graph *copies(Graph *g) { return graph_copy(g); }
-static Graph *edits(Graph *g) {
+static Graph *copies(Graph *g, const PassOptions *o) {
+  (void)o;
+  return graph_copy(g);
+}
+static Graph *edits(Graph *g, const PassOptions *o) {
+  (void)o;
   g->output[0].node = g->node[1];
   return g;
 }
-static Graph *breaks(Graph *g) {
+static Graph *breaks(Graph *g, const PassOptions *o) {
+  (void)o;
   Graph *to = graph_copy(g);
   to->node[1]->type.dim[0] = 4;
   return to;
@@ -139,7 +168,7 @@ static void leave_at_once(int status, void *unused) {
 }
 
 /* What die says, in a process of its own. */
-static void expect_death(Graph *(*pass)(Graph *), Graph *g, const char *want) {
+static void expect_death(PassFunction *pass, Graph *g, const char *want) {
   int pipe_to[2];
   assert_int_equal(pipe(pipe_to), 0);
   fflush(NULL);
@@ -148,7 +177,7 @@ static void expect_death(Graph *(*pass)(Graph *), Graph *g, const char *want) {
     double ms;
     on_exit(leave_at_once, NULL);
     dup2(pipe_to[1], 2);
-    pass_apply("wrong", pass, g, &ms);
+    pass_apply("wrong", pass, g, &no_options, &ms);
     _exit(0);
   }
   close(pipe_to[1]);
@@ -167,7 +196,7 @@ static void expect_death(Graph *(*pass)(Graph *), Graph *g, const char *want) {
 
 static void wrong_passes_are_caught(void **unused) {
   (void)unused;
-  Graph *g = graph(), *whole = pass_dead(g);
+  Graph *g = graph(), *whole = pass_dead(g, &no_options);
   expect_death(copies, whole, "pass wrong made a new graph of g, equal to the old one");
   expect_death(edits, g, "pass wrong changed the graph g in place");
   expect_death(breaks, g,
@@ -183,6 +212,7 @@ int main(void) {
     cmocka_unit_test(graphs_are_dumped),
     cmocka_unit_test(unknown_names_are_refused),
     cmocka_unit_test(times_are_a_table),
+    cmocka_unit_test(used_rules_are_counted),
     cmocka_unit_test(a_pass_that_changes_nothing_gives_the_same_graph),
     cmocka_unit_test(wrong_passes_are_caught),
   };

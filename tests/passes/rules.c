@@ -12,8 +12,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { EXACT = 0, ZERO = 1, INF = 2, NEAR = 4, BETTER = 8 };
-
 static const struct Rule {
   const char *pattern, *result;
   int line, kind;
@@ -179,7 +177,7 @@ static void print_graph(const Graph *g, Buf *out) {
 }
 
 static Graph *simplify(Graph *g) {
-  Graph *to = pass_simplify(g);
+  Graph *to = pass_simplify(g, &(PassOptions){0});
   if (to != g) graph_free(g);
   return to;
 }

@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+static const PassOptions no_options;
+
 /* Equal bits, or with rounding within 2e-6 of the largest element. */
 static bool equal(const Tensor *a, const Tensor *b, bool exact) {
   double scale = 0;
@@ -26,10 +28,11 @@ static bool equal(const Tensor *a, const Tensor *b, bool exact) {
 static bool check(Graph *g, const GenFeed *feed) {
   Buf why = {0};
   Arena *arena = arena_new();
-  Graph *to = pass_simplify(g);
+  Graph *to = pass_simplify(g, &no_options);
   bool changed = to != g;
   if (!ir_verify(to, &why)) fail_msg("%s: %s", feed->title, why.data);
-  if (pass_simplify(to) != to) fail_msg("%s: a second run changes the graph", feed->title);
+  if (pass_simplify(to, &no_options) != to)
+    fail_msg("%s: a second run changes the graph", feed->title);
   assert_int_equal(to->n_output, g->n_output);
   for (int i = 0; i < g->n_output; i++) {
     Tensor before, after;
@@ -81,7 +84,7 @@ static void test_gradients(void **state) {
       Node *square = ir_mul(g, y, y);
       ir_output(g, OUT_value, "loss",
                 ir_reshape(g, ir_reduce(g, OP_reduce_sum, square, y->type.rank, axis), 0, NULL));
-      Graph *with = pass_autodiff(g);
+      Graph *with = pass_autodiff(g, &no_options);
       changed += check(with, &feed);
       if (with != g) graph_free(with);
     }
