@@ -85,6 +85,7 @@ static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
     if (k->place[i].number == n->ints[0]) place = k->place[i].value;
   if (!place) {
     SpvId pair = kernel_raw(k, (uint32_t)n->ints[0], 0);
+    k->out->slot[k->n_slot - 1].node = n;
     k->place[k->n_place].number = n->ints[0];
     k->place[k->n_place++].value = pair;
     place = pair;

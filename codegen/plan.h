@@ -49,7 +49,8 @@ typedef struct KernelJob {
 
 typedef struct KernelSlot {
   enum { SLOT_result, SLOT_operand, SLOT_raw } kind;
-  Node *node;   /* whose address: the out or the operand */
+  Node *node; /* whose address: the out or the operand; of a raw one, the random call whose place it
+                   is, if any */
   uint64_t raw; /* SLOT_raw: these 8 bytes */
 } KernelSlot;
 
@@ -79,6 +80,12 @@ int cg_operands(const KernelJob *, Node **operand,
                 int max); /* distinct stored nodes it reads; may exceed max */
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
+/* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's
+ * arena; returns the kernel's number, from 0. */
+typedef struct KernelCache KernelCache;
+KernelCache *cg_cache(Arena *, const Target *);
+int cg_emit_once(KernelCache *, const KernelJob *, KernelCode *out);
+void cg_cache_end(KernelCache *); /* frees what is not in the arena */
 /* SPIRV-Tools: false with its message in `why`. */
 bool cg_validate(const uint32_t *word, int n_word, Buf *why);
 void cg_disassemble(const uint32_t *word, int n_word, Buf *out);
@@ -93,7 +100,7 @@ typedef struct PlanStep {
   KernelJob job;
   PlanPlace result[CG_MAX_OUT]; /* by out */
   PlanPlace source;             /* of a copy: where the value is read */
-  bool barrier;     /* memory barrier before it */
+  bool barrier;                 /* memory barrier before it */
 } PlanStep;
 
 typedef struct Plan {

@@ -1,6 +1,7 @@
 /* graphs → plans → kernels → image. Equal kernels become one module, validated once. */
 #include "driver/compile.h"
 #include "codegen/plan.h"
+#include "driver/validate.h"
 #include "passes/plan.h"
 
 #include <errno.h>
@@ -21,6 +22,10 @@ struct Compiler {
   Image image;
   ParamFlags *flags;
   int n_flags;
+  KernelCache *kernels;
+  Validator *validator; /* NULL once it has ended */
+  int *module_of;       /* by kernel of the cache: its module */
+  int n_kernel;
   uint64_t *module_hash; /* by module */
   int n_module, n_program;
 };
@@ -31,11 +36,21 @@ Compiler *compile_new(const CompileOptions *o) {
   c->arena = arena;
   c->option = *o;
   c->layout = layout_new(arena, o->target);
+  c->kernels = cg_cache(arena, o->target);
+  c->validator = validate_new();
   return c;
 }
 
+static void validated(Compiler *c) {
+  if (c->validator) validate_end(c->validator);
+  c->validator = NULL;
+}
+
 void compile_free(Compiler *c) {
-  if (c) arena_free(c->arena);
+  if (!c) return;
+  validated(c);
+  cg_cache_end(c->kernels);
+  arena_free(c->arena);
 }
 
 bool compile_param(Compiler *c, const char *name, const Type *t, bool trainable, bool decay,
@@ -100,17 +115,16 @@ static bool same_module(const ImgModule *m, const KernelCode *code) {
 
 /* Index of the module with this code, made and validated at its first use; −1 with `why` where it
  * cannot be written. */
-static int module_of(Compiler *c, const KernelCode *code, const Node *root, Buf *why) {
+static int module_with(Compiler *c, const KernelCode *code, const Node *root, Buf *why) {
   uint64_t hash = hash_bytes(code->word, 4 * (size_t)code->n_word, code->subgroup_size);
   for (int i = 0; i < c->n_module; i++)
     if (c->module_hash[i] == hash && same_module(&c->image.module[i], code)) return i;
-  Buf wrong = {0};
-  if (!cg_validate(code->word, code->n_word, &wrong))
-    die("kernel %s of %%%d = %s is not valid SPIR-V: %s", code->name, root->id,
-        ir_op[root->op].name, wrong.data);
-  ImgModule m = {.name = arena_str(c->arena, code->name, strlen(code->name)),
+  validate_add(
+    c->validator, code->word, code->n_word,
+    arena_printf(c->arena, "%s of %%%d = %s", code->name, root->id, ir_op[root->op].name));
+  ImgModule m = {.name = code->name,
                  .n_word = (uint32_t)code->n_word,
-                 .word = arena_copy(c->arena, code->word, 4 * (size_t)code->n_word),
+                 .word = code->word,
                  .subgroup_size = code->subgroup_size};
   memcpy(m.local, code->local, sizeof m.local);
   if (c->option.spirv_dir && !write_module(c, c->n_module, &m, why)) return -1;
@@ -118,6 +132,15 @@ static int module_of(Compiler *c, const KernelCode *code, const Node *root, Buf 
   ARENA_PUSH(c->arena, c->module_hash, n_hash, hash);
   ARENA_PUSH(c->arena, c->image.module, c->n_module, m);
   return c->n_module - 1;
+}
+
+/* The same by the kernel's number in the cache. */
+static int module_of(Compiler *c, int kernel, const KernelCode *code, const Node *root, Buf *why) {
+  if (kernel == c->n_kernel) {
+    int module = module_with(c, code, root, why);
+    ARENA_PUSH(c->arena, c->module_of, c->n_kernel, module);
+  }
+  return c->module_of[kernel];
 }
 
 static ImgSlot address(const PlanPlace *p) {
@@ -141,11 +164,10 @@ static ImgSlot slot_of(const Plan *plan, const PlanStep *s, const KernelSlot *sl
 
 static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDispatch *d,
                          Buf *why) {
-  Arena *arena = arena_new();
-  KernelCode code = {0};
-  cg_emit(arena, &s->job, c->option.target, &code);
+  KernelCode code;
+  int kernel = cg_emit_once(c->kernels, &s->job, &code);
   const Node *root = s->job.anchor ? s->job.anchor : s->job.out[s->job.n_out - 1];
-  int module = module_of(c, &code, root, why);
+  int module = module_of(c, kernel, &code, root, why);
   *d = (ImgDispatch){.module = (uint32_t)module,
                      .barrier = s->barrier,
                      .n_slot = (uint32_t)code.n_slot,
@@ -154,7 +176,6 @@ static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDi
                      .bytes = code.bytes};
   memcpy(d->groups, code.groups, sizeof d->groups);
   for (int i = 0; i < code.n_slot; i++) d->slot[i] = slot_of(plan, s, &code.slot[i]);
-  arena_free(arena);
   return module >= 0;
 }
 
@@ -259,6 +280,7 @@ static ImgTarget needed_target(const Compiler *c) {
 
 const Image *compile_image(Compiler *c, const char *model, const char *config_json) {
   Image *image = &c->image;
+  validated(c);
   image->model = intern(model);
   image->config = arena_str(c->arena, config_json, strlen(config_json));
   image->target = needed_target(c);
