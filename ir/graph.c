@@ -194,3 +194,36 @@ Graph *graph_copy(const Graph *g) {
   free(map);
   return to;
 }
+
+enum { HEAD_WORDS = 10 };
+
+static uint64_t hash_node(const Node *n, uint64_t seed) {
+  int64_t word[HEAD_WORDS + IR_MAX_RANK + IR_MAX_SRC + 2 * IR_MAX_RANK] = {
+    (int64_t)n->op,
+    n->region,
+    (int64_t)n->type.dtype << 8 | n->type.rank,
+    n->n_src,
+    n->n_int,
+    0,
+    (intptr_t)n->name,
+    (intptr_t)n->label,
+    (intptr_t)n->loc.file,
+    (int64_t)n->loc.line << 32 | n->loc.col};
+  int at = HEAD_WORDS;
+  memcpy(&word[5], &n->value, sizeof n->value);
+  for (int i = 0; i < n->type.rank; i++) word[at++] = n->type.dim[i];
+  for (int i = 0; i < n->n_src; i++) word[at++] = n->src[i]->id;
+  for (int i = 0; i < n->n_int; i++) word[at++] = n->ints[i];
+  return hash_bytes(word, sizeof *word * (size_t)at, seed);
+}
+
+uint64_t graph_hash(const Graph *g) {
+  uint64_t h = hash_bytes(&g->name, sizeof g->name, (uint64_t)g->n_node);
+  for (int i = 0; i < g->n_node; i++) h = hash_node(g->node[i], h);
+  for (int i = 0; i < g->n_output; i++) {
+    const Output *o = &g->output[i];
+    int64_t word[3] = {o->kind, (intptr_t)o->name, o->node->id};
+    h = hash_bytes(word, sizeof word, h);
+  }
+  return h;
+}

@@ -123,6 +123,8 @@ const Output *ir_find_output(const Graph *, const char *name); /* NULL where the
 Node *ir_rebuild(Graph *g, const Node *old, Node *const *src);
 /* A copy of `g` with only the nodes that outputs need, in topological order. */
 Graph *graph_copy(const Graph *);
+/* Of all that ir_print shows: equal graphs of one process, equal hashes. */
+uint64_t graph_hash(const Graph *);
 
 /* ---- infer.c ---- */
 /* The type of such a node, or false with the reason, one line, appended to `why`. Checks everything
