@@ -10,7 +10,8 @@ static const struct Family {
   const char *name;
   void (*emit)(Kernel *);
 } map = {"map", emit_map}, reduce = {"reduce", emit_reduce}, scan = {"scan", emit_scan},
-  matmul = {"matmul", emit_matmul}, scatter = {"scatter", emit_scatter_add};
+  matmul = {"matmul", emit_matmul}, scatter = {"scatter", emit_scatter_add},
+  attention = {"attention", emit_attention};
 
 static const struct Family *family(const KernelJob *job) {
   if (job->copy) return &map;
@@ -24,6 +25,11 @@ static const struct Family *family(const KernelJob *job) {
   case OP_cumsum: return &scan;
   case OP_matmul: return &matmul;
   case OP_scatter_add: return &scatter;
+  case OP_attention:
+  case OP_attention_lse:
+  case OP_attention_dq:
+  case OP_attention_dk:
+  case OP_attention_dv: return &attention;
   case OP_param:
   case OP_state:
   case OP_input:

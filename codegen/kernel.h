@@ -97,5 +97,6 @@ void emit_reduce(Kernel *);
 void emit_scan(Kernel *);
 void emit_matmul(Kernel *);
 void emit_scatter_add(Kernel *);
+void emit_attention(Kernel *);
 
 #endif

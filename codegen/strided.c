@@ -63,3 +63,19 @@ bool cg_strided(const Node *n, const bool *stored, Strided *out) {
   default: return false;
   }
 }
+
+bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride) {
+  Strided s;
+  contiguous((Node *)out, &s);
+  for (const Node *n = out; n != anchor; n = n->src[0]) {
+    int64_t old[IR_MAX_RANK];
+    memcpy(old, s.stride, sizeof old);
+    if (n->op == OP_permute) {
+      for (int i = 0; i < n->type.rank; i++) s.stride[n->ints[i]] = old[i];
+    } else if (n->op != OP_reshape || !reshape(&n->type, &n->src[0]->type, s.stride)) {
+      return false;
+    }
+  }
+  memcpy(stride, s.stride, sizeof s.stride);
+  return true;
+}

@@ -371,11 +371,18 @@ SpvId spv_get(Spv *b, SpvId variable) {
 
 void spv_set(Spv *b, SpvId variable, SpvId value) { spv_effect(b, SpvOpStore, variable, value); }
 
+static SpvId element_of(Spv *b, SpvStorageClass c, SpvId variable, SpvId index) {
+  SpvId array = spv_type(b, spv_type(b, variable));
+  SpvId type = spv_pointer(b, c, spv_type(b, array));
+  return spv_pure(b, SpvOpAccessChain, type, variable, index);
+}
+
 SpvId spv_at(Spv *b, SpvId shared_array, SpvId index) {
-  SpvId array = spv_type(b, spv_type(b, shared_array));
-  SpvId element = spv_type(b, array);
-  SpvId type = spv_pointer(b, SpvStorageClassWorkgroup, element);
-  return spv_pure(b, SpvOpAccessChain, type, shared_array, index);
+  return element_of(b, SpvStorageClassWorkgroup, shared_array, index);
+}
+
+SpvId spv_local_at(Spv *b, SpvId local_array, SpvId index) {
+  return element_of(b, SpvStorageClassFunction, local_array, index);
 }
 
 void spv_barrier(Spv *b) {

@@ -71,6 +71,7 @@ SpvId spv_get(Spv *, SpvId variable);
 void spv_set(Spv *, SpvId variable, SpvId value);
 SpvId spv_at(Spv *, SpvId shared_array,
              SpvId index); /* pointer to an element, for spv_get and spv_set */
+SpvId spv_local_at(Spv *, SpvId local_array, SpvId index); /* the same in a variable of the function */
 void spv_barrier(Spv *);   /* of the workgroup, with its memory */
 SpvId spv_shuffle(Spv *, SpvId x, SpvId lane);
 SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);

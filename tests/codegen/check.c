@@ -4,6 +4,8 @@
  * from the same expression with absolute values. */
 #include "tests/codegen/check.h"
 
+#include "tests/gen/gen.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +28,9 @@ typedef struct Check {
 static bool is_leaf(Op op) { return op == OP_param || op == OP_state || op == OP_input; }
 
 static bool always_stored(Op op) {
-  return is_leaf(op) || op == OP_fold || op == OP_matmul || op == OP_cumsum ||
-         op == OP_scatter_add || op == OP_argmax || (op >= OP_reduce_sum && op <= OP_reduce_min);
+  return is_leaf(op) || op == OP_fold || ir_attention_sources(op) || op == OP_matmul ||
+         op == OP_cumsum || op == OP_scatter_add || op == OP_argmax ||
+         (op >= OP_reduce_sum && op <= OP_reduce_min);
 }
 
 static void choose_stored(Check *c) {
@@ -38,7 +41,8 @@ static void choose_stored(Check *c) {
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
     Strided s;
-    for (int k = 0; k < n->n_src && n->op == OP_matmul; k++)
+    int strided = n->op == OP_matmul ? 2 : ir_attention_sources(n->op);
+    for (int k = 0; k < strided; k++)
       if (!cg_strided(n->src[k], c->stored, &s)) c->stored[n->src[k]->id] = true;
     if (n->op == OP_gather || n->op == OP_random) c->stored[n->src[0]->id] = true;
     for (int k = 0; k < n->n_src && n->op == OP_scatter_add; k++) c->stored[n->src[k]->id] = true;
@@ -46,7 +50,8 @@ static void choose_stored(Check *c) {
   for (int i = 0; i < g->n_node; i++) { /* too many operands: cut at the sources */
     KernelJob job = {.out = &g->node[i], .n_out = 1, .stored = c->stored};
     for (int k = 0;
-         c->stored[i] && k < job.out[0]->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4; k++)
+         c->stored[i] && k < job.out[0]->n_src && cg_operands(&job, NULL, 0) > CG_MAX_SLOTS - 4;
+         k++)
       c->stored[job.out[0]->src[k]->id] = true;
   }
 }
@@ -81,6 +86,8 @@ static Node *copy_node(Copy *t, Node *n, bool is_root) {
 /* The same sum with absolute values; NULL where the bound is the result's own magnitude. */
 static Node *magnitudes(Graph *g, Node *root) {
   Node *src[2];
+  if (ir_attention_sources(root->op))
+    return gen_attention_definition(g, root, true);
   if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&
       root->op != OP_scatter_add)
     return NULL;
@@ -181,7 +188,12 @@ static double relative(Op op) {
   case OP_cumsum:
   case OP_scatter_add:
   case OP_reduce_sum:
-  case OP_reduce_prod: return 1e-5;
+  case OP_reduce_prod:
+  case OP_attention:
+  case OP_attention_lse:
+  case OP_attention_dq:
+  case OP_attention_dk:
+  case OP_attention_dv: return 1e-5;
   default: return 1e-6;
   }
 }

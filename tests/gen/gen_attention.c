@@ -106,14 +106,15 @@ static Node *make_keep(Gen *k, const Shape *p, DType d) {
   return ir_where(k->g, chosen, ir_const(k->g, 4.0 / 3, &of), ir_const(k->g, 0, &of));
 }
 
-static void build(Gen *k, const Shape *p, DType d, Values v, bool empty_nan) {
+/* `queries` are q's values; all other tensors have v's. */
+static void build(Gen *k, const Shape *p, DType d, Values queries, Values v, bool empty_nan) {
   AttentionAttr a = {.scale = 1 / sqrt((double)p->c),
                      .cap = p->cap,
                      .lo = p->lo,
                      .hi = p->hi,
                      .empty_nan = empty_nan};
   Node *src[6];
-  src[0] = tensor(k, "q", p, sized(p, d, p->h, p->t, p->c), v);
+  src[0] = tensor(k, "q", p, sized(p, d, p->h, p->t, p->c), queries);
   src[1] = tensor(k, "k", p, sized(p, d, p->kv, p->s, p->c), v);
   a.mask = make_mask(k, p);
   if (k->op != OP_attention_lse) {
@@ -129,20 +130,22 @@ static void build(Gen *k, const Shape *p, DType d, Values v, bool empty_nan) {
 }
 
 static void attention(Gen *k) {
-  unsigned smooth = k->op == OP_attention ? GEN_smooth : 0;
+  static const Values some = {FILL_uniform, -2, 2, NULL, 0}, large = {FILL_uniform, -9, 9, NULL, 0};
   for (int i = 0; i < COUNT_OF(shape); i++)
-    if (gen_next(k, smooth)) build(k, &shape[i], DT_f32, UNIFORM(-2, 2), false);
+    if (gen_next(k, k->op == OP_attention ? GEN_smooth : 0))
+      build(k, &shape[i], DT_f32, some, some, false);
   for (int d = DT_f16; d <= DT_bf16; d++)
-    if (gen_next(k, 0)) build(k, &shape[2], (DType)d, UNIFORM(-2, 2), false);
+    if (gen_next(k, 0)) build(k, &shape[2], (DType)d, some, some, false);
+  for (int i = 0; i < 4; i++)
+    if (gen_next(k, 0)) build(k, &shape[1 + i], DT_f32, large, large, false);
+  if (ir_attention_sources(k->op) == 6) return;
   static const int empty[] = {3, 6, 10}; /* queries without a key */
   for (int i = 0; i < COUNT_OF(empty) && k->op == OP_attention; i++)
-    if (gen_next(k, 0)) build(k, &shape[empty[i]], DT_f32, UNIFORM(-2, 2), true);
-  /* large scores, and rows with an infinity or a NaN */
-  for (int i = 0; i < 4; i++)
-    if (gen_next(k, 0)) build(k, &shape[1 + i], DT_f32, UNIFORM(-20, 20), false);
+    if (gen_next(k, 0)) build(k, &shape[empty[i]], DT_f32, some, some, true);
+  /* queries with an infinity or a NaN; in v they may count or not where p is 0 */
   static const double odd[] = {1,  2, -1, 0.5, 0, 1, INFINITY, 3,        1,
                                -1, 2, 1,  NAN, 1, 1, 2,        -INFINITY};
-  if (gen_next(k, GEN_boundary)) build(k, &shape[1], DT_f32, LIST(odd), false);
+  if (gen_next(k, GEN_boundary)) build(k, &shape[1], DT_f32, LIST(odd), some, false);
 }
 
 void gen_attention(Gen *k) { attention(k); }
@@ -223,6 +226,22 @@ static Node *visible(const Define *d) {
   return d->a.mask ? ir_and(g, seen, d->a.mask) : seen;
 }
 
+/* The largest errors that scores have are in proportion to the magnitudes of their terms, and those
+ * of p to that of the score: 1 + Σ scale·|q·k| / 16 for each of p. */
+static Node *score_terms(const Define *d) {
+  Graph *g = d->g;
+  Node *k = transposed(d, to_queries(d, sized_up(d, d->n->src[1])));
+  Node *x = ir_matmul(g, sized_up(d, d->n->src[0]), k);
+  return ir_mul(g, x, ir_const(g, fabs(d->a.scale), &d->score));
+}
+
+static Node *widened(const Define *d, Node *p) {
+  Graph *g = d->g;
+  if (!d->magnitudes) return p;
+  Node *part = ir_mul(g, score_terms(d), ir_const(g, 1.0 / 16, &d->score));
+  return ir_mul(g, p, ir_add(g, part, ir_const(g, 1, &d->score)));
+}
+
 /* *slope: d score / d product, times the scale */
 static Node *scores(const Define *d, Node **slope) {
   Graph *g = d->g;
@@ -255,11 +274,14 @@ static Node *kept(const Define *d, Node *x) {
 static Node *forward(const Define *d) {
   Graph *g = d->g;
   Node *slope, *most, *x = scores(d, &slope), *sum = denominator(d, x, &most);
+  if (d->n->op == OP_attention_lse && d->magnitudes)
+    return ir_add(g, ir_reduce(g, OP_reduce_max, score_terms(d), 1, (int[]){d->rank - 1}),
+                  ir_abs(g, ir_log(g, sum)));
   if (d->n->op == OP_attention_lse) return ir_add(g, most, ir_log(g, sum));
   Node *p = ir_div(g, ir_exp(g, ir_sub(g, x, to_scores(d, most))), to_scores(d, sum));
   Node *some = ir_ne(g, sum, ir_const(g, 0, &sum->type));
   p = ir_where(g, ir_expand(g, some, d->rank, d->score.dim), p, ir_const(g, 0, &d->score));
-  Node *o = ir_matmul(g, kept(d, p), to_queries(d, sized_up(d, d->n->src[2])));
+  Node *o = ir_matmul(g, kept(d, widened(d, p)), to_queries(d, sized_up(d, d->n->src[2])));
   if (!d->a.empty_nan) return o;
   return ir_where(g, ir_expand(g, some, d->rank, o->type.dim), o, ir_const(g, NAN, &o->type));
 }
@@ -270,7 +292,7 @@ static Node *backward(const Define *d) {
   Node *slope, *x = scores(d, &slope), *lse = src[3], *delta = to_scores(d, sized_up(d, src[4]));
   Node *none = ir_const(g, -INFINITY, &lse->type);
   Node *safe = ir_where(g, ir_eq(g, lse, none), ir_const(g, 0, &lse->type), lse);
-  Node *p = ir_exp(g, ir_sub(g, x, to_scores(d, safe)));
+  Node *p = widened(d, ir_exp(g, ir_sub(g, x, to_scores(d, safe))));
   if (d->n->op == OP_attention_dv)
     return to_keys(d, ir_matmul(g, transposed(d, kept(d, p)), sized_up(d, src[5])), &src[2]->type);
   Node *v = to_queries(d, sized_up(d, src[2]));

@@ -29,7 +29,7 @@ static void compare(Op op, int i) {
     double a = t[0].data[k], b = t[1].data[k], most = t[2].data[k];
     if (!close_to(a, b))
       fail_msg("%s: element %lld is %.17g, by definition %.17g", feed.title, (long long)k, a, b);
-    if (isfinite(a) && op != OP_attention_lse && !(fabs(a) <= most * 1.0000001 + 1e-12))
+    if (isfinite(a) && !(fabs(a) <= most * 1.0000001 + 1e-12))
       fail_msg("%s: element %lld is %g, its terms sum to %g", feed.title, (long long)k, a, most);
   }
   buf_free(&why);

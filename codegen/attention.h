@@ -1,0 +1,63 @@
+/* What the files of the attention kernels share: the operands as rows of channels, and the place of
+ * an invocation. */
+#ifndef CODEGEN_ATTENTION_H
+#define CODEGEN_ATTENTION_H
+
+#include "codegen/emit_math.h"
+
+enum { ATT_MAX_GROUPS = 2, ATT_MAX_STREAM = 8 };
+
+/* A source [b…, heads, rows, channels] as a strided view of a stored node. */
+typedef struct AttRows {
+  Strided at;
+  int64_t rows, channels;
+  int64_t row, channel; /* strides, in elements */
+  bool wide;            /* four channels from a multiple of four on are one aligned load */
+} AttRows;
+
+/* An array of vec4 that an invocation keeps for one of its rows: a channel quad at an index. */
+typedef SpvId AttPrivate;
+
+typedef struct Attention {
+  Kernel *k;
+  AttentionAttr a;
+  const Node *node[OP_COUNT]; /* the job's members of the family, by op */
+  int out[OP_COUNT];          /* which out they are */
+  int rank, n_batch;
+  int64_t batch_dim[IR_MAX_RANK], batches, h, kv, t, s, c, e;
+  bool backward, to_keys; /* to_keys: an invocation owns rows of k and v, and queries stream past */
+
+  /* a: q and k, whose products are the scores; b: do and v. Forward has no own b. */
+  AttRows own_a, own_b, stream_a, stream_b, lse, delta;
+  bool sum_a, sum_b; /* which of the streamed rows are summed: into dq or dk, into o or dv */
+
+  int groups, lanes, stream; /* rows of an invocation; invocations that share loads, 1: none; rows
+                                that are streamed at once */
+  int64_t own_heads, own_rows, stream_rows;
+  const Ix *batch[IR_MAX_RANK], *query_head, *key_head;
+  SpvId lane;
+  SpvId row[ATT_MAX_GROUPS]; /* own rows, unclamped */
+  const Ix *row_ix[ATT_MAX_GROUPS];
+  AttPrivate a_own[ATT_MAX_GROUPS], b_own[ATT_MAX_GROUPS], a_sum[ATT_MAX_GROUPS],
+    b_sum[ATT_MAX_GROUPS];
+  SpvId most[ATT_MAX_GROUPS], total[ATT_MAX_GROUPS]; /* variables: running maximum and sum */
+  SpvId own_lse[ATT_MAX_GROUPS], own_delta[ATT_MAX_GROUPS];
+} Attention;
+
+/* ---- attention.c ---- */
+/* Element offset of a row for this invocation's batch and the head. */
+SpvId att_row(Attention *, const AttRows *, const Ix *head, SpvId row);
+/* Channels 4·quad … 4·quad + 3 of the row at that offset; zeros past the last. `quad` is a constant
+ * where it may be the last. */
+SpvId att_load(Attention *, const AttRows *, SpvId row_at, SpvId quad, int n);
+/* body(…, quad, n) for every quad of channels, n of which there are: unrolled, or in a loop. */
+typedef void AttQuad(Attention *, SpvId quad, int n, void *context);
+void att_each_quad(Attention *, int64_t channels, AttQuad *, void *context);
+
+/* ---- attention_block.c ---- */
+/* A query without keys passes no gradient: p = exp(score − lse) is 0 with lse = ∞. */
+void att_without_keys(Attention *, SpvId *lse, SpvId *delta);
+/* Lets rows first … first + stream − 1 of the other side pass. */
+void att_block(Attention *, SpvId first);
+
+#endif
