@@ -12,9 +12,9 @@
  *      1   ░░░░░  │ scores │   p → sums of own rows
  *
  * Two levels. Portable: 64 invocations with a row each; streamed rows are read at one address by
- * all. Subgroup (a CPU driver with subgroups of 8): 8 invocations with two rows each; lane L loads
- * streamed row L of a block of eight, and all lanes get it by shuffles from constant lanes, so that
- * each loaded vector serves 16 rows.
+ * all. Subgroup (a CPU driver with subgroups of 8): 8 invocations with one row each, or two where
+ * heads are small; lane L loads streamed row L of a block of eight, and all lanes get it by shuffles
+ * from constant lanes.
  *
  * A block's sum is made by itself and then added, o = o·exp(m − m') + Σ p·v, so that the error grows
  * with the number of blocks. Keys that are not visible have score −∞. */
@@ -23,7 +23,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { UNROLL = 32 /* quads of channels, at most */, STEP = 8 /* in a loop */, LOCAL = 64 };
+enum {
+  UNROLL = 32, /* quads of channels, at most */
+  STEP = 8,    /* in a loop */
+  LOCAL = 64,
+  TWO_ROWS = 64 /* channels kept for a row, at most: more spill, and compile slowly */
+};
 
 /* ---- operands ---- */
 
@@ -388,7 +393,8 @@ void emit_attention(Kernel *k) {
   find_members(m);
   set_up(m);
   bool share = t->is_cpu && t->subgroup_shuffle && t->subgroup_size == ATT_MAX_STREAM;
-  m->groups = share && m->own_rows > ATT_MAX_STREAM ? 2 : 1;
+  int64_t kept = m->c * (1 + m->sum_a) + m->e * (m->backward + m->sum_b);
+  m->groups = share && kept <= TWO_ROWS && m->own_rows > ATT_MAX_STREAM ? 2 : 1;
   m->lanes = share ? ATT_MAX_STREAM : 1;
   m->stream = share ? ATT_MAX_STREAM : 4;
   uint32_t local = share ? ATT_MAX_STREAM : LOCAL;
