@@ -351,8 +351,7 @@ Value do_len(Elab *e, Call *c) {
  * outermost one counts. ---- */
 
 Value do_checkpoint(Elab *e, Call *c) {
-  int outer = e->g->region;
-  if (outer == 0 && !e->in_const) e->g->region = ++e->regions;
+  int outer = open_region(e);
   Value v = call_value(e, c->whole, c->value[0], c->n_rest, c->rest);
   e->g->region = outer;
   return v;

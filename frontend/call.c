@@ -102,6 +102,12 @@ Value call_function(Elab *e, const Expr *call, const Function *fn, int n, const 
 
 /* ---- whatever can be called ---- */
 
+int open_region(Elab *e) {
+  int outer = e->g->region;
+  if (outer == 0 && !e->in_const) e->g->region = ++e->regions;
+  return outer;
+}
+
 static Value call_instance(Elab *e, const Expr *call, Instance *self, int n, const Given *given) {
   Value forward;
   if (!has_member(e, self, intern("forward"), call->at, &forward))
@@ -111,7 +117,12 @@ static Value call_instance(Elab *e, const Expr *call, Instance *self, int n, con
   if (forward.kind == V_error) return v_error;
   if (forward.kind != V_fn)
     return fail(e, call->at, "`forward` must be a function, found %s", describe(e, forward));
-  return call_function(e, call, forward.fn, n, given);
+  if (!self->in_list || !e->training || !e->m->train.recompute)
+    return call_function(e, call, forward.fn, n, given);
+  int outer = open_region(e); /* as checkpoint(self, …) */
+  Value v = call_function(e, call, forward.fn, n, given);
+  e->g->region = outer;
+  return v;
 }
 
 Value call_value(Elab *e, const Expr *call, Value callee, int n, const Given *given) {

@@ -181,6 +181,7 @@ struct Instance {
   char *state;  /* by slot: 0 not evaluated, 1 under way, 2 done */
   char *guard;  /* by guard index: 0 not evaluated, 1 under way, 2 false, 3 true */
   const char *path;
+  bool in_list; /* an element of a list that is a member: a layer */
   Place at;
 };
 
@@ -295,6 +296,8 @@ bool match_arguments(Elab *, const Expr *call, const char *what, Place declared,
 Value call_function(Elab *, const Expr *call, const Function *, int n, const Given *);
 Value call_value(Elab *, const Expr *call, Value callee, int n, const Given *);
 Value eval_call(Elab *, const Expr *);
+/* Nodes made from here on are recomputed in the backward pass; gives the region to go back to. */
+int open_region(Elab *);
 
 /* ---- signature.c ---- */
 /* In the frame of the function: binds the dimensions that the signature names. Gives the value to

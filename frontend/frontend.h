@@ -35,6 +35,7 @@ typedef struct TrainInfo {
   int64_t batch, context;
   double clip;                      /* 0: off */
   int64_t accumulate;               /* >= 1 */
+  bool recompute;                   /* each element of a list of modules is a checkpoint() */
   const char *precision;            /* "f32", "bf16", "f16" */
   const char *loss;                 /* name of the loss function */
   const char *optimizer, *schedule; /* as text, for people */

@@ -30,6 +30,7 @@ static json_t *train_json(const TrainInfo *t) {
   json_object_set_new(o, "batch", json_integer(t->batch));
   json_object_set_new(o, "context", json_integer(t->context));
   json_object_set_new(o, "accumulate", json_integer(t->accumulate));
+  json_object_set_new(o, "recompute", json_boolean(t->recompute));
   json_object_set_new(o, "clip", number_json(t->clip));
   json_object_set_new(o, "precision", optional_text(t->precision));
   json_object_set_new(o, "loss", optional_text(t->loss));

@@ -372,6 +372,7 @@ static void name_value(Naming *t, Value v, const char *path) {
     for (int i = 0; i < v.list->n; i++) {
       char number[16];
       snprintf(number, sizeof number, "%d", i);
+      if (v.list->at[i].kind == V_instance) v.list->at[i].instance->in_list = true;
       name_value(t, v.list->at[i], join(t->e, path, number));
     }
     return;

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-static const char *const keys[] = {"batch", "context",    "optimizer", "schedule",
-                                   "clip",  "accumulate", "precision", "loss"};
+static const char *const keys[] = {"batch",      "context",   "optimizer", "schedule", "clip",
+                                   "accumulate", "precision", "loss",      "recompute"};
 
 typedef struct TrainVar {
   Expr *value; /* NULL: not set */
@@ -30,7 +30,7 @@ static void unknown_key(Elab *e, Place at, const char *name) {
   fail(e, at,
        near ? "train has no `%.60s`; did you mean `%s`?"
             : "train has no `%.60s`; it has batch, context, optimizer, schedule, clip, accumulate, "
-              "precision, loss",
+              "precision, loss, recompute",
        name, near);
 }
 
@@ -100,6 +100,15 @@ static const char *text_setting(Train *t, const char *name, const char *absent) 
   if (value.kind == V_string) return intern(value.s);
   fail(t->e, v->value->at, "`%s` must be a string, found %s", name, describe(t->e, value));
   return absent;
+}
+
+static bool bool_setting(Train *t, const char *name) {
+  const TrainVar *v = &t->var[key_of(name)];
+  Value value = value_of(t, name);
+  if (value.kind == V_bool) return value.i;
+  if (value.kind != V_none && value.kind != V_error)
+    fail(t->e, v->value->at, "`%s` must be true or false, found %s", name, describe(t->e, value));
+  return false;
 }
 
 /* ---- optimizer and schedule ---- */
@@ -231,6 +240,7 @@ void load_train(Elab *e, Setting *setting, int n_setting) {
   info->context = whole_setting(t, "context", 1, default_context(m));
   cap_context(t, info);
   info->accumulate = whole_setting(t, "accumulate", 1, 1);
+  info->recompute = bool_setting(t, "recompute");
   info->precision = text_setting(t, "precision", intern("f32"));
   info->loss = text_setting(t, "loss", intern("loss"));
   const TrainVar *clip = &t->var[key_of("clip")];

@@ -397,13 +397,12 @@ static const char blocks[] = "import nn\n"
                              "train { batch = 2; context = 5 }\n";
 
 /* The program "grad" with checkpoints has the same loss and gradients, and recomputes what lies in
- * the regions. */
-static void test_checkpoint(void **state) {
-  (void)state;
+ * the regions; `setting` asks for them. */
+static void check_checkpoint(const char *setting) {
   Setup s[2];
   for (int on = 0; on < 2; on++) {
     Buf errors = {0};
-    Override o = {"ck=true"};
+    Override o = {setting};
     s[on] = (Setup){.arena = arena_new(), .vocab = 11};
     s[on].model = fe_load_text("blocks.alpha", blocks, strlen(blocks), &o, on, &errors);
     if (!s[on].model) fail_msg("%s", errors.data);
@@ -429,6 +428,12 @@ static void test_checkpoint(void **state) {
   }
   unload(&s[0]);
   unload(&s[1]);
+}
+
+static void test_checkpoint(void **state) {
+  (void)state;
+  check_checkpoint("ck=true");
+  check_checkpoint("train.recompute=true");
 }
 
 int main(void) {
