@@ -192,9 +192,14 @@ static void store_quad(Attention *m, SpvId quad, int n, void *context) {
   }
 }
 
-/* Where the rows of a member of the family go: through the views that its out is. */
-static AttRows out_rows(Attention *m, Op op) {
-  const Node *n = m->node[op], *out = m->k->job->out[m->out[op]];
+static const Node *family_member(const Node *n) {
+  while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
+  return n;
+}
+
+/* Where the rows of an out's member of the family go: through the views that the out is. */
+static AttRows out_rows(Attention *m, const Node *out) {
+  const Node *n = family_member(out);
   AttRows r = {.channels = n->type.dim[m->rank - 1]};
   if (!cg_store_strides(n, out, r.at.stride))
     die("codegen: %%%d is no view that %%%d can be stored through", out->id, n->id);
@@ -206,12 +211,29 @@ static AttRows out_rows(Attention *m, Op op) {
   return r;
 }
 
+/* To every out that is this member of the family. */
 static void store_rows(Attention *m, Op op, int g, AttPrivate from, SpvId factor) {
-  if (!m->node[op]) return;
-  AttRows to = out_rows(m, op);
+  const KernelJob *job = m->k->job;
   const Ix *head = m->to_keys ? m->key_head : m->query_head;
-  Store s = {m->out[op], from, factor, att_row(m, &to, head, m->row[g]), to.channel, to.wide};
-  att_each_quad(m, to.channels, store_quad, &s);
+  for (int i = 0; i < job->n_out; i++) {
+    if (family_member(job->out[i]) != m->node[op]) continue;
+    AttRows to = out_rows(m, job->out[i]);
+    Store s = {i, from, factor, att_row(m, &to, head, m->row[g]), to.channel, to.wide};
+    att_each_quad(m, to.channels, store_quad, &s);
+  }
+}
+
+static void store_lse(Attention *m, int g, SpvId total) {
+  const KernelJob *job = m->k->job;
+  for (int i = 0; i < job->n_out; i++) {
+    if (family_member(job->out[i]) != m->node[OP_attention_lse]) continue;
+    AttRows to = out_rows(m, job->out[i]);
+    SpvId most = spv_get(m->k->b, m->most[g]);
+    SpvId lse = math_log(m->k, total);
+    lse = add_f(m->k, most, lse);
+    SpvId at = att_row(m, &to, m->query_head, m->row[g]);
+    kernel_store(m->k, i, at, 1, &lse);
+  }
 }
 
 /* o = sum / total and lse = most + log total; of a query that sees no key zeros or NaN, and −∞. */
@@ -225,14 +247,7 @@ static void finish_forward(Attention *m, int g) {
     factor = choose(k, none, empty, factor);
     store_rows(m, OP_attention, g, m->b_sum[g], factor);
   }
-  if (m->node[OP_attention_lse]) {
-    AttRows to = out_rows(m, OP_attention_lse);
-    SpvId most = spv_get(k->b, m->most[g]);
-    SpvId lse = math_log(k, total);
-    lse = add_f(k, most, lse);
-    SpvId at = att_row(m, &to, m->query_head, m->row[g]);
-    kernel_store(k, m->out[OP_attention_lse], at, 1, &lse);
-  }
+  store_lse(m, g, total);
 }
 
 static void finish(Attention *m) {
@@ -307,11 +322,6 @@ static void stream_rows(Attention *m, SpvId tile, int64_t tile_rows, int64_t tim
 
 /* ---- the whole ---- */
 
-static const Node *family_member(const Node *n) {
-  while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
-  return n;
-}
-
 static void find_members(Attention *m) {
   const KernelJob *job = m->k->job;
   for (int i = 0; i < job->n_out; i++) {
@@ -319,7 +329,6 @@ static void find_members(Attention *m) {
     if (!ir_attention_sources(n->op))
       die("codegen: %%%d is no out of a kernel for attention", job->out[i]->id);
     m->node[n->op] = n;
-    m->out[n->op] = i;
   }
 }
 

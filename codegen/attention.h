@@ -22,7 +22,6 @@ typedef struct Attention {
   Kernel *k;
   AttentionAttr a;
   const Node *node[OP_COUNT]; /* the job's members of the family, by op */
-  int out[OP_COUNT];          /* which out they are */
   int rank, n_batch;
   int64_t batch_dim[IR_MAX_RANK], batches, h, kv, t, s, c, e;
   bool backward, to_keys; /* to_keys: an invocation owns rows of k and v, and queries stream past */
