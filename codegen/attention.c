@@ -313,6 +313,8 @@ static void stream_rows(Attention *m, SpvId tile, int64_t tile_rows, int64_t tim
     SpvId none = spv_cmp(k->b, SpvOpULessThan, end, first);
     end = choose(k, none, first, end);
   }
+  /* a tile begins at a multiple of a block */
+  m->edge = m->stream_rows % m->stream != 0 || (lo > -m->own_rows && lo % m->stream != 0);
   Stream s = {m, first};
   SpvId n = spv_bin(k->b, SpvOpISub, end, first);
   n = op_u(k, SpvOpIAdd, n, (uint32_t)m->stream - 1);

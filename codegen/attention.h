@@ -33,6 +33,7 @@ typedef struct Attention {
   int groups, lanes, stream; /* rows of an invocation; invocations that share loads, 1: none; rows
                                 that are streamed at once */
   int64_t own_heads, own_rows, stream_rows;
+  bool edge; /* blocks of streamed rows may reach past the last */
   const Ix *batch[IR_MAX_RANK], *query_head, *key_head;
   SpvId lane;
   SpvId row[ATT_MAX_GROUPS]; /* own rows, unclamped */

@@ -21,11 +21,10 @@ static const Ix *stream_head(const Attention *m) {
 static void place_rows(Attention *m, Block *w) {
   Kernel *k = m->k;
   SpvId last = const_u(k, (uint32_t)(m->stream_rows - 1));
-  bool edge = m->stream_rows % m->stream != 0 || m->a.lo > -m->t || m->a.hi < m->s;
   for (int j = 0; j < m->stream; j++) {
     w->row[j] = op_u(k, SpvOpIAdd, w->first, (uint32_t)j);
     SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, w->row[j], last);
-    SpvId row = edge ? choose(k, past, last, w->row[j]) : w->row[j];
+    SpvId row = m->edge ? choose(k, past, last, w->row[j]) : w->row[j];
     w->row_ix[j] = ix_value(k->ix, row, m->stream_rows);
     if (m->lanes > 1) continue;
     w->a[j] = att_row(m, &m->stream_a, stream_head(m), row);
@@ -34,7 +33,7 @@ static void place_rows(Attention *m, Block *w) {
   if (m->lanes == 1) return;
   SpvId row = spv_bin(k->b, SpvOpIAdd, w->first, m->lane);
   SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, row, last);
-  w->loaded = edge ? choose(k, past, last, row) : row;
+  w->loaded = m->edge ? choose(k, past, last, row) : row;
   w->a[0] = att_row(m, &m->stream_a, stream_head(m), w->loaded);
   if (m->stream_b.channels) w->b[0] = att_row(m, &m->stream_b, stream_head(m), w->loaded);
 }
@@ -156,7 +155,7 @@ static SpvId visible(Attention *m, const Block *w, int j, int g, const Ix *const
     SpvId most = op_u(k, SpvOpIAdd, i, (uint32_t)m->a.hi);
     test[n++] = spv_cmp(k->b, SpvOpSLessThanEqual, key, most);
   }
-  if (m->stream_rows % m->stream != 0 || n) {
+  if (m->edge) {
     SpvId rows = const_u(k, (uint32_t)m->stream_rows);
     test[n++] = spv_cmp(k->b, SpvOpULessThan, w->row[j], rows);
   }
