@@ -85,6 +85,17 @@ Node *vjp_matmul(const VjpCall *c) {
   return ir_matmul(g, transpose(g, other), c->grad);
 }
 
+/* Σ do·o for each query. Where do is a permute, as that of merged heads, it is taken in the order in
+ * which do lies, so that o need only be kept in that order too, as its reader has it. */
+static Node *attention_delta(Graph *g, Node *grad, Node *o) {
+  int perm[IR_MAX_RANK], inverse[IR_MAX_RANK], r = grad->type.rank;
+  for (int i = 0; i < r; i++) perm[i] = grad->op == OP_permute ? (int)grad->ints[i] : i;
+  for (int i = 0; i < r; i++) inverse[perm[i]] = i;
+  Node *lying = ir_cast(g, grad->op == OP_permute ? grad->src[0] : grad, DT_f32);
+  Node *product = ir_mul(g, lying, ir_cast(g, ir_permute(g, o, inverse), DT_f32));
+  return ir_permute(g, ir_reduce(g, OP_reduce_sum, product, 1, &perm[r - 1]), perm);
+}
+
 /* The softmax is computed again from q, k and its log-sum-exp. What the three gradients share is made
  * by each call and merged by the graph. */
 Node *vjp_attention(const VjpCall *c) {
@@ -97,8 +108,7 @@ Node *vjp_attention(const VjpCall *c) {
   if (a.keep) a.keep = vjp_src(c, extra);
   Node *q = vjp_src(c, 0), *k = vjp_src(c, 1), *v = vjp_src(c, 2);
   Node *lse = ir_attend(g, OP_attention_lse, (Node *[]){q, k}, &a);
-  Node *product = ir_mul(g, ir_cast(g, c->grad, DT_f32), ir_cast(g, vjp_out(c), DT_f32));
-  Node *delta = ir_reduce(g, OP_reduce_sum, product, 1, (int[]){c->node->type.rank - 1});
+  Node *delta = attention_delta(g, c->grad, vjp_out(c));
   return ir_attend(g, of[c->which], (Node *[]){q, k, v, lse, delta, c->grad}, &a);
 }
 
