@@ -10,11 +10,12 @@ static const struct Family {
   const char *name;
   void (*emit)(Kernel *);
 } map = {"map", emit_map}, reduce = {"reduce", emit_reduce}, scan = {"scan", emit_scan},
-  matmul = {"matmul", emit_matmul}, scatter = {"scatter", emit_scatter_add},
-  attention = {"attention", emit_attention};
+  flat_sum = {"sum", emit_flat_sum}, matmul = {"matmul", emit_matmul},
+  scatter = {"scatter", emit_scatter_add}, attention = {"attention", emit_attention};
 
 static const struct Family *family(const KernelJob *job) {
   if (job->copy) return &map;
+  if (flat_is_sum(job)) return &flat_sum;
   Node *root = job->anchor ? job->anchor : job->out[0];
   switch (root->op) {
   case OP_reduce_sum:

@@ -80,16 +80,17 @@ static SpvId from_index(Kernel *k, DType d, const Ix *ix) {
 static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
   SpvId rng[4];
   for (int i = 0; i < 4; i++) rng[i] = expr_at(k, n->src[0], ix_const(k->ix, i));
-  SpvId place = 0;
-  for (int i = 0; i < k->n_place && !place; i++)
-    if (k->place[i].number == n->ints[0]) place = k->place[i].value;
-  if (!place) {
-    SpvId pair = kernel_raw(k, (uint32_t)n->ints[0], 0);
-    k->out->slot[k->n_slot - 1].node = n;
+  int slot = -1;
+  for (int i = 0; i < k->n_place && slot < 0; i++)
+    if (k->place[i].number == n->ints[0]) slot = k->place[i].slot;
+  if (slot < 0) {
+    kernel_raw(k, (uint32_t)n->ints[0], 0);
+    slot = k->n_slot - 1;
+    k->out->slot[slot].node = n;
     k->place[k->n_place].number = n->ints[0];
-    k->place[k->n_place++].value = pair;
-    place = pair;
+    k->place[k->n_place++].slot = slot;
   }
+  SpvId place = kernel_slot(k, slot);
   SpvId word = spv_extract(k->b, place, 0);
   SpvId at = ix_emit(k->ix, ix_join(k->ix, n->type.rank, n->type.dim, index));
   return math_uniform(k, at, word, rng);

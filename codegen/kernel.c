@@ -40,12 +40,65 @@ int cg_operands(const KernelJob *job, Node **operand, int max) {
 
 /* ---- begin and end ---- */
 
+/* A column of the argument table at this kernel's instance. */
+static SpvId from_table(Kernel *k, uint32_t column, SpvId type) {
+  Spv *b = k->b;
+  SpvId index = spv_u(b, column);
+  index = spv_bin(b, SpvOpIMul, index, k->table.instances);
+  index = spv_bin(b, SpvOpIAdd, index, k->table.instance);
+  SpvId buffer = spv_bitcast(b, spv_buffer(b, type, 8), k->table.buffer);
+  SpvId at = spv_element(b, buffer, type, index);
+  return spv_load_pure(b, type, at, 8);
+}
+
+SpvId kernel_slot(Kernel *k, int slot) {
+  return k->job->tabled ? from_table(k, 1 + (uint32_t)slot, k->slot_type[slot])
+                        : k->slot_value[slot];
+}
+
 static SpvId new_slot(Kernel *k, KernelSlot slot, SpvId type) {
-  if (k->n_slot == CG_MAX_SLOTS)
-    die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->out[0]->op].name,
-        CG_MAX_SLOTS);
-  k->out->slot[k->n_slot++] = slot;
-  return spv_push(k->b, type);
+  int most = CG_MAX_SLOTS;
+  if (k->n_slot == most)
+    die("codegen: a kernel for %s needs more than %d slots", ir_op[k->job->out[0]->op].name, most);
+  k->out->slot[k->n_slot] = slot;
+  k->slot_type[k->n_slot] = type;
+  if (!k->job->tabled) k->slot_value[k->n_slot] = spv_push(k->b, type);
+  return kernel_slot(k, k->n_slot++);
+}
+
+/* The instance whose workgroups this one is among: the last that begins no later. Halving steps
+ * from the least power of two that reaches all of them. */
+static void find_instance(Kernel *k) {
+  Spv *b = k->b;
+  SpvId pair = spv_vec(b, spv_u32(b), 2);
+  k->table.buffer = spv_push(b, spv_buffer(b, pair, 8));
+  SpvId size = spv_push(b, pair);
+  SpvId n = spv_extract(b, size, 0);
+  SpvId steps = spv_extract(b, size, 1);
+  SpvId group = kernel_group(k), zero = spv_u(b, 0), one = spv_u(b, 1);
+  SpvId found = spv_local(b, spv_u32(b));
+  spv_set(b, found, zero);
+  SpvId i = spv_for(b, steps);
+  SpvId shift = spv_bin(b, SpvOpISub, steps, one);
+  shift = spv_bin(b, SpvOpISub, shift, i);
+  SpvId step = spv_bin(b, SpvOpShiftLeftLogical, one, shift);
+  SpvId from = spv_get(b, found);
+  SpvId probe = spv_bin(b, SpvOpIAdd, from, step);
+  SpvId last = spv_bin(b, SpvOpISub, n, one);
+  SpvId there = spv_cmp(b, SpvOpULessThanEqual, probe, last);
+  probe = spv_select(b, there, probe, last);
+  SpvId at = spv_element(b, k->table.buffer, pair, probe);
+  SpvId first = spv_load_pure(b, pair, at, 8);
+  first = spv_extract(b, first, 0);
+  SpvId begun = spv_cmp(b, SpvOpULessThanEqual, first, group);
+  probe = spv_select(b, begun, probe, from);
+  spv_set(b, found, probe);
+  spv_end(b);
+  k->table.instances = n;
+  k->table.instance = spv_get(b, found);
+  SpvId begin = from_table(k, 0, pair);
+  begin = spv_extract(b, begin, 0);
+  k->table.group = spv_bin(b, SpvOpISub, group, begin);
 }
 
 SpvId kernel_element_type(Kernel *k, DType d) {
@@ -71,6 +124,7 @@ void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
   k->n_operand = cg_operands(job, k->operand, CG_MAX_SLOTS);
   if (k->n_operand + job->n_out > CG_MAX_SLOTS - 1)
     die("codegen: a kernel for %s reads %d operands", ir_op[job->out[0]->op].name, k->n_operand);
+  if (job->tabled) find_instance(k);
   for (int i = 0; i < job->n_out; i++) {
     SpvId type = buffer_type(k, (DType)job->out[i]->type.dtype, 1);
     k->result[i] = new_slot(k, (KernelSlot){.kind = SLOT_result, .node = job->out[i]}, type);
@@ -106,17 +160,23 @@ SpvId kernel_raw(Kernel *k, uint32_t low, uint32_t high) {
 
 /* ---- where this invocation is ---- */
 
-void kernel_groups(Kernel *k, int64_t groups, uint32_t local) {
+void cg_groups(int64_t groups, uint32_t out[3]) {
   enum { MAX = 65535, ROW = 32768 };
+  out[0] = groups <= MAX ? (uint32_t)groups : ROW;
+  out[1] = groups <= MAX ? 1 : (uint32_t)((groups + ROW - 1) / ROW);
+  out[2] = 1;
+}
+
+void kernel_groups(Kernel *k, int64_t groups, uint32_t local) {
   k->out->local[0] = local;
-  k->out->groups[0] = groups <= MAX ? (uint32_t)groups : ROW;
-  k->out->groups[1] = groups <= MAX ? 1 : (uint32_t)((groups + ROW - 1) / ROW);
+  cg_groups(groups, k->out->groups);
 }
 
 static SpvId uvec3(Kernel *k) { return spv_vec(k->b, spv_u32(k->b), 3); }
 
 SpvId kernel_group(Kernel *k) {
   Spv *b = k->b;
+  if (k->table.group) return k->table.group;
   SpvId type = uvec3(k);
   SpvId group = spv_builtin(b, SpvBuiltInWorkgroupId, type);
   SpvId size = spv_builtin(b, SpvBuiltInNumWorkgroups, type);
@@ -159,7 +219,8 @@ SpvId kernel_load4_at(Kernel *k, Node *operand, SpvId index4) {
 SpvId kernel_load(Kernel *k, Node *operand, const Ix *ix) {
   int64_t step = ix_step(ix);
   const Ix *four = ix_div(k->ix, ix, 4);
-  if (k->wide && step && step % 4 == 0 && ix_max(four) * 4 + 3 < type_count(&operand->type)) {
+  int64_t last = ix_max(four) * 4 + (k->ragged ? 0 : 3);
+  if (k->wide && step && step % 4 == 0 && last < type_count(&operand->type)) {
     SpvId index = ix_emit(k->ix, four);
     SpvId v = kernel_load4_at(k, operand, index);
     return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));

@@ -17,11 +17,16 @@ typedef struct Kernel {
   Node **operand; /* as cg_operands lists them; slot n_out + i */
   int n_operand;
   SpvId result[CG_MAX_OUT], pointer[CG_MAX_SLOTS]; /* buffers of scalars: of outs, of operands */
+  SpvId slot_type[CG_MAX_SLOTS], slot_value[CG_MAX_SLOTS]; /* no values where tabled */
   int n_slot;
-  bool wide; /* read four neighbours at once where an index allows it */
+  struct { /* tabled: */
+    SpvId buffer, instances, instance, group;
+  } table;
+  bool wide;   /* read four neighbours at once where an index allows it */
+  bool ragged; /* the last four may reach past the end of a tensor, where nothing else lies */
   struct {
     int64_t number;
-    SpvId value;
+    int slot;
   } place[CG_MAX_SLOTS]; /* of random calls: raw slots */
   int n_place;
   struct Memo *memo; /* values of nodes at indices */
@@ -33,6 +38,7 @@ void kernel_begin(Kernel *, Arena *, Arena *scratch, const KernelJob *, const Ta
                   KernelCode *out);
 void kernel_end(Kernel *, const char *family);
 SpvId kernel_raw(Kernel *, uint32_t low, uint32_t high); /* a uvec2 slot */
+SpvId kernel_slot(Kernel *, int slot); /* its value, for use in the scopes that are open */
 void kernel_groups(Kernel *, int64_t groups,
                    uint32_t local); /* a 1-dimensional dispatch, folded into y where it is large */
 SpvId kernel_group(Kernel *);       /* its linear workgroup */
@@ -91,8 +97,16 @@ SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId),
 SpvId math_pow(Kernel *, SpvId x, SpvId y);
 SpvId math_mod(Kernel *, SpvId x, SpvId y);
 
+/* ---- flat.c: values that depend on what lies at their own place and at constant ones ---- */
+/* Whether the value at a row-major position needs other values only at that position or at a
+ * constant one, so that no shape remains in its kernel. */
+bool flat_value(const KernelJob *, const Node *);
+/* A sum over rows of such values, which sum_rows computes. */
+bool flat_is_sum(const KernelJob *);
+
 /* ---- the families ---- */
 void emit_map(Kernel *);
+void emit_flat_sum(Kernel *);
 void emit_reduce(Kernel *);
 void emit_scan(Kernel *);
 void emit_matmul(Kernel *);

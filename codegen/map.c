@@ -1,63 +1,76 @@
 /* map: result[i] = expression(i) for every element i, row-major; or a copy of a stored node.
  *
- * An invocation computes U units of W elements, W = 4 where rows divide by four. Within a workgroup of 64 each subgroup covers
- * a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 … U−1):
+ * An invocation computes U units of W elements, W = 4 where rows divide by four or nothing depends on rows. Within a workgroup
+ * of 64 each subgroup covers a contiguous range, its lanes side by side (S lanes; L: lane; j = 0 … U−1):
  *
  *   unit = group·64·U + subgroup·S·U + j·S + L      element = W·unit + 0 … W−1
  *
- * The number of units and U are push constants: where every operand is read at the element's own place or at a constant one,
- * no shape remains in the module, and tensors of different size share it. */
+ * The number of units and U are slots: where every operand is read at the element's own place or at a constant one,
+ * no shape remains in the module, and tensors of different size share it; where sizes are no multiples of 4, the last unit is
+ * stored one by one. */
 #include "codegen/kernel.h"
 
-enum { LOCAL = 64, MAX_UNITS = 8 };
+enum { LOCAL = 64, MAX_UNITS = 8, MAX_TABLED_UNITS = 32 };
 
-/* Whether the value at a row-major position needs other values only at that position or at a
- * constant one. */
-static bool is_flat(const Kernel *k, const Node *n) {
-  if (type_count(&n->type) == 1) return true;
-  if (k->job->stored[n->id] && !cg_is_out(k->job, n)) return true;
-  if (n->op == OP_const || n->op == OP_random) return true;
-  if (n->op != OP_reshape && n->op != OP_expand && !(ir_op[n->op].flags & IR_EW)) return false;
-  if (n->op == OP_expand && type_count(&n->src[0]->type) != 1) return false;
-  for (int i = 0; i < n->n_src; i++)
-    if (!is_flat(k, n->src[i])) return false;
+/* All outs are flat: any four neighbours do, and the last ones may be fewer. */
+static bool is_flat(const KernelJob *job) {
+  for (int i = 0; i < job->n_out; i++)
+    if (!job->copy && !flat_value(job, job->out[i])) return false;
   return true;
 }
 
-/* is_flat walks a tree; where the expression is a large graph with sharing that would take
- * forever. */
-static bool is_small(const Node *n, int *budget) {
-  if (--*budget < 0) return false;
-  for (int i = 0; i < n->n_src; i++)
-    if (!is_small(n->src[i], budget)) return false;
-  return true;
-}
-
-static int width(const Kernel *k) {
-  int budget = 1000;
-  for (int i = 0; i < k->job->n_out; i++) {
-    const Node *out = k->job->out[i];
-    const Type *t = &out->type;
-    if (type_count(t) % 4 != 0) return 1;
-    if (t->dim[t->rank - 1] % 4 == 0) continue;
-    if (!k->job->copy && !(is_small(out, &budget) && is_flat(k, out))) return 1;
+static int width(const KernelJob *job) {
+  for (int i = 0; i < job->n_out; i++) {
+    const Type *t = &job->out[i]->type;
+    if (type_count(t) % 4 || t->dim[t->rank - 1] % 4) return 1;
   }
   return 4;
 }
 
+/* The last unit may have fewer than four elements. */
+static void store_ragged(Kernel *k, SpvId unit, SpvId whole, SpvId count, SpvId (*value)[4]) {
+  Spv *b = k->b;
+  SpvId full = spv_cmp(b, SpvOpULessThan, unit, whole);
+  spv_if(b, full);
+  for (int o = 0; o < k->job->n_out; o++) kernel_store(k, o, unit, 4, value[o]);
+  spv_else(b);
+  SpvId two = spv_u(b, 2);
+  SpvId first = spv_bin(b, SpvOpShiftLeftLogical, unit, two);
+  for (uint32_t i = 0; i < 3; i++) {
+    SpvId offset = spv_u(b, i);
+    SpvId at = spv_bin(b, SpvOpIAdd, first, offset);
+    SpvId there = spv_cmp(b, SpvOpULessThan, at, count);
+    spv_if(b, there);
+    for (int o = 0; o < k->job->n_out; o++) kernel_store(k, o, at, 1, &value[o][i]);
+    spv_end(b);
+  }
+  spv_end(b);
+}
+
 void emit_map(Kernel *k) {
   Spv *b = k->b;
-  int w = width(k);
-  int64_t units = type_count(&k->job->out[0]->type) / w;
+  const KernelJob *job = k->job;
+  int64_t count = type_count(&job->out[0]->type);
+  bool flat = is_flat(job), ragged = flat && (job->tabled || count % 4);
+  if (job->tabled && !flat) die("codegen: %%%d has a shape, and no tabled kernel", job->out[0]->id);
+  int w = flat ? 4 : width(job);
+  int64_t units = (count + w - 1) / w, most = job->tabled ? MAX_TABLED_UNITS : MAX_UNITS;
   int64_t per_lane = units / (LOCAL * 64);
-  per_lane = per_lane < 1 ? 1 : per_lane > MAX_UNITS ? MAX_UNITS : per_lane;
+  per_lane = per_lane < 1 ? 1 : per_lane > most ? most : per_lane;
   uint32_t lanes = k->target->subgroup_size ? k->target->subgroup_size : 32;
   if (lanes > LOCAL) lanes = LOCAL;
   kernel_groups(k, (units + LOCAL * per_lane - 1) / (LOCAL * per_lane), LOCAL);
   k->wide = w == 4;
+  k->ragged = ragged;
 
-  SpvId size = kernel_raw(k, (uint32_t)units, (uint32_t)per_lane);
-  SpvId n = spv_extract(b, size, 0);
+  SpvId size = kernel_raw(k, (uint32_t)(ragged ? count : units), (uint32_t)per_lane);
+  SpvId elements = spv_extract(b, size, 0), n = elements, whole = 0;
+  if (ragged) {
+    SpvId two = spv_u(b, 2), up = spv_u(b, 3);
+    whole = spv_bin(b, SpvOpShiftRightLogical, elements, two);
+    n = spv_bin(b, SpvOpIAdd, elements, up);
+    n = spv_bin(b, SpvOpShiftRightLogical, n, two);
+  }
   SpvId u = spv_extract(b, size, 1);
   SpvId group = kernel_group(k);
   SpvId lane = kernel_lane(k, 0);
@@ -80,8 +93,9 @@ void emit_map(Kernel *k) {
   for (int o = 0; o < k->job->n_out; o++)
     for (int i = 0; i < w; i++)
       value[o][i] = expr_at(k, k->job->out[o], ix_add(k->ix, first, ix_const(k->ix, i)));
-  for (int o = 0; o < k->job->n_out; o++) kernel_store(k, o, unit, w, value[o]);
+  if (ragged) store_ragged(k, unit, whole, elements, value);
+  for (int o = 0; o < job->n_out && !ragged; o++) kernel_store(k, o, unit, w, value[o]);
   spv_end(b);
   spv_end(b);
-  k->out->flops = (double)type_count(&k->job->out[0]->type) * k->job->n_out;
+  k->out->flops = (double)count * job->n_out;
 }

@@ -47,6 +47,9 @@ typedef struct KernelJob {
   Node *anchor;
   const bool *stored; /* by node id */
   bool copy;          /* store the stored value of out[0] itself at another place */
+  bool
+    tabled; /* one dispatch runs many instances of the kernel: each finds its slots in an argument
+                         table (cg_can_table) */
 } KernelJob;
 
 typedef struct KernelSlot {
@@ -56,13 +59,19 @@ typedef struct KernelSlot {
   uint64_t raw; /* SLOT_raw: these 8 bytes */
 } KernelSlot;
 
+/* The argument table of a tabled kernel: 8-byte entries, 1 + n_slot columns of one entry for each of the n instances. Entry i
+ * of the first column is the first workgroup of instance i, in its low half; column 1 + s holds slot s. An instance has the
+ * workgroups from its first to the next one's. The kernel's own push constants are
+ *   0: the table's address     1: n in the low half, in the high one the least x with 2^x >= n */
+enum { CG_TABLE_PUSH = 2 };
+
 typedef struct KernelCode {
   const char *family; /* "map", "reduce", "matmul" … */
   const char *name;   /* for people and traces: family and what it computes */
   uint32_t *word;     /* a SPIR-V module with entry "main"; equal kernels give equal words */
   int n_word;
-  uint32_t local[3], groups[3];
-  uint32_t subgroup_size; /* 0: any; else the device must have it */
+  uint32_t local[3], groups[3]; /* tabled: the workgroups of this instance */
+  uint32_t subgroup_size;       /* 0: any; else the device must have it */
   KernelSlot slot[CG_MAX_SLOTS];
   int n_slot;
   double flops, bytes; /* arithmetic of the definition; least memory traffic */
@@ -83,6 +92,11 @@ bool cg_strided(const Node *, const bool *stored,
 bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride);
 int cg_operands(const KernelJob *, Node **operand,
                 int max); /* distinct stored nodes it reads; may exceed max */
+/* Whether the job's kernel has a tabled form. */
+bool cg_can_table(const KernelJob *);
+/* A 1-dimensional dispatch, folded into y where it is large; more workgroups than asked for do
+ * nothing. */
+void cg_groups(int64_t groups, uint32_t out[3]);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
 /* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's

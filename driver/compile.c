@@ -1,34 +1,8 @@
-/* graphs → plans → kernels → image. Equal kernels become one module, validated once. */
-#include "driver/compile.h"
-#include "codegen/plan.h"
-#include "driver/validate.h"
-#include "passes/plan.h"
+/* graphs → plans → kernels → image. */
+#include "driver/compile_internal.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct ParamFlags {
-  const char *name; /* interned */
-  bool trainable, decay;
-  const char *init;
-} ParamFlags;
-
-struct Compiler {
-  Arena *arena;
-  CompileOptions option;
-  Layout *layout;
-  Image image;
-  ParamFlags *flags;
-  int n_flags;
-  KernelCache *kernels;
-  Validator *validator; /* NULL once it has ended */
-  int *module_of;       /* by kernel of the cache: its module */
-  int n_kernel;
-  uint64_t *module_hash; /* by module */
-  int n_module, n_program;
-};
 
 Compiler *compile_new(const CompileOptions *o) {
   Arena *arena = arena_new();
@@ -73,112 +47,6 @@ static ImgTensor tensor(const char *name, const Type *t, const PlanPlace *p) {
   return it;
 }
 
-/* "matmul gpt2.alpha:21 c_attn", for messages about a dispatch. */
-static const char *label_of(Compiler *c, const char *kernel, const Node *n) {
-  Buf b = {0};
-  buf_str(&b, kernel);
-  if (n->label) buf_printf(&b, " %s", n->label);
-  if (n->loc.file) buf_printf(&b, " %s:%d", n->loc.file, n->loc.line);
-  const char *text = arena_str(c->arena, b.data, b.len);
-  buf_free(&b);
-  return text;
-}
-
-static bool write_file(const char *path, const void *data, size_t bytes, Buf *why) {
-  FILE *f = fopen(path, "wb");
-  bool ok = f && fwrite(data, 1, bytes, f) == bytes;
-  if (f && fclose(f) != 0) ok = false;
-  if (!ok) buf_printf(why, "cannot write %s: %s", path, strerror(errno));
-  return ok;
-}
-
-static bool write_module(const Compiler *c, int index, const ImgModule *m, Buf *why) {
-  Buf path = {0}, text = {0};
-  buf_printf(&path, "%s/%03d.%s", c->option.spirv_dir, index, m->name);
-  for (char *s = path.data + strlen(c->option.spirv_dir) + 1; *s; s++)
-    if (strchr("/ ", *s)) *s = '_';
-  buf_str(&path, ".spv");
-  bool ok = write_file(path.data, m->word, 4 * (size_t)m->n_word, why);
-  buf_str(&path, "asm");
-  cg_disassemble(m->word, (int)m->n_word, &text);
-  ok = ok && write_file(path.data, text.data, text.len, why);
-  buf_free(&path);
-  buf_free(&text);
-  return ok;
-}
-
-static bool same_module(const ImgModule *m, const KernelCode *code) {
-  return m->n_word == (uint32_t)code->n_word && m->subgroup_size == code->subgroup_size &&
-         memcmp(m->local, code->local, sizeof m->local) == 0 &&
-         memcmp(m->word, code->word, 4 * (size_t)code->n_word) == 0;
-}
-
-/* Index of the module with this code, made and validated at its first use; −1 with `why` where it
- * cannot be written. */
-static int module_with(Compiler *c, const KernelCode *code, const Node *root, Buf *why) {
-  uint64_t hash = hash_bytes(code->word, 4 * (size_t)code->n_word, code->subgroup_size);
-  for (int i = 0; i < c->n_module; i++)
-    if (c->module_hash[i] == hash && same_module(&c->image.module[i], code)) return i;
-  validate_add(
-    c->validator, code->word, code->n_word,
-    arena_printf(c->arena, "%s of %%%d = %s", code->name, root->id, ir_op[root->op].name));
-  ImgModule m = {.name = code->name,
-                 .n_word = (uint32_t)code->n_word,
-                 .word = code->word,
-                 .subgroup_size = code->subgroup_size};
-  memcpy(m.local, code->local, sizeof m.local);
-  if (c->option.spirv_dir && !write_module(c, c->n_module, &m, why)) return -1;
-  int n_hash = c->n_module;
-  ARENA_PUSH(c->arena, c->module_hash, n_hash, hash);
-  ARENA_PUSH(c->arena, c->image.module, c->n_module, m);
-  return c->n_module - 1;
-}
-
-/* The same by the kernel's number in the cache. */
-static int module_of(Compiler *c, int kernel, const KernelCode *code, const Node *root, Buf *why) {
-  if (kernel == c->n_kernel) {
-    int module = module_with(c, code, root, why);
-    ARENA_PUSH(c->arena, c->module_of, c->n_kernel, module);
-  }
-  return c->module_of[kernel];
-}
-
-static ImgSlot address(const PlanPlace *p) {
-  return (ImgSlot){.is_address = 1, .chunk = (uint32_t)p->chunk, .value = p->offset};
-}
-
-static ImgSlot slot_of(const Plan *plan, const PlanStep *s, const KernelSlot *slot) {
-  switch (slot->kind) {
-  case SLOT_result:
-    for (int o = 0; o < s->job.n_out; o++)
-      if (s->job.out[o] == slot->node) return address(&s->result[o]);
-    die("kernel of %%%d stores %%%d, which it does not compute", s->job.out[0]->id, slot->node->id);
-  case SLOT_operand:
-    if (s->job.copy) return address(&s->source);
-    if (plan->place[slot->node->id].chunk < 0)
-      die("kernel of %%%d reads %%%d, which has no place", s->job.out[0]->id, slot->node->id);
-    return address(&plan->place[slot->node->id]);
-  default: return (ImgSlot){.value = slot->raw};
-  }
-}
-
-static bool add_dispatch(Compiler *c, const Plan *plan, const PlanStep *s, ImgDispatch *d,
-                         Buf *why) {
-  KernelCode code;
-  int kernel = cg_emit_once(c->kernels, &s->job, &code);
-  const Node *root = s->job.anchor ? s->job.anchor : s->job.out[s->job.n_out - 1];
-  int module = module_of(c, kernel, &code, root, why);
-  *d = (ImgDispatch){.module = (uint32_t)module,
-                     .barrier = s->barrier,
-                     .n_slot = (uint32_t)code.n_slot,
-                     .label = label_of(c, code.name, root),
-                     .flops = code.flops,
-                     .bytes = code.bytes};
-  memcpy(d->groups, code.groups, sizeof d->groups);
-  for (int i = 0; i < code.n_slot; i++) d->slot[i] = slot_of(plan, s, &code.slot[i]);
-  return module >= 0;
-}
-
 /* Multiplications and additions of the matrix products that the definition asks for: recomputed
  * ones do not count. */
 static double model_flops(const Plan *plan) {
@@ -212,17 +80,10 @@ bool compile_program(Compiler *c, const Graph *g, Buf *why) {
   Buf wrong = {0};
   if (!plan_check(plan, c->layout, &wrong)) die("plan of program %s:\n%s", g->name, wrong.data);
   if (c->option.plan) plan_print(c->option.plan, plan, c->layout);
-  ImgProgram out = {.name = intern(g->name),
-                    .peak_bytes = plan->peak_bytes,
-                    .flops = model_flops(plan),
-                    .n_dispatch = (uint32_t)plan->n_step};
+  ImgProgram out = {
+    .name = intern(g->name), .peak_bytes = plan->peak_bytes, .flops = model_flops(plan)};
   list_io(c, plan, &out);
-  out.dispatch = arena_alloc(c->arena, sizeof *out.dispatch * ((size_t)plan->n_step + 1));
-  bool ok = true;
-  for (int i = 0; ok && i < plan->n_step; i++) {
-    if (c->option.progress) c->option.progress(c->option.progress_arg, g->name, i, plan->n_step);
-    ok = add_dispatch(c, plan, &plan->step[i], &out.dispatch[i], why);
-  }
+  bool ok = add_dispatches(c, plan, &out, why);
   if (ok) {
     ARENA_PUSH(c->arena, c->image.program, c->n_program, out);
   }

@@ -14,6 +14,29 @@ const ImgProgram *image_program(const Image *m, const char *name) {
   return NULL;
 }
 
+static bool in_chunk(const ImgTensor *t, uint32_t n, uint32_t chunk) {
+  for (uint32_t i = 0; i < n; i++)
+    if (t[i].chunk == chunk) return true;
+  return false;
+}
+
+static bool reaches(const Image *m, const ImgSlot *slot, uint32_t n, uint32_t chunk) {
+  for (uint32_t i = 0; i < n; i++) {
+    if (slot[i].kind == IMG_ADDRESS && slot[i].chunk == chunk) return true;
+    if (slot[i].kind != IMG_ARGUMENTS) continue;
+    const ImgArguments *a = &m->arguments[slot[i].value];
+    if (reaches(m, a->slot, a->n_slot, chunk)) return true;
+  }
+  return false;
+}
+
+bool image_uses(const Image *m, const ImgProgram *p, uint32_t chunk) {
+  if (in_chunk(p->input, p->n_input, chunk) || in_chunk(p->output, p->n_output, chunk)) return true;
+  for (uint32_t i = 0; i < p->n_dispatch; i++)
+    if (reaches(m, p->dispatch[i].slot, p->dispatch[i].n_slot, chunk)) return true;
+  return false;
+}
+
 static const ImgTensor *find(const ImgTensor *t, uint32_t n, const char *name) {
   for (uint32_t i = 0; i < n; i++)
     if (strcmp(t[i].name, name) == 0) return &t[i];

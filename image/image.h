@@ -6,7 +6,7 @@
 
 #include "base/base.h"
 
-enum { IMG_VERSION = 1, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
+enum { IMG_VERSION = 2, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
 
 /* An executable that carries an image ends with: offset and length of the image in the file, 8
  * bytes each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
@@ -66,11 +66,24 @@ typedef struct ImgModule {
   uint32_t subgroup_size; /* 0: any */
 } ImgModule;
 
-typedef struct ImgSlot { /* 8 bytes of push constants */
-  uint32_t is_address;   /* 1: address of chunk + value; 0: value itself */
-  uint32_t chunk;
+typedef enum ImgSlotKind {
+  IMG_VALUE,    /* value itself */
+  IMG_ADDRESS,  /* address of chunk + value */
+  IMG_ARGUMENTS /* address of argument table number `value` */
+} ImgSlotKind;
+
+typedef struct ImgSlot { /* 8 bytes, of push constants or of an argument table */
+  uint32_t kind;         /* ImgSlotKind */
+  uint32_t chunk;        /* of an address */
   uint64_t value;
 } ImgSlot;
+
+/* Device memory of its own that holds these slots one after the other, addresses resolved: a
+ * dispatch that runs many instances of a kernel finds there what differs between them. */
+typedef struct ImgArguments {
+  uint32_t n_slot;
+  ImgSlot *slot; /* values and addresses */
+} ImgArguments;
 
 typedef struct ImgDispatch {
   uint32_t module;
@@ -104,13 +117,14 @@ typedef struct Image {
   const char *model;  /* its name */
   const char *config; /* JSON: fe_config_json */
   ImgTarget target;
-  uint32_t n_chunk, n_param, n_state, n_table, n_module, n_program;
+  uint32_t n_chunk, n_param, n_state, n_table, n_module, n_program, n_arguments;
   ImgChunk *chunk;
   ImgParam *param;
   ImgState *state;
   ImgTable *table;
   ImgModule *module;
   ImgProgram *program;
+  ImgArguments *arguments;
 } Image;
 
 /* Programs and the names that the runner relies on (each an entry of `program`; absent where the model lacks the function):
@@ -139,6 +153,8 @@ const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
 const char *image_type_name(uint32_t dtype);                      /* "f32" */
 const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
 const ImgTensor *image_input(const ImgProgram *, const char *name);
+/* Do the program's kernels, inputs or outputs lie in that chunk? */
+bool image_uses(const Image *, const ImgProgram *, uint32_t chunk);
 const ImgTensor *image_output(const ImgProgram *, const char *name);
 
 #endif

@@ -27,8 +27,9 @@ typedef enum Section {
   SEC_program,
   SEC_tensor,   /* inputs, then outputs, of the first program; then of the second … */
   SEC_dispatch, /* of the first program; then of the second … */
-  SEC_slot,     /* of the first dispatch; then of the second … */
-  SEC_data,     /* SPIR-V words and tables, each aligned to IMG_ALIGN bytes */
+  SEC_arguments,
+  SEC_slot, /* of the first dispatch; then of the second …; then of the first argument table … */
+  SEC_data, /* SPIR-V words and tables, each aligned to IMG_ALIGN bytes */
   SECTION_COUNT
 } Section;
 
@@ -45,6 +46,7 @@ enum {
   MODULE_bytes = 32,
   PROGRAM_bytes = 32,
   DISPATCH_bytes = 48,
+  ARGUMENTS_bytes = 8,
   SLOT_bytes = 16
 };
 

@@ -20,9 +20,9 @@ typedef struct Reader {
   bool failed;
 } Reader;
 
-static const char *const section_name[SECTION_COUNT] = {"text",   "model",    "chunk",  "param",
-                                                        "state",  "table",    "module", "program",
-                                                        "tensor", "dispatch", "slot",   "data"};
+static const char *const section_name[SECTION_COUNT] = {
+  "text",    "model",  "chunk",    "param",     "state", "table", "module",
+  "program", "tensor", "dispatch", "arguments", "slot",  "data"};
 static const uint32_t record_bytes[SECTION_COUNT] = {1,
                                                      MODEL_bytes,
                                                      CHUNK_bytes,
@@ -33,6 +33,7 @@ static const uint32_t record_bytes[SECTION_COUNT] = {1,
                                                      PROGRAM_bytes,
                                                      TENSOR_bytes,
                                                      DISPATCH_bytes,
+                                                     ARGUMENTS_bytes,
                                                      SLOT_bytes,
                                                      1};
 
@@ -256,6 +257,35 @@ static void read_modules(Reader *r, Image *m) {
   }
 }
 
+/* `most`: the highest kind that may stand there. */
+static void read_slot(Reader *r, const Image *m, uint64_t index, uint32_t most, const char *of,
+                      ImgSlot *slot) {
+  const uint8_t *p = record(r, SEC_slot, index);
+  *slot = (ImgSlot){get32(p), get32(p + 4), get64(p + 8)};
+  if (slot->kind > most) {
+    fault(r, "%s has a slot of kind %u", of, slot->kind);
+  } else if (slot->kind == IMG_ADDRESS) {
+    if (slot->chunk >= m->n_chunk || slot->value >= m->chunk[slot->chunk].bytes)
+      fault(r, "%s has an address outside its memory", of);
+  } else if (slot->kind == IMG_ARGUMENTS && slot->value >= m->n_arguments) {
+    fault(r, "%s reads argument table %llu of %u", of, (unsigned long long)slot->value,
+          m->n_arguments);
+  }
+}
+
+static void read_arguments(Reader *r, const Image *m, const uint8_t *p, ImgArguments *a) {
+  uint64_t first = r->slot;
+  uint32_t n = get32(p);
+  if (!n || !take(r, SEC_slot, &r->slot, n)) {
+    fault(r, "an argument table has %s", n ? "slots that are not in it" : "no slots");
+    return;
+  }
+  a->n_slot = n;
+  a->slot = arena_alloc(r->arena, sizeof *a->slot * n);
+  for (uint32_t i = 0; i < n && !r->failed; i++)
+    read_slot(r, m, first + i, IMG_ADDRESS, "an argument table", &a->slot[i]);
+}
+
 static void read_dispatch(Reader *r, const Image *m, const uint8_t *p, ImgDispatch *d) {
   d->label = text(r, p + 24, "dispatch", true);
   d->module = get32(p);
@@ -276,13 +306,8 @@ static void read_dispatch(Reader *r, const Image *m, const uint8_t *p, ImgDispat
     return;
   }
   d->n_slot = n;
-  for (uint32_t i = 0; i < n; i++) {
-    const uint8_t *s = record(r, SEC_slot, first + i);
-    d->slot[i] = (ImgSlot){flag(r, s, "the kind of a slot"), get32(s + 4), get64(s + 8)};
-    if (!d->slot[i].is_address) continue;
-    if (d->slot[i].chunk >= m->n_chunk || d->slot[i].value >= m->chunk[d->slot[i].chunk].bytes)
-      fault(r, "dispatch %s has an address outside its memory", d->label);
-  }
+  for (uint32_t i = 0; i < n && !r->failed; i++)
+    read_slot(r, m, first + i, IMG_ARGUMENTS, d->label, &d->slot[i]);
 }
 
 static void read_program(Reader *r, const Image *m, const uint8_t *p, ImgProgram *q) {
@@ -349,16 +374,19 @@ static void read_all(Reader *r, Image *m) {
   LIST(table, SEC_table)
   LIST(module, SEC_module)
   LIST(program, SEC_program)
+  LIST(arguments, SEC_arguments)
   read_model(r, m);
   read_chunks(r, m);
   read_tensors(r, m);
   read_modules(r, m);
   for (uint32_t i = 0; i < m->n_program && !r->failed; i++)
     read_program(r, m, record(r, SEC_program, i), &m->program[i]);
+  for (uint32_t i = 0; i < m->n_arguments && !r->failed; i++)
+    read_arguments(r, m, record(r, SEC_arguments, i), &m->arguments[i]);
   if (r->failed) return;
   if (r->tensor < r->sec[SEC_tensor].count || r->dispatch < r->sec[SEC_dispatch].count ||
       r->slot < r->sec[SEC_slot].count)
-    fault(r, "it has records that belong to no program");
+    fault(r, "it has records that belong to nothing");
   check_names(r, m);
 }
 

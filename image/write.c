@@ -143,14 +143,20 @@ static void put_lists(Writer *w, const Image *m) {
   }
 }
 
-static void put_dispatch(Writer *w, const ImgDispatch *d) {
-  if (d->n_slot > IMG_MAX_SLOTS) w->failed = true;
-  for (uint32_t i = 0; i < d->n_slot && i < IMG_MAX_SLOTS; i++) {
-    Buf *s = record(w, SEC_slot);
-    put32(s, d->slot[i].is_address);
-    put32(s, d->slot[i].is_address ? d->slot[i].chunk : 0);
-    put64(s, d->slot[i].value);
+static void put_slots(Writer *w, const ImgSlot *slot, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) {
+    Buf *b = record(w, SEC_slot);
+    put32(b, slot[i].kind);
+    put32(b, slot[i].kind == IMG_ADDRESS ? slot[i].chunk : 0);
+    put64(b, slot[i].value);
   }
+}
+
+static void put_dispatch(Writer *w, const ImgDispatch *d) {
+  if (d->n_slot > IMG_MAX_SLOTS)
+    w->failed = true;
+  else
+    put_slots(w, d->slot, d->n_slot);
   Buf *b = record(w, SEC_dispatch);
   put32(b, d->module);
   for (int i = 0; i < 3; i++) put32(b, d->groups[i]);
@@ -173,6 +179,13 @@ static void put_program(Writer *w, const ImgProgram *p) {
   for (uint32_t i = 0; i < p->n_input; i++) put_tensor(w, record(w, SEC_tensor), &p->input[i]);
   for (uint32_t i = 0; i < p->n_output; i++) put_tensor(w, record(w, SEC_tensor), &p->output[i]);
   for (uint32_t i = 0; i < p->n_dispatch; i++) put_dispatch(w, &p->dispatch[i]);
+}
+
+static void put_arguments(Writer *w, const ImgArguments *a) {
+  Buf *b = record(w, SEC_arguments);
+  put32(b, a->n_slot);
+  put32(b, 0);
+  put_slots(w, a->slot, a->n_slot);
 }
 
 static void join(Writer *w, Buf *out) {
@@ -204,6 +217,7 @@ bool image_write(Buf *out, const Image *m) {
   put_model(&w, m);
   put_lists(&w, m);
   for (uint32_t i = 0; i < m->n_program; i++) put_program(&w, &m->program[i]);
+  for (uint32_t i = 0; i < m->n_arguments; i++) put_arguments(&w, &m->arguments[i]);
   align(&w.section[SEC_text]);
   align(&w.section[SEC_data]);
   w.count[SEC_text] = w.section[SEC_text].len;

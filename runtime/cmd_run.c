@@ -154,11 +154,8 @@ static void print_outputs(const Runner *r, const Call *c) {
 /* ---- the command ---- */
 
 static bool uses_states(const Image *m, const ImgProgram *p) {
-  for (uint32_t i = 0; i < p->n_dispatch; i++)
-    for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++) {
-      const ImgSlot *s = &p->dispatch[i].slot[k];
-      if (s->is_address && m->chunk[s->chunk].cls == IMG_STATE) return true;
-    }
+  for (uint32_t i = 0; i < m->n_chunk; i++)
+    if (m->chunk[i].cls == IMG_STATE && image_uses(m, p, i)) return true;
   return false;
 }
 

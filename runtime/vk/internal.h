@@ -16,18 +16,19 @@
   X(EnumeratePhysicalDevices)                                                                      \
   X(GetPhysicalDeviceProperties2)                                                                  \
   X(GetPhysicalDeviceFeatures2)                                                                    \
-  X(GetPhysicalDeviceMemoryProperties) X(GetPhysicalDeviceQueueFamilyProperties)                   \
-    X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)       \
-      X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)            \
-        X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory) \
-          X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                     \
-            X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                  \
-              X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)               \
-                X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)               \
-                  X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                  \
-                    X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)     \
-                      X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)    \
-                        X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)
+  X(GetPhysicalDeviceMemoryProperties)                                                             \
+  X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties) X(CreateDevice)  \
+    X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)          \
+      X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)     \
+        X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)              \
+          X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)               \
+            X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                      \
+              X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                   \
+                X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)              \
+                  X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)      \
+                    X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)       \
+                      X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)            \
+                        X(QueueSubmit)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -139,6 +140,7 @@ struct Exec {
   bool lost;
   VkBlock *chunk;       /* buffer is NULL until the chunk is needed */
   uint64_t chunk_bytes; /* of all that exist */
+  VkBlock *arguments;   /* argument tables; buffer is NULL until needed */
   Recorded *program;
   VkBlock staging;
   uint64_t last_ticket;
@@ -155,6 +157,9 @@ VkResult block_new(Device *, MemoryUse, uint64_t bytes, VkBlock *out);
 void block_free(Device *, VkBlock *);
 /* Makes it exist, with its tables; parameters and states zero. */
 bool chunk_need(Exec *, uint32_t chunk, Buf *why);
+/* Makes the argument table exist with its values; the chunks that it names exist. */
+bool arguments_need(Exec *, uint32_t table, Buf *why);
+uint64_t exec_slot(const Exec *, const ImgSlot *); /* what it refers to exists */
 void barrier_full(VkCommandBuffer);    /* what kernels and copies did before all that comes */
 void barrier_to_host(VkCommandBuffer); /* copies before host reads */
 bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and recording */

@@ -3,6 +3,7 @@
  * buffer. */
 #include "runtime/vk/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { STAGING_BYTES = 8 << 20 };
@@ -158,13 +159,13 @@ static bool copy_now(Exec *e, const Copy *copy, Buf *why) {
   return ok;
 }
 
-/* `host` ↔ bytes at … of a chunk that exists. */
-static bool transfer(Exec *e, uint32_t chunk, uint64_t at, uint64_t bytes, const char *from,
+/* `host` ↔ bytes at … of a block that exists. */
+static bool transfer(Exec *e, const VkBlock *block, uint64_t at, uint64_t bytes, const char *from,
                      char *to, Buf *why) {
   if (!staging_ready(e, why)) return false;
   for (uint64_t done = 0; done < bytes;) {
     uint64_t n = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
-    Copy copy = {e->chunk[chunk].buffer, at + done, n, from != NULL};
+    Copy copy = {block->buffer, at + done, n, from != NULL};
     if (from) memcpy(e->staging.host, from + done, n);
     if (!copy_now(e, &copy, why)) return false;
     if (to) memcpy(to + done, e->staging.host, n);
@@ -216,7 +217,8 @@ static bool load_tables(Exec *e, uint32_t chunk, Buf *why) {
   const Image *m = e->image;
   for (uint32_t i = 0; i < m->n_table; i++) {
     const ImgTensor *t = &m->table[i].t;
-    if (t->chunk == chunk && !transfer(e, chunk, t->offset, t->bytes, m->table[i].data, NULL, why))
+    if (t->chunk == chunk &&
+        !transfer(e, &e->chunk[chunk], t->offset, t->bytes, m->table[i].data, NULL, why))
       return false;
   }
   return true;
@@ -241,11 +243,37 @@ bool chunk_need(Exec *e, uint32_t i, Buf *why) {
   }
 }
 
+/* ---- argument tables ---- */
+
+uint64_t exec_slot(const Exec *e, const ImgSlot *s) {
+  switch (s->kind) {
+  case IMG_ADDRESS: return e->chunk[s->chunk].address + s->value;
+  case IMG_ARGUMENTS: return e->arguments[s->value].address;
+  default: return s->value;
+  }
+}
+
+bool arguments_need(Exec *e, uint32_t table, Buf *why) {
+  VkBlock *b = &e->arguments[table];
+  if (b->buffer) return true;
+  const ImgArguments *a = &e->image->arguments[table];
+  uint64_t bytes = sizeof(uint64_t) * (uint64_t)a->n_slot;
+  VkResult r = block_new(e->dev, MEMORY_device, bytes, b);
+  if (r) return exec_fault(e, r, "making an argument table", why);
+  uint64_t *value = xmalloc(bytes);
+  for (uint32_t i = 0; i < a->n_slot; i++) value[i] = exec_slot(e, &a->slot[i]);
+  bool ok = transfer(e, b, 0, bytes, (const char *)value, NULL, why);
+  free(value);
+  if (!ok) block_free(e->dev, b);
+  return ok;
+}
+
 bool exec_write(Exec *e, const ImgTensor *t, const void *from, Buf *why) {
   return chunk_need(e, t->chunk, why) &&
-         transfer(e, t->chunk, t->offset, t->bytes, from, NULL, why);
+         transfer(e, &e->chunk[t->chunk], t->offset, t->bytes, from, NULL, why);
 }
 
 bool exec_read(Exec *e, const ImgTensor *t, void *to, Buf *why) {
-  return chunk_need(e, t->chunk, why) && transfer(e, t->chunk, t->offset, t->bytes, NULL, to, why);
+  return chunk_need(e, t->chunk, why) &&
+         transfer(e, &e->chunk[t->chunk], t->offset, t->bytes, NULL, to, why);
 }

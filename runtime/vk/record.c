@@ -22,14 +22,12 @@ uint64_t io_input_bytes(const ImgProgram *p) { return total_bytes(p->input, p->n
 /* ---- the program ---- */
 
 static bool need_chunks(Exec *e, const ImgProgram *p, Buf *why) {
-  for (uint32_t i = 0; i < p->n_input; i++)
-    if (!chunk_need(e, p->input[i].chunk, why)) return false;
-  for (uint32_t i = 0; i < p->n_output; i++)
-    if (!chunk_need(e, p->output[i].chunk, why)) return false;
+  for (uint32_t i = 0; i < e->image->n_chunk; i++)
+    if (image_uses(e->image, p, i) && !chunk_need(e, i, why)) return false;
   for (uint32_t i = 0; i < p->n_dispatch; i++)
     for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++) {
       const ImgSlot *s = &p->dispatch[i].slot[k];
-      if (s->is_address && !chunk_need(e, s->chunk, why)) return false;
+      if (s->kind == IMG_ARGUMENTS && !arguments_need(e, (uint32_t)s->value, why)) return false;
     }
   return true;
 }
@@ -65,8 +63,7 @@ static void barrier_compute(VkCommandBuffer c) {
 
 static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
   uint64_t push[IMG_MAX_SLOTS];
-  for (uint32_t i = 0; i < d->n_slot; i++)
-    push[i] = d->slot[i].value + (d->slot[i].is_address ? e->chunk[d->slot[i].chunk].address : 0);
+  for (uint32_t i = 0; i < d->n_slot; i++) push[i] = exec_slot(e, &d->slot[i]);
   if (d->barrier) barrier_compute(c);
   vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline_of(e, d->module));
   if (d->n_slot)
@@ -100,18 +97,11 @@ bool record_program(Exec *e, uint32_t index, Buf *why) {
 
 /* Everything that this run must write before it reads it. */
 static void record_poison(Exec *e, VkCommandBuffer c, const ImgProgram *p) {
-  bool *used = xcalloc(e->image->n_chunk, sizeof *used);
-  for (uint32_t i = 0; i < p->n_input; i++) used[p->input[i].chunk] = true;
-  for (uint32_t i = 0; i < p->n_output; i++) used[p->output[i].chunk] = true;
-  for (uint32_t i = 0; i < p->n_dispatch; i++)
-    for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++)
-      if (p->dispatch[i].slot[k].is_address) used[p->dispatch[i].slot[k].chunk] = true;
   for (uint32_t i = 0; i < e->image->n_chunk; i++) {
     uint32_t cls = e->image->chunk[i].cls;
-    if (used[i] && (cls == IMG_SCRATCH || cls == IMG_IO))
+    if ((cls == IMG_SCRATCH || cls == IMG_IO) && image_uses(e->image, p, i))
       vk.CmdFillBuffer(c, e->chunk[i].buffer, 0, VK_WHOLE_SIZE, poison_word);
   }
-  free(used);
   barrier_full(c);
 }
 

@@ -201,6 +201,7 @@ Exec *exec_new(Device *d, const Image *m, const ExecOptions *option, Buf *why) {
   e->arena = a;
   if (option) e->option = *option;
   e->chunk = arena_alloc(a, sizeof *e->chunk * m->n_chunk);
+  e->arguments = arena_alloc(a, sizeof *e->arguments * m->n_arguments);
   e->program = arena_alloc(a, sizeof *e->program * m->n_program);
   if (exec_fill(e, why)) return e;
   exec_free(e);
@@ -218,6 +219,7 @@ void exec_free(Exec *e) {
   vk.DeviceWaitIdle(d->device); /* a lost device returns at once */
   for (uint32_t i = 0; i < e->image->n_program; i++) record_free(e, i);
   for (uint32_t i = 0; i < e->image->n_chunk; i++) block_free(d, &e->chunk[i]);
+  for (uint32_t i = 0; i < e->image->n_arguments; i++) block_free(d, &e->arguments[i]);
   block_free(d, &e->staging);
   pipelines_close(e);
   vk.DestroySemaphore(d->device, e->semaphore, NULL);

@@ -219,9 +219,17 @@ static const uint32_t not_spirv[8] = {1, 2, 3};
   FAULT(named(m, "step")->dispatch[0].groups[0] = 65536, "has 65536 workgroups")                   \
   FAULT(named(m, "step")->dispatch[0].barrier = 2, "barrier is 2")                                 \
   FAULT(named(m, "step")->dispatch[0].bytes = -1, "s = x + w: work of -1")                         \
-  FAULT(named(m, "step")->dispatch[0].slot[1].is_address = 2, "the kind of a slot is 2")           \
+  FAULT(named(m, "step")->dispatch[0].slot[1].kind = 3, "s = x + w has a slot of kind 3")          \
   FAULT(named(m, "step")->dispatch[0].slot[1].chunk = 5, "an address outside its memory")          \
-  FAULT(named(m, "step")->dispatch[0].slot[1].value = 4000, "an address outside its memory")
+  FAULT(named(m, "step")->dispatch[0].slot[1].value = 4000, "an address outside its memory")       \
+  FAULT(named(m, "tabled")->dispatch[0].slot[0].value = 2,                                         \
+        "y = table + t reads argument table 2 of 2")                                               \
+  FAULT(m->arguments[0].n_slot = 0, "an argument table has no slots")                              \
+  FAULT(m->arguments[1].slot[5].kind = 2, "an argument table has a slot of kind 2")                \
+  FAULT(m->arguments[1].slot[300].chunk = 9,                                                       \
+        "an argument table has an address outside its memory")                                     \
+  FAULT(m->arguments[1].slot[300].value = 1 << 20,                                                 \
+        "an argument table has an address outside its memory")
 
 static void test_each_field(void **state) {
   (void)state;
@@ -254,10 +262,10 @@ static void test_header(void **state) {
   Buf why = {0};
   assert_false(read_copy("", 0, &why, &walked));
   expect_words(&why, "0 bytes are less than its header");
-  bytes[HEAD_version] = 2;
-  assert_false(read_copy(bytes, n, &why, &walked));
-  expect_words(&why, "format 2, this runner reads format 1");
   bytes[HEAD_version] = 1;
+  assert_false(read_copy(bytes, n, &why, &walked));
+  expect_words(&why, "format 1, this runner reads format 2");
+  bytes[HEAD_version] = 2;
   bytes[n - 1] ^= 1;
   assert_false(read_copy(bytes, n, &why, &walked));
   expect_words(&why, "its hash differs");

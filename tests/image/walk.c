@@ -19,14 +19,22 @@ static uint64_t walk_tensor(uint64_t h, const Image *m, const ImgTensor *t) {
   return walk_text(h, image_type_name(t->dtype));
 }
 
+static uint64_t walk_slots(uint64_t h, const Image *m, const ImgSlot *s, uint32_t n,
+                           uint32_t most) {
+  for (uint32_t i = 0; i < n; i++) {
+    if (s[i].kind > most) die("slot %u: kind", i);
+    if (s[i].kind == IMG_ADDRESS && s[i].value >= m->chunk[s[i].chunk].bytes)
+      die("slot %u: address", i);
+    if (s[i].kind == IMG_ARGUMENTS && s[i].value >= m->n_arguments) die("slot %u: table", i);
+  }
+  return mix(h, s, sizeof *s * n);
+}
+
 static uint64_t walk_dispatch(uint64_t h, const Image *m, const ImgDispatch *d) {
   if (d->module >= m->n_module || d->n_slot > IMG_MAX_SLOTS) die("dispatch %s", d->label);
   for (int i = 0; i < 3; i++)
     if (d->groups[i] < 1 || d->groups[i] > 65535) die("dispatch %s: groups", d->label);
-  for (uint32_t i = 0; i < d->n_slot; i++)
-    if (d->slot[i].is_address && d->slot[i].value >= m->chunk[d->slot[i].chunk].bytes)
-      die("dispatch %s: slot", d->label);
-  h = mix(h, d->slot, sizeof *d->slot * d->n_slot);
+  h = walk_slots(h, m, d->slot, d->n_slot, IMG_ARGUMENTS);
   return walk_text(h, d->label);
 }
 
@@ -49,6 +57,8 @@ uint64_t image_walk(const Image *m) {
   for (uint32_t i = 0; i < m->n_module; i++)
     h = walk_text(mix(h, m->module[i].word, 4 * (size_t)m->module[i].n_word), m->module[i].name);
   for (uint32_t i = 0; i < m->n_program; i++) h = walk_program(h, m, &m->program[i]);
+  for (uint32_t i = 0; i < m->n_arguments; i++)
+    h = walk_slots(h, m, m->arguments[i].slot, m->arguments[i].n_slot, IMG_ADDRESS);
   return h;
 }
 

@@ -1,5 +1,7 @@
 #include "tests/runtime/sample.h"
 
+#include <string.h>
+
 #include "tests/runtime/add_words.h"
 
 enum { CHUNK_param, CHUNK_state, CHUNK_table, CHUNK_io, CHUNK_scratch, CHUNKS, KB = 1024 };
@@ -20,7 +22,9 @@ static ImgTensor vector(const char *name, uint32_t chunk, uint64_t offset) {
   return tensor(name, IMG_f32, chunk, offset, 1, SAMPLE_N, 0);
 }
 
-static ImgSlot address(uint32_t chunk, uint64_t offset) { return (ImgSlot){1, chunk, offset}; }
+static ImgSlot address(uint32_t chunk, uint64_t offset) {
+  return (ImgSlot){IMG_ADDRESS, chunk, offset};
+}
 
 /* c = a + b, n elements */
 static ImgDispatch add(ImgSlot a, ImgSlot b, ImgSlot c, uint64_t n, bool barrier,
@@ -47,6 +51,22 @@ static ImgProgram *program(Image *m, Arena *a, const char *name, uint32_t n_inpu
   return p;
 }
 
+/* Table 1: slot i holds the numbers 2·i and 2·i + 1; the last one w's address. Table 0: another. */
+static void add_arguments(Image *m, Arena *a) {
+  m->n_arguments = 2;
+  m->arguments = arena_alloc(a, sizeof *m->arguments * 2);
+  for (uint32_t i = 0; i < 2; i++) {
+    ImgArguments *to = &m->arguments[i];
+    to->n_slot = i ? SAMPLE_ARGUMENTS + 1 : 1;
+    to->slot = arena_alloc(a, sizeof *to->slot * to->n_slot);
+    for (uint32_t s = 0; s + i < to->n_slot; s++) {
+      const float pair[2] = {(float)(2 * s), (float)(2 * s + 1)};
+      memcpy(&to->slot[s].value, pair, sizeof pair);
+    }
+    if (i) to->slot[SAMPLE_ARGUMENTS] = address(CHUNK_param, 64);
+  }
+}
+
 static void add_programs(Image *m, Arena *a) {
   ImgSlot w = address(CHUNK_param, 0), c = address(CHUNK_state, 16), t = address(CHUNK_table, 0);
   ImgSlot zero = address(CHUNK_table, 4 * KB), x = address(CHUNK_io, 0),
@@ -69,6 +89,12 @@ static void add_programs(Image *m, Arena *a) {
   ImgProgram *hole = program(m, a, "hole", 0, 1, 1);
   hole->output[0] = vector("y", CHUNK_io, 4 * KB);
   hole->dispatch[0] = add(s, t, y, SAMPLE_N, false, "y = s + t");
+
+  /* w's address stands in the table, half of which are numbers: so w's chunk must exist */
+  ImgProgram *tabled = program(m, a, "tabled", 0, 1, 1);
+  tabled->output[0] = vector("y", CHUNK_io, 4 * KB);
+  tabled->dispatch[0] =
+    add((ImgSlot){IMG_ARGUMENTS, 0, 1}, t, y, 2 * SAMPLE_ARGUMENTS, false, "y = table + t");
 
   ImgProgram *slow = program(m, a, "long", 1, 1, SAMPLE_LONG);
   slow->input[0] = vector("x", CHUNK_io, 0);
@@ -114,6 +140,7 @@ Image *sample_image(Arena *a) {
   m->module = arena_alloc(a, sizeof *m->module);
   m->module[0] = (ImgModule){"add", add_words, COUNT_OF(add_words), {64, 1, 1}, 0};
 
+  add_arguments(m, a);
   m->n_table = 2;
   m->table = arena_alloc(a, sizeof *m->table * 2);
   float *t = arena_alloc(a, 4 * SAMPLE_N), *zero = arena_alloc(a, 4 * SAMPLE_N);

@@ -4,11 +4,12 @@
 
 #include "image/image.h"
 
-enum { SAMPLE_N = 1000, SAMPLE_LONG = 120 };
+enum { SAMPLE_N = 1000, SAMPLE_LONG = 120, SAMPLE_ARGUMENTS = 300 };
 
 /* w: parameter f32[1000]; c: state f32[1000]; t: table f32[1000] with t[i] = i; programs:
  *   init   (rng) w = t + t; c = 0
  *   step   (x f32[1000]) s = x + w; y = s + t; c = c + x; outputs y and c (which lies in the state)
+ *   tabled () y[i] = i + t[i] for i < 600, the first term from an argument table
  *   hole   () y = s + t with s never written
  *   long   (x) c = c + x, 120 times, each said to take 1 GFLOP; outputs c
  *   train  (tokens i32[2,4], targets i32[2,4], rng, total) loss, grad_norm, lr, step, ok: constants;

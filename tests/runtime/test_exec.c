@@ -131,6 +131,23 @@ static void test_pieces_and_transfers(void **state) {
   exec_free(e);
 }
 
+/* The table's numbers are where the kernel looks, and the chunk that one of them names exists. */
+static void test_arguments(void **state) {
+  (void)state;
+  Exec *e = open_exec(NULL);
+  static float y[SAMPLE_N];
+  void *output[] = {y};
+  for (int n = 0; n < 2; n++) {
+    OK(exec_run(e, image_program(fix.image, "tabled"), NULL, output, &why));
+    for (int i = 0; i < 2 * SAMPLE_ARGUMENTS; i++) assert_true(y[i] == 2 * (float)i);
+  }
+  assert_true(
+    image_uses(fix.image, image_program(fix.image, "tabled"), fix.image->param[0].t.chunk));
+  assert_false(
+    image_uses(fix.image, image_program(fix.image, "tabled"), fix.image->state[0].t.chunk));
+  exec_free(e);
+}
+
 /* What a fresh device holds: zeros in parameters and states, the image's tables. */
 static void test_first_contents(void **state) {
   (void)state;
@@ -229,6 +246,7 @@ int main(void) {
     cmocka_unit_test(test_values),
     cmocka_unit_test(test_ring),
     cmocka_unit_test(test_pieces_and_transfers),
+    cmocka_unit_test(test_arguments),
     cmocka_unit_test(test_first_contents),
     cmocka_unit_test(test_poison),
     cmocka_unit_test(test_missing),
