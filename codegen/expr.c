@@ -77,7 +77,7 @@ static SpvId from_index(Kernel *k, DType d, const Ix *ix) {
   return math_cast(k, d, DT_i32, u);
 }
 
-static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
+static SpvId random_at(Kernel *k, Node *n, const Ix *linear) {
   SpvId rng[4];
   for (int i = 0; i < 4; i++) rng[i] = expr_at(k, n->src[0], ix_const(k->ix, i));
   int slot = -1;
@@ -92,8 +92,12 @@ static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
   }
   SpvId place = kernel_slot(k, slot);
   SpvId word = spv_extract(k->b, place, 0);
-  SpvId at = ix_emit(k->ix, ix_join(k->ix, n->type.rank, n->type.dim, index));
+  SpvId at = ix_emit(k->ix, linear);
   return math_uniform(k, at, word, rng);
+}
+
+static SpvId random_value(Kernel *k, Node *n, const Ix *const *index) {
+  return random_at(k, n, ix_join(k->ix, n->type.rank, n->type.dim, index));
 }
 
 /* ---- what changes the index ---- */
@@ -186,13 +190,17 @@ static void view_index(Kernel *k, const Node *n, const Ix *const *index, const I
 
 /* ---- any node ---- */
 
-static SpvId elementwise(Kernel *k, Node *n, const Ix *const *index) {
-  SpvId x[3];
+static SpvId apply(Kernel *k, Node *n, const SpvId *x) {
   DType d = (DType)n->src[0]->type.dtype;
-  for (int i = 0; i < n->n_src; i++) x[i] = expr_value(k, n->src[i], index);
   if (n->op == OP_where) return spv_select(k->b, x[0], x[1], x[2]);
   if (n->op == OP_cast) return math_cast(k, (DType)n->type.dtype, d, x[0]);
   return n->n_src == 1 ? math_unary(k, n->op, d, x[0]) : math_binary(k, n->op, d, x[0], x[1]);
+}
+
+static SpvId elementwise(Kernel *k, Node *n, const Ix *const *index) {
+  SpvId x[3];
+  for (int i = 0; i < n->n_src; i++) x[i] = expr_value(k, n->src[i], index);
+  return apply(k, n, x);
 }
 
 static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
@@ -233,4 +241,34 @@ SpvId expr_at(Kernel *k, Node *n, const Ix *linear) {
   const Ix *index[IR_MAX_RANK];
   ix_split(k->ix, linear, n->type.rank, n->type.dim, index);
   return expr_value(k, n, index);
+}
+
+/* ---- flat values: no index is split, so that nothing depends on a shape ---- */
+
+static SpvId compute_flat(Kernel *k, Node *n, const Ix *linear) {
+  SpvId x[3];
+  if (k->job->stored[n->id] && !cg_is_out(k->job, n)) {
+    SpvId raw = kernel_load_flat(k, n, linear);
+    return kernel_from_memory(k, (DType)n->type.dtype, raw);
+  }
+  switch (n->op) {
+  case OP_const: return expr_const(k, (DType)n->type.dtype, n->value);
+  case OP_random: return random_at(k, n, linear);
+  case OP_reshape:
+  case OP_expand: return expr_flat(k, n->src[0], linear);
+  default:
+    for (int i = 0; i < n->n_src; i++) x[i] = expr_flat(k, n->src[i], linear);
+    return apply(k, n, x);
+  }
+}
+
+SpvId expr_flat(Kernel *k, Node *n, const Ix *linear) {
+  if (type_count(&n->type) == 1) return expr_at(k, n, ix_const(k->ix, 0));
+  const Ix *index[IR_MAX_RANK] = {linear}; /* no other index of this node looks like it */
+  if (!k->memo_cap) memo_grow(k);
+  struct Memo *m = memo_find(k, n, index);
+  if (m->node && spv_scope_open(k->b, m->scope)) return m->value;
+  SpvId v = compute_flat(k, n, linear);
+  memo_put(k, n, index, v);
+  return v;
 }

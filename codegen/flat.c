@@ -51,6 +51,10 @@ bool flat_value(const KernelJob *job, const Node *n) {
   return is_flat(&w, n);
 }
 
+const Ix *flat_index(Kernel *k, SpvId unit) {
+  return ix_mul(k->ix, ix_value(k->ix, unit, IR_MAX_ELEMENTS / 4), 4);
+}
+
 /* ---- which sums are flat ---- */
 
 typedef struct FlatSum {
@@ -163,9 +167,9 @@ static void add_unit(Sum *s, SpvId turn) {
   unit = spv_bin(b, SpvOpIAdd, unit, s->first);
   SpvId there = at_most(b, unit, s->last);
   SpvId element = spv_bin(b, SpvOpShiftLeftLogical, unit, two);
-  const Ix *at = ix_mul(k->ix, ix_value(k->ix, there, (s->of.n + 3) / 4), 4);
+  const Ix *at = flat_index(k, there);
   for (int c = 0; c < 4; c++) {
-    SpvId value = expr_at(k, s->of.term, ix_add(k->ix, at, ix_const(k->ix, c)));
+    SpvId value = expr_flat(k, s->of.term, ix_add(k->ix, at, ix_const(k->ix, c)));
     SpvId offset = spv_u(b, (uint32_t)c);
     SpvId place = spv_bin(b, SpvOpIAdd, element, offset);
     SpvId counts = spv_cmp(b, SpvOpULessThan, place, s->end);
@@ -272,7 +276,6 @@ void emit_flat_sum(Kernel *k) {
   Spv *b = k->b;
   Sum s = {.k = k};
   if (!find_sum(k->job, &s.of)) die("codegen: %%%d is no flat sum", k->job->out[0]->id);
-  k->wide = k->ragged = true;
   find_place(&s);
   sum_member(&s);
   SpvId part[4];

@@ -219,14 +219,19 @@ SpvId kernel_load4_at(Kernel *k, Node *operand, SpvId index4) {
 SpvId kernel_load(Kernel *k, Node *operand, const Ix *ix) {
   int64_t step = ix_step(ix);
   const Ix *four = ix_div(k->ix, ix, 4);
-  int64_t last = ix_max(four) * 4 + (k->ragged ? 0 : 3);
-  if (k->wide && step && step % 4 == 0 && last < type_count(&operand->type)) {
+  if (k->wide && step && step % 4 == 0 && ix_max(four) * 4 + 3 < type_count(&operand->type)) {
     SpvId index = ix_emit(k->ix, four);
     SpvId v = kernel_load4_at(k, operand, index);
     return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));
   }
   SpvId index = ix_emit(k->ix, ix);
   return kernel_load_at(k, operand, index);
+}
+
+SpvId kernel_load_flat(Kernel *k, Node *operand, const Ix *ix) {
+  SpvId index = ix_emit(k->ix, ix_div(k->ix, ix, 4));
+  SpvId v = kernel_load4_at(k, operand, index);
+  return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));
 }
 
 SpvId kernel_from_memory(Kernel *k, DType d, SpvId raw) {

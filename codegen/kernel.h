@@ -22,8 +22,7 @@ typedef struct Kernel {
   struct { /* tabled: */
     SpvId buffer, instances, instance, group;
   } table;
-  bool wide;   /* read four neighbours at once where an index allows it */
-  bool ragged; /* the last four may reach past the end of a tensor, where nothing else lies */
+  bool wide; /* read four neighbours at once where an index allows it */
   struct {
     int64_t number;
     int slot;
@@ -48,6 +47,9 @@ SpvId kernel_element_type(Kernel *, DType); /* in memory */
 /* An element of an operand at a linear index, as it lies in memory; four from a multiple of 4
  * on. */
 SpvId kernel_load(Kernel *, Node *operand, const Ix *);
+/* The same, always four at once, where the last four may reach past the tensor's end: nothing else
+ * lies there. */
+SpvId kernel_load_flat(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
 SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
 /* n = 1 or 4 values of the out's type to its result, from element n · index on. */
@@ -67,6 +69,9 @@ void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, 
 /* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */
 SpvId expr_value(Kernel *, Node *, const Ix *const *index);
 SpvId expr_at(Kernel *, Node *, const Ix *linear); /* by row-major position */
+/* The same of a flat value (flat.c), whose type the index may leave by up to three elements: what is
+ * then found means nothing. */
+SpvId expr_flat(Kernel *, Node *, const Ix *linear);
 SpvId expr_const(Kernel *, DType, double);
 /* From here to the end of the innermost open scope, a node that no expression can compute (a
  * reduction or product inside the kernel) has this value at one flat index: expressions that ask it
@@ -101,6 +106,8 @@ SpvId math_mod(Kernel *, SpvId x, SpvId y);
 /* Whether the value at a row-major position needs other values only at that position or at a
  * constant one, so that no shape remains in its kernel. */
 bool flat_value(const KernelJob *, const Node *);
+const Ix *flat_index(Kernel *,
+                     SpvId unit); /* of the unit's first element: nothing is known of it */
 /* A sum over rows of such values, which sum_rows computes. */
 bool flat_is_sum(const KernelJob *);
 

@@ -61,7 +61,6 @@ void emit_map(Kernel *k) {
   if (lanes > LOCAL) lanes = LOCAL;
   kernel_groups(k, (units + LOCAL * per_lane - 1) / (LOCAL * per_lane), LOCAL);
   k->wide = w == 4;
-  k->ragged = ragged;
 
   SpvId size = kernel_raw(k, (uint32_t)(ragged ? count : units), (uint32_t)per_lane);
   SpvId elements = spv_extract(b, size, 0), n = elements, whole = 0;
@@ -88,11 +87,13 @@ void emit_map(Kernel *k) {
   SpvId unit = spv_bin(b, SpvOpIAdd, start, j);
   SpvId within = spv_cmp(b, SpvOpULessThan, unit, n);
   spv_if(b, within);
-  const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, units), w);
+  const Ix *first = flat ? flat_index(k, unit) : ix_mul(k->ix, ix_value(k->ix, unit, units), w);
   SpvId value[CG_MAX_OUT][4];
-  for (int o = 0; o < k->job->n_out; o++)
-    for (int i = 0; i < w; i++)
-      value[o][i] = expr_at(k, k->job->out[o], ix_add(k->ix, first, ix_const(k->ix, i)));
+  for (int o = 0; o < job->n_out; o++)
+    for (int i = 0; i < w; i++) {
+      const Ix *at = ix_add(k->ix, first, ix_const(k->ix, i));
+      value[o][i] = flat ? expr_flat(k, job->out[o], at) : expr_at(k, job->out[o], at);
+    }
   if (ragged) store_ragged(k, unit, whole, elements, value);
   for (int o = 0; o < job->n_out && !ragged; o++) kernel_store(k, o, unit, w, value[o]);
   spv_end(b);

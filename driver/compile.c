@@ -75,7 +75,9 @@ static void list_io(Compiler *c, const Plan *plan, ImgProgram *out) {
 }
 
 bool compile_program(Compiler *c, const Graph *g, Buf *why) {
-  Plan *plan = plan_graph(c->layout, g, c->option.target, why);
+  Graph *ordered = plan_ordered(g);
+  Plan *plan = plan_graph(c->layout, ordered, c->option.target, why);
+  graph_free(ordered);
   if (!plan) return false;
   Buf wrong = {0};
   if (!plan_check(plan, c->layout, &wrong)) die("plan of program %s:\n%s", g->name, wrong.data);

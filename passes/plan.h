@@ -51,6 +51,10 @@ PlanPlace layout_at(Layout *, ImgClass cls, int nth, uint64_t at, uint64_t bytes
 uint64_t layout_room(const Layout *); /* bytes of a chunk that tensors may use */
 bool layout_fits(const Layout *, const Type *, const char *what, Buf *why);
 
+/* ---- plan_order.c ---- */
+/* The same graph in an order in which equal expressions over different tensors look alike. */
+Graph *plan_ordered(const Graph *);
+
 /* ---- plan.c ---- */
 /* The plan of a program; NULL with `why` where a tensor is larger than a chunk. Lives in the
  * layout's arena. */
