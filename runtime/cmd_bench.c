@@ -1,13 +1,15 @@
-/* bench: the time of one training step or of the forward pass on made-up tokens; the last line is
- * one JSON object. */
+/* bench: the time of one training step or of the forward pass on made-up tokens, and of each of its
+ * kernels; the last line is one JSON object. */
 #include "runtime/runtime.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "runtime/checkpoint.h"
+#include "runtime/profile.h"
 
 typedef struct Work { /* what one measured step runs */
   const char *what;
@@ -17,6 +19,7 @@ typedef struct Work { /* what one measured step runs */
   int64_t tokens;          /* of one step */
   double flops, bytes;
   int64_t dispatches;
+  Profile *profile; /* NULL: kernels are not measured */
 } Work;
 
 typedef struct Buffers { /* of one program, inputs filled */
@@ -122,14 +125,21 @@ static bool prefill_work(Runner *r, Work *w) {
 
 /* ---- measuring ---- */
 
-static bool one_step(Exec *e, const Work *w, const Buffers *main, const Buffers *after, Buf *why) {
+static bool one_run(Exec *e, const Work *w, const ImgProgram *p, const Buffers *b, bool counted,
+                    Buf *why) {
+  if (!exec_run(e, p, (const void *const *)b->input, b->output, why)) return false;
+  return !w->profile || !counted || profile_add(w->profile, e, p, why);
+}
+
+static bool one_step(Exec *e, const Work *w, const Buffers *main, const Buffers *after,
+                     bool counted, Buf *why) {
   const ImgProgram *p = w->program;
   for (int k = 0; k < w->times; k++) {
     for (uint32_t i = 0; i < p->n_input; i++)
       if (strcmp(p->input[i].name, "rng") == 0) ((int32_t *)main->input[i])[3] = k;
-    if (!exec_run(e, p, (const void *const *)main->input, main->output, why)) return false;
+    if (!one_run(e, w, p, main, counted, why)) return false;
   }
-  return !w->after || exec_run(e, w->after, (const void *const *)after->input, after->output, why);
+  return !w->after || one_run(e, w, w->after, after, counted, why);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -145,9 +155,10 @@ static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, 
   if (w->after) after = make_buffers(r, w->after, warm + n);
   for (int64_t i = -warm; i < n; i++) {
     double start = now_ms();
-    if (!one_step(e, w, &main, &after, why)) return false;
+    if (!one_step(e, w, &main, &after, i >= 0, why)) return false;
     if (i >= 0) ms[i] = now_ms() - start;
   }
+  if (w->profile) w->profile->steps = n;
   qsort(ms, (size_t)n, sizeof *ms, by_value);
   return true;
 }
@@ -167,12 +178,14 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
     buf_free(&flops);
     buf_free(&moved);
   }
+  if (w->profile && !r->json) profile_print(w->profile);
   json_t *o = json_pack(
     "{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s}", "bench", w->what, "model",
     r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1], "tokens_per_step",
     (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
     w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
     (json_int_t)n, "device", device->name, "driver", device->driver);
+  if (w->profile) json_object_set_new(o, "kernels", profile_json(w->profile));
   char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
   if (!text) die("bench: JSON could not be made");
   puts(text);
@@ -187,14 +200,24 @@ int cmd_bench(Runner *r, int argc, char **argv) {
       "Measures one training step, or the forward pass over the longest context, on made-up\n"
       "tokens with fresh weights. Every step waits for its results. The last line is one JSON\n"
       "object: ms_per_step (the median), tokens_per_second, model_flops_per_second (matrix\n"
-      "products only), bytes_moved (the least that the kernels must move), dispatches, device.",
-    .example = "$0 bench train --steps 20",
+      "products only), bytes_moved (the least that the kernels must move), dispatches, device.\n"
+      "With --profile kernels run one after the other, each measured: a table says how often each\n"
+      "runs in a step, its time, and the arithmetic and memory traffic that it achieves.",
+    .example = "$0 bench train --steps 20\n$0 bench train --profile --peak-flops 1.5e11",
     .min_args = 1,
     .max_args = 1};
   int64_t steps = 10, warm = 2;
+  bool profile = false;
+  double peak_flops = 0, peak_bytes = 0;
   const Opt opt[] = {
     {"--steps", OPT_int, &steps, "N", "steps measured (default 10)", 1, 1000000},
     {"--warmup", OPT_int, &warm, "N", "steps before them that are not (default 2)", 1, 1000000},
+    {"--profile", OPT_flag, &profile, NULL, "measures each kernel", 0, 0},
+    {"--peak-flops", OPT_float, &peak_flops, "F",
+     "with --profile: what the machine reaches, in FLOP/s; the table then\n"
+     "says which part of it each kernel does (bench/cpu/roofline.sh)",
+     1, INFINITY},
+    {"--peak-bytes", OPT_float, &peak_bytes, "B", "the same for memory, in bytes/s", 1, INFINITY},
   };
   TextList args;
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, &args);
@@ -207,6 +230,14 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   if (strcmp(w.what, "train") != 0 && strcmp(w.what, "prefill") != 0)
     return cli_misuse(r, "unknown measurement '%s'; there are train and prefill", w.what);
   if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;
+  if (profile) {
+    r->times = true;
+    w.profile = profile_new(r->arena, r->image);
+    w.profile->peak_flops = peak_flops;
+    w.profile->peak_bytes = peak_bytes;
+  } else if (peak_flops > 0 || peak_bytes > 0) {
+    return cli_misuse(r, "--peak-flops and --peak-bytes go with --profile");
+  }
   Exec *e = runner_exec(r);
   if (!e) return EXIT_failed;
   exec_prepare(e, w.program);

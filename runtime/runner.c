@@ -28,7 +28,7 @@ Exec *runner_exec(Runner *r) {
   if (r->exec) return r->exec;
   Buf why = {0};
   if (!r->dev) r->dev = vk_open(r->device, &why);
-  ExecOptions option = {.progress = show_progress, .note = show_note};
+  ExecOptions option = {.times = r->times, .progress = show_progress, .note = show_note};
   if (r->dev) r->exec = exec_new(r->dev, r->image, &option, &why);
   if (!r->exec) cli_error(r, "%s", why.data);
   buf_free(&why);

@@ -16,6 +16,7 @@ typedef struct Runner {
   const Image *image;  /* never NULL in a command that has `needs_image` */
   int device;          /* --device: −1 for the best */
   bool json;           /* --json */
+  bool times;          /* each dispatch is measured; set before runner_exec */
   Arena *arena;        /* lives as long as the process */
   Device *dev;         /* set by runner_exec */
   Exec *exec;

@@ -114,13 +114,16 @@ static void lacks(DeviceInfo *info, const char *what) {
   info->usable = false;
 }
 
-static uint32_t compute_family(VkPhysicalDevice p) {
+static void query_queue(Device *d) {
   VkQueueFamilyProperties family[64];
   uint32_t n = COUNT_OF(family);
-  vk.GetPhysicalDeviceQueueFamilyProperties(p, &n, family);
-  for (uint32_t i = 0; i < n; i++)
-    if (family[i].queueFlags & VK_QUEUE_COMPUTE_BIT) return i;
-  return UINT32_MAX;
+  vk.GetPhysicalDeviceQueueFamilyProperties(d->physical, &n, family);
+  for (d->family = 0; d->family < n; d->family++)
+    if (family[d->family].queueFlags & VK_QUEUE_COMPUTE_BIT) break;
+  if (d->family < n)
+    d->timestamp_bits = family[d->family].timestampValidBits;
+  else
+    lacks(&d->info, "a queue for compute");
 }
 
 /* A CPU driver may name a heap that is smaller than what it can allocate (lavapipe 22 says 2 GiB):
@@ -205,13 +208,12 @@ static int query(VkPhysicalDevice p, Device *d) {
     d->min_subgroup = size.minSubgroupSize;
     d->max_subgroup = size.maxSubgroupSize;
   }
-  d->family = compute_family(p);
   query_memory(d);
   if (base->apiVersion < VK_API_VERSION_1_2)
     lacks(info, "Vulkan 1.2");
   else
     query_features(d);
-  if (d->family == UINT32_MAX) lacks(info, "a queue for compute");
+  query_queue(d);
   return rank_of(base->deviceType);
 }
 

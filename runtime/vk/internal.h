@@ -17,18 +17,20 @@
   X(GetPhysicalDeviceProperties2)                                                                  \
   X(GetPhysicalDeviceFeatures2)                                                                    \
   X(GetPhysicalDeviceMemoryProperties)                                                             \
-  X(GetPhysicalDeviceQueueFamilyProperties) X(EnumerateDeviceExtensionProperties) X(CreateDevice)  \
-    X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)          \
-      X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)     \
-        X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)              \
-          X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)               \
-            X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                      \
-              X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                   \
-                X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)              \
-                  X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)      \
-                    X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)       \
-                      X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)            \
-                        X(QueueSubmit)
+  X(GetPhysicalDeviceQueueFamilyProperties)                                                        \
+  X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)         \
+    X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)              \
+      X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)   \
+        X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                       \
+          X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                    \
+            X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                 \
+              X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                 \
+                X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                    \
+                  X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)       \
+                    X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)      \
+                      X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)                 \
+                        X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults)              \
+                          X(CmdResetQueryPool) X(CmdWriteTimestamp)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -43,6 +45,7 @@ struct Device {
   VkDevice device;
   VkQueue queue;
   uint32_t family;
+  uint32_t timestamp_bits; /* 0: the queue has no timestamps */
   VkPhysicalDeviceMemoryProperties memory;
   VkPhysicalDeviceLimits limit;
   uint8_t uuid[VK_UUID_SIZE]; /* of the pipeline cache's format */
@@ -79,6 +82,7 @@ typedef struct Recorded { /* a program, once it was run */
   bool ready;
   Piece *piece;
   int n_piece;
+  VkQueryPool times; /* two timestamps a dispatch, where they are measured */
   IoSlot io[EXEC_RING];
 } Recorded;
 
@@ -205,6 +209,12 @@ bool record_io(Exec *, uint32_t program, int slot, Buf *why);
 void record_free(Exec *, uint32_t program);
 uint64_t io_aligned(uint64_t bytes);         /* up to a multiple of IO_ALIGN */
 uint64_t io_input_bytes(const ImgProgram *); /* where outputs start in an IoSlot's block */
+
+/* ---- times.c: nothing where no times are measured ---- */
+bool times_open(Exec *, Recorded *, uint32_t n_dispatch, Buf *why);
+void times_close(Exec *, Recorded *);
+void times_reset(VkCommandBuffer, const Recorded *, const Piece *);
+void times_write(VkCommandBuffer, const Recorded *, uint32_t dispatch, bool end);
 
 /* ---- submit.c ---- */
 bool submit_buffer(Exec *, VkCommandBuffer, Buf *why); /* counts e->submitted up */

@@ -64,17 +64,21 @@ static void barrier_compute(VkCommandBuffer c) {
 static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
   uint64_t push[IMG_MAX_SLOTS];
   for (uint32_t i = 0; i < d->n_slot; i++) push[i] = exec_slot(e, &d->slot[i]);
-  if (d->barrier) barrier_compute(c);
+  if (d->barrier || e->option.times) barrier_compute(c);
   vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline_of(e, d->module));
   if (d->n_slot)
     vk.CmdPushConstants(c, e->maker.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
   vk.CmdDispatch(c, d->groups[0], d->groups[1], d->groups[2]);
 }
 
-static bool record_piece(Exec *e, const ImgProgram *p, Piece *piece, Buf *why) {
+static bool record_piece(Exec *e, const ImgProgram *p, const Recorded *q, Piece *piece, Buf *why) {
   if (!buffer_begin(e, &piece->commands, why)) return false;
-  for (uint32_t i = 0; i < piece->n; i++)
-    record_dispatch(e, piece->commands, &p->dispatch[piece->first + i]);
+  times_reset(piece->commands, q, piece);
+  for (uint32_t i = piece->first; i < piece->first + piece->n; i++) {
+    times_write(piece->commands, q, i, false);
+    record_dispatch(e, piece->commands, &p->dispatch[i]);
+    times_write(piece->commands, q, i, true);
+  }
   return buffer_end(e, piece->commands, why);
 }
 
@@ -84,10 +88,11 @@ bool record_program(Exec *e, uint32_t index, Buf *why) {
   if (q->ready) return true;
   if (!pipelines_need(e, p, why) || !need_chunks(e, p, why)) return false;
   record_free(e, index); /* of an attempt that failed */
+  if (!times_open(e, q, p->n_dispatch, why)) return false;
   for (uint32_t first = 0; first < p->n_dispatch;) {
     Piece piece = {.first = first, .n = piece_length(e, p, first)};
     ARENA_PUSH(e->arena, q->piece, q->n_piece, piece);
-    if (!record_piece(e, p, &q->piece[q->n_piece - 1], why)) return false;
+    if (!record_piece(e, p, q, &q->piece[q->n_piece - 1], why)) return false;
     first += piece.n;
   }
   return q->ready = true;
@@ -163,5 +168,6 @@ void record_free(Exec *e, uint32_t index) {
     if (q->piece[k].commands)
       vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
   for (int s = 0; s < EXEC_RING; s++) io_free(e, &q->io[s]);
+  times_close(e, q);
   *q = (Recorded){0};
 }

@@ -27,6 +27,7 @@ const DeviceInfo *vk_info(const Device *);
 typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
                   written */
+  bool times;  /* measure each dispatch: exec_times */
   bool no_cache; /* do not read or write the pipeline cache file */
   /* Where pipelines are compiled that were not before; may be NULL. */
   void (*progress)(void *, int done, int total, const char *what);
@@ -54,5 +55,8 @@ bool exec_run(Exec *, const ImgProgram *, const void *const *input, void *const 
 enum { EXEC_RING = 4 };
 bool exec_submit(Exec *, const ImgProgram *, const void *const *input, uint64_t *ticket, Buf *why);
 bool exec_wait(Exec *, uint64_t ticket, void *const *output, Buf *why);
+
+/* Seconds that each dispatch of the program took in its last run, which has ended. */
+bool exec_times(Exec *, const ImgProgram *, double *seconds, Buf *why);
 
 #endif

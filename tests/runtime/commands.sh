@@ -107,6 +107,11 @@ for key in tokens_per_second model_flops_per_second bytes_moved device; do
   tail -1 "$dir/out" | grep -q "^{.*\"$key\":.*}$" || { echo "FAILED: bench has no $key"; failed=1; }
 done
 tail -1 "$dir/out" | grep -q '"dispatches":6,' || { echo "FAILED: bench counts other dispatches"; failed=1; }
+expect 0 "all, one after the other" "$p" bench train --steps 2 --profile
+grep -q '^ *6 .* 100.0% .* loss$' "$dir/out" || { echo "FAILED: bench --profile does not show the kernel"; failed=1; }
+expect 0 '"kernels":[{"kernel":"add","label":"loss","dispatches":6.0,' "$p" bench train --steps 2 --profile --json --peak-bytes 1e9
+grep -q '"of_peak":[0-9]' "$dir/out" || { echo "FAILED: bench --peak-bytes shows no part of the peak"; failed=1; }
+expect 2 "go with --profile" "$p" bench train --peak-flops 1e9
 expect 1 "there is no decoding step" "$p" bench decode
 expect 1 "has no program forward.N" "$p" bench prefill
 expect 2 "unknown measurement 'tarin'" "$p" bench tarin
