@@ -51,6 +51,12 @@ Node *ir_reduce(Graph *g, Op op, Node *x, int n_axis, const int *axis) {
   return ir_make(g, op, NULL, &attr, 1, &x);
 }
 
+Node *ir_mean(Graph *g, Node *x, int n_axis, const int *axis) {
+  Node *sum = ir_reduce(g, OP_reduce_sum, x, n_axis, axis);
+  return ir_div(g, sum,
+                ir_const(g, (double)(type_count(&x->type) / type_count(&sum->type)), &sum->type));
+}
+
 Node *ir_argmax(Graph *g, Node *x, int axis) {
   return ir_make(g, OP_argmax, NULL, &(Attr){.n_int = 1, .ints = {axis}}, 1, &x);
 }

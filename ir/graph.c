@@ -12,6 +12,7 @@
 #define EFFECT IR_EFFECT
 #define DIFF IR_DIFF
 #define LEAF IR_LEAF
+#define RAISED IR_RAISED
 /* rules whose type cannot follow from the sources alone */
 enum {
   given_given = 1,
@@ -38,7 +39,11 @@ enum {
   given_slice = 0,
   given_pad = 0,
   given_concat = 0,
-  given_gather = 0
+  given_gather = 0,
+  given_along = 0,
+  given_norm = 0,
+  given_loss = 0,
+  given_rope = 0
 };
 
 const OpInfo ir_op[OP_COUNT] = {

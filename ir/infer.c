@@ -353,6 +353,44 @@ static bool rule_scatter(Ask *q) {
   return ok ? true : fail_types(q, "needs ids i32[i…], x[i…, r…], result [n, r…]");
 }
 
+/* ---- raised operations ---- */
+
+static bool rule_along(Ask *q) {
+  int64_t a = q->attr->ints[0];
+  *q->out = *src_type(q, 0);
+  if (a < 0 || a >= q->out->rank)
+    return fail(q, "axis %lld of rank %d", (long long)a, q->out->rank);
+  return dtype_is_float(q->out->dtype) ? true : fail_types(q, "needs floating point");
+}
+
+static bool rule_norm(Ask *q) {
+  Type x = *src_type(q, 0);
+  if (!dtype_is_float(x.dtype)) return fail_types(q, "needs floating point");
+  bool ok = rule_reduce(q) && check_value(q, &x);
+  *q->out = x;
+  return ok;
+}
+
+static bool rule_loss(Ask *q) {
+  const Type *x = src_type(q, 0), *y = src_type(q, 1);
+  bool ok = dtype_is_float(x->dtype) && y->dtype == DT_i32 && x->rank == y->rank + 1;
+  for (int i = 0; ok && i < y->rank; i++) ok = x->dim[i] == y->dim[i];
+  *q->out = type_of(x->dtype, y->rank, y->dim);
+  return ok ? true : fail_types(q, "needs logits [n…, v] and targets i32[n…]");
+}
+
+static bool rule_rope(Ask *q) {
+  const Type *x = src_type(q, 0);
+  Type half = *x;
+  int64_t layout = q->attr->ints[0];
+  *q->out = *x;
+  if (layout != 0 && layout != 1) return fail(q, "no layout %lld", (long long)layout);
+  bool ok = dtype_is_float(x->dtype) && x->rank > 0 && x->dim[x->rank - 1] % 2 == 0;
+  if (ok) half.dim[x->rank - 1] /= 2;
+  ok = ok && type_eq(&half, src_type(q, 1)) && type_eq(&half, src_type(q, 2));
+  return ok ? true : fail_types(q, "needs x […, c] of even c, cosines and sines […, c/2]");
+}
+
 static bool (*const rule[OP_COUNT])(Ask *) = {
 #define OP(name, sources, rule, attribute, flags, meaning) [OP_##name] = rule_##rule,
 #include "ir/ops.def"
@@ -363,18 +401,18 @@ static bool (*const rule[OP_COUNT])(Ask *) = {
 static bool check_attr(Ask *q) {
   const Attr *a = q->attr;
   AttrKind kind = ir_op[q->op].attr;
-  int want = kind == ATTR_axis || kind == ATTR_place ? 1
-             : kind == ATTR_scan                     ? 2
-             : kind == ATTR_attention                ? ATT_COUNT
-                                                     : -1;
-  bool counted =
-    kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range || kind == ATTR_padding;
+  int want = kind == ATTR_axis || kind == ATTR_place || kind == ATTR_layout ? 1
+             : kind == ATTR_scan                                            ? 2
+             : kind == ATTR_attention                                       ? ATT_COUNT
+                                                                            : -1;
+  bool counted = kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range ||
+                 kind == ATTR_padding || kind == ATTR_norm;
   if (a->n_int < 0 || a->n_int > 2 * IR_MAX_RANK) return fail(q, "%d attribute numbers", a->n_int);
   if (want >= 0 ? a->n_int != want : !counted && a->n_int != 0)
     return fail(q, "expects %d attribute numbers, found %d", want < 0 ? 0 : want, a->n_int);
   if ((kind == ATTR_name) != (a->name != NULL))
     return fail(q, kind == ATTR_name ? "needs a name" : "takes no name");
-  if (kind != ATTR_value && kind != ATTR_padding && kind != ATTR_attention &&
+  if (kind != ATTR_value && kind != ATTR_padding && kind != ATTR_norm && kind != ATTR_attention &&
       (a->value != 0 || signbit(a->value)))
     return fail(q, "takes no value");
   return true;

@@ -39,10 +39,20 @@ typedef enum AttrKind {
   ATTR_range,    /* ints = begin per dimension, then end per dimension */
   ATTR_padding,  /* ints = lo per dimension, then hi per dimension; value = fill */
   ATTR_place,    /* ints = {place}: distinguishes calls of random */
+  ATTR_norm,     /* ints = the axes, ascending; value = eps */
+  ATTR_layout,   /* ints = {0: pairs in halves, 1: interleaved} */
   ATTR_attention /* AttentionAttr: read by ir_attention, made by ir_attend */
 } AttrKind;
 
-enum { IR_EW = 1, IR_COMM = 2, IR_VIEW = 4, IR_EFFECT = 8, IR_DIFF = 16, IR_LEAF = 32 };
+enum {
+  IR_EW = 1,
+  IR_COMM = 2,
+  IR_VIEW = 4,
+  IR_EFFECT = 8,
+  IR_DIFF = 16,
+  IR_LEAF = 32,
+  IR_RAISED = 64
+};
 
 typedef struct OpInfo {
   const char *name;
@@ -172,6 +182,7 @@ Node *ir_where(Graph *, Node *c, Node *y, Node *z);
 Node *ir_cast(Graph *, Node *, DType);
 Node *ir_reduce(Graph *, Op, Node *, int n_axis,
                 const int *axis); /* axes in any order, none twice; keeps them as 1 */
+Node *ir_mean(Graph *, Node *, int n_axis, const int *axis); /* the sum divided by the count */
 Node *ir_argmax(Graph *, Node *, int axis);
 Node *ir_cumsum(Graph *, Node *, int axis, bool reverse);
 Node *ir_reshape(Graph *, Node *, int rank, const int64_t *dim);
@@ -201,6 +212,12 @@ AttentionAttr ir_attention(const Node *);
  * empty_nan) is left out. Bounds beyond the band's ends mean none. */
 Node *ir_attend(Graph *, Op, Node *const *src, const AttentionAttr *);
 int ir_attention_sources(Op); /* 0: not of the family */
+
+/* ---- define.c: raised operations in terms of others ---- */
+/* The value of `n`, an IR_RAISED operation, computed from `src` in `g` by operations that are not
+ * raised; in the region of `g`. Safe where the formula of ops.def is not: the largest is subtracted
+ * before an exponential. */
+Node *ir_define(Graph *g, const Node *n, Node *const *src);
 
 /* ---- print.c, parse.c, verify.c ---- */
 void ir_print(Buf *, const Graph *);

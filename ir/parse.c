@@ -313,6 +313,12 @@ static bool get_attr(Parser *q, Op op, const Type *t, Attr *a) {
            get_value(q, (DType)t->dtype, &a->value);
   case ATTR_place: return get_ints(q, "place", UINT32_MAX, a);
   case ATTR_attention: return get_attention(q, a);
+  case ATTR_norm:
+    return get_ints(q, "axes", IR_MAX_RANK, a) && expect(q, "eps") && expect(q, "=") &&
+           get_value(q, (DType)t->dtype, &a->value);
+  case ATTR_layout:
+    a->ints[a->n_int++] = take(q, "interleaved");
+    return a->ints[0] || expect(q, "halves");
   }
   die("parse: attribute of %s", ir_op[op].name);
 }

@@ -92,6 +92,12 @@ static void print_attr(Buf *b, const Node *n) {
     break;
   case ATTR_place: print_ints(b, "place", n); break;
   case ATTR_attention: print_attention(b, n); break;
+  case ATTR_norm:
+    print_ints(b, "axes", n);
+    buf_str(b, " eps=");
+    print_value(b, (DType)n->type.dtype, n->value);
+    break;
+  case ATTR_layout: buf_str(b, n->ints[0] ? " interleaved" : " halves"); break;
   }
 }
 

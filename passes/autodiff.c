@@ -24,6 +24,7 @@ enum {
 #define VIEW 0
 #define EFFECT 0
 #define LEAF 0
+#define RAISED 0
 #define OP(name, sources, rule, attribute, flags, meaning) DIFF_##name = (flags) != 0,
 #include "ir/ops.def"
 #undef OP
@@ -33,6 +34,7 @@ enum {
 #undef VIEW
 #undef EFFECT
 #undef LEAF
+#undef RAISED
 };
 /* One line per operation, and a gradient exactly where ops.def promises one. */
 enum {
@@ -145,7 +147,11 @@ static Node *cotangent(const VjpCall *c) {
     if (t->vars >> (TV_x + i) & 1) var[TV_x + i] = vjp_src(c, i);
   if (t->vars >> TV_out & 1) var[TV_out] = vjp_out(c);
   c->g->loc = c->node->loc;
-  return term_build(t, &(TermMaker){c->g, make_plain, c->g}, var, &c->node->src[c->which]->type);
+  Attr attr = {.value = c->node->value, .n_int = c->node->n_int};
+  if (attr.n_int) memcpy(attr.ints, c->node->ints, sizeof *attr.ints * (size_t)attr.n_int);
+  if (t->vars >> TV_c & 1) var[TV_c] = ir_const(c->g, attr.value, &c->node->type);
+  return term_build(t, &(TermMaker){c->g, make_plain, c->g, &attr}, var,
+                    &c->node->src[c->which]->type);
 }
 
 static void differentiate(Autodiff *ad, Node *n) {

@@ -28,6 +28,8 @@ Graph *pass_apply(const char *name, PassFunction *run, Graph *, const PassOption
 void pass_hit(const PassOptions *, const char *name, int times);
 
 PassFunction pass_simplify; /* simplify.c, rules.def: fold constants, algebra, dead code */
+PassFunction pass_raise;    /* raise.c …, raise.def: primitives to raised operations */
+PassFunction pass_lower;    /* lower.c: raised operations to primitives */
 PassFunction pass_dead;     /* dead.c: dead code alone */
 
 /* ---- autodiff.c, vjp.def ---- */

@@ -91,7 +91,8 @@ static Node *apply_rules(Simplify *s, Node *n) {
     if (!is_allowed(rule[i].kind, s->strict, is_int) || !term_match(rule[i].from, n, var)) continue;
     if (!guard(rule[i].line, var[TV_c] ? var[TV_c]->value : 0, is_int)) continue;
     s->hits[i]++;
-    return term_build(rule[i].to, &(TermMaker){s->to, make_simple, s}, var, &n->type);
+    return term_build(rule[i].to, &(TermMaker){.g = s->to, .make = make_simple, .context = s}, var,
+                      &n->type);
   }
   return NULL;
 }

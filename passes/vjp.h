@@ -20,6 +20,6 @@ Node *vjp_out(const VjpCall *);
 typedef Node *VjpFn(const VjpCall *); /* cotangent of source `which`, of its type; NULL: none */
 VjpFn vjp_cast, vjp_reduce_sum, vjp_reduce_prod, vjp_reduce_extreme, vjp_cumsum, vjp_matmul,
   vjp_attention, vjp_reshape, vjp_expand, vjp_permute, vjp_slice, vjp_pad, vjp_concat, vjp_gather,
-  vjp_scatter_add;
+  vjp_scatter_add, vjp_cross_entropy, vjp_rope;
 
 #endif

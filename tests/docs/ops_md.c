@@ -43,6 +43,10 @@ static const char *const rules[][2] = {
   {"concat", "sources of one element type, equal outside the axis → the sum of lengths on it"},
   {"gather", "table: any [n, r…], ids: i32 [i…] → [i…, r…]"},
   {"scatter", "ids: i32 [i…], x: numeric [i…, r…] → the given [n, r…]"},
+  {"along", "x: floating → the type of x"},
+  {"norm", "x: floating → the type of x"},
+  {"loss", "logits: floating [n…, v], targets: i32 [n…] → [n…]"},
+  {"rope", "x: floating […, c], cos and sin […, c/2] → the type of x"},
 };
 
 static const char *const attribute[] = {
@@ -59,6 +63,8 @@ static const char *const attribute[] = {
   [ATTR_attention] =
     "`scale=0.125 band=-7..0 cap=30 empty=nan`: band, cap and empty where there are; a band's "
     "end may be left out",
+  [ATTR_norm] = "`axes=1 eps=1e-05`",
+  [ATTR_layout] = "`halves` or `interleaved`",
 };
 
 /* The table's sections, told by flags and sources. */
@@ -74,9 +80,11 @@ static const Section sections[] = {
   {"Elementwise, three sources", IR_EW, 3},
   {"Views", IR_VIEW, 0},
   {"Reductions, products, movement, indexing, and the rest", 0, 0},
+  {"Raised", IR_RAISED, 0},
 };
 
 static bool in_section(const Section *s, const OpInfo *op) {
+  if (s->flag == IR_RAISED || (op->flags & IR_RAISED)) return s->flag & op->flags & IR_RAISED;
   if (s->flag == 0) return !(op->flags & (IR_LEAF | IR_EW | IR_VIEW));
   return (op->flags & s->flag) && (s->n_src == 0 || s->n_src == op->n_src);
 }

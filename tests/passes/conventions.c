@@ -37,7 +37,8 @@ static void term_gradient(const char *text, int n, const double *x, const double
   Graph *g = graph_new("conventions");
   Type t = {.dtype = DT_f32, .rank = 1, .dim = {n}};
   Node *var[TV_COUNT] = {ir_leaf(g, OP_input, "x", &t), ir_leaf(g, OP_input, "y", &t)}, *grad[2];
-  Node *loss = total(g, term_build(term_parse(g->arena, text), &(TermMaker){g, make, g}, var, &t));
+  Node *loss = total(g, term_build(term_parse(g->arena, text),
+                                   &(TermMaker){.g = g, .make = make, .context = g}, var, &t));
   autodiff(g, loss, var, 2, grad);
   Feed feed[] = {{OP_input, "x", x}, {OP_input, "y", y ? y : x}};
   Tensor result[2];

@@ -146,7 +146,8 @@ static bool build(Check *k, const Term *t, Side *s) {
     if (k->from->vars >> v & 1)
       var[v] = ir_leaf(s->g, OP_input, name[v], k->is_bool[v] ? &logic : &type);
   if (k->from->vars >> TV_c & 1) var[TV_c] = ir_const(s->g, k->c, &type);
-  Node *y = term_build(t, &(TermMaker){s->g, make, s}, var, gives_bool(k->from) ? &logic : &type);
+  Node *y = term_build(t, &(TermMaker){.g = s->g, .make = make, .context = s}, var,
+                       gives_bool(k->from) ? &logic : &type);
   ir_output(s->g, OUT_value, "y", y);
   return s->ok;
 }
