@@ -2,7 +2,10 @@
  * programs_train.c.
  *
  * Every program here begins its sequences at position 0, so `position` is replaced by the iota that
- * it is; what depends on positions alone, as tables of sines, is then computed at compile time. */
+ * it is; what depends on positions alone, as tables of sines, is then computed at compile time.
+ *
+ * A function is simplified and raised, then perhaps differentiated and updated from, so that
+ * gradients are those of the raised operations; a finished program is lowered and simplified. */
 #include "driver/programs_internal.h"
 
 #include <ctype.h>
@@ -27,8 +30,9 @@ static Graph *positions_from_zero(Graph *g) {
   return to;
 }
 
-Graph *simplified(Builder *b, Graph *g) {
-  Graph *to = pass_run(g, "simplify", b->option->pass, b->errors);
+/* Runs passes on a graph; frees the one given, where another comes of it. */
+static Graph *passed(Builder *b, Graph *g, const char *list) {
+  Graph *to = pass_run(g, list, b->option->pass, b->errors);
   if (to != g) graph_free(g);
   return to;
 }
@@ -43,7 +47,7 @@ bool wants_program(Builder *b, const char *name) {
 
 bool add_program(Builder *b, const char *name, Graph *g) {
   g->name = intern(name);
-  g = simplified(b, g);
+  g = passed(b, g, "lower,simplify");
   if (!g) return false;
   ProgramSet *s = b->out;
   s->graph = xrealloc(s->graph, sizeof *s->graph * (size_t)(s->n + 1));
@@ -59,7 +63,7 @@ Graph *function_graph(Builder *b, const char *name, bool training, const int64_t
   for (int i = 0; i < n && i < n_value && i < MAX_DIMS; i++)
     if (value[i] > 0) binding[n_bound++] = (DimBinding){dim[i], value[i]};
   Graph *g = fe_entry(b->model, name, training, binding, n_bound, b->errors);
-  return g ? simplified(b, positions_from_zero(g)) : NULL;
+  return g ? passed(b, positions_from_zero(g), "simplify,raise") : NULL;
 }
 
 /* ---- forward.<t> ---- */
@@ -204,6 +208,10 @@ static bool check_only(Builder *b) {
 
 bool programs_build(Model *m, const ProgramOptions *o, ProgramSet *out, Buf *errors) {
   *out = (ProgramSet){0};
+  if (o->pass->skip && strcmp(o->pass->skip, "lower") == 0) {
+    buf_str(errors, "error: --skip-pass=lower: kernels are made of what lower gives\n");
+    return false;
+  }
   const TrainInfo *train = fe_train(m);
   Builder b = {.model = m,
                .option = o,

@@ -15,13 +15,12 @@ typedef struct Builder {
 
 /* Whether the program is to be built. */
 bool wants_program(Builder *, const char *name);
-/* Simplifies and adds a finished graph; owns it from then on. */
+/* Lowers, simplifies and adds a finished graph; owns it from then on. */
 bool add_program(Builder *, const char *name, Graph *);
-/* The graph of function `name`, simplified, with its free dimensions bound to `value` in their
+/* The graph of function `name`, simplified and raised, with its free dimensions bound to `value` in their
  * order. */
 Graph *function_graph(Builder *, const char *name, bool training, const int64_t *value,
                       int n_value);
-Graph *simplified(Builder *, Graph *); /* frees the one given, where another comes of it */
 
 /* ---- loss_split.c ---- */
 /* loss = sum / max(count, least), where no parameter moves the count. Scalars. */

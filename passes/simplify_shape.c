@@ -192,26 +192,42 @@ static Node *simplify_add(Graph *g, Node *n) {
   return z ? z : add_of_pads(g, n, y, x);
 }
 
-/* f(expand x, expand y, const) is expand f(x, y, const): each value is computed once. */
+/* A reshape that only inserts or drops dimensions of length 1. */
+static bool is_squeeze(const Node *n) {
+  if (n->op != OP_reshape) return false;
+  const Type *a = &n->type, *b = &n->src[0]->type;
+  int i = 0, k = 0;
+  for (;;) {
+    while (i < a->rank && a->dim[i] == 1) i++;
+    while (k < b->rank && b->dim[k] == 1) k++;
+    if (i == a->rank || k == b->rank) return i == a->rank && k == b->rank;
+    if (a->dim[i++] != b->dim[k++]) return false;
+  }
+}
+
+/* f(expand x, expand y, const) is expand f(x, y, const): each value is computed once. The same for
+ * reshapes that insert or drop dimensions of length 1, so that views meet. */
 static Node *simplify_elementwise(Graph *g, Node *n) {
-  const Type *shape = NULL;
+  const Node *view = NULL;
   for (int i = 0; i < n->n_src; i++) {
     const Node *x = n->src[i];
     if (x->op == OP_const) continue;
-    if (x->op != OP_expand || x->region != n->region) return NULL;
-    if (shape && !shape_eq(shape, &x->src[0]->type)) return NULL;
-    shape = &x->src[0]->type;
+    if ((x->op != OP_expand && !is_squeeze(x)) || x->region != n->region) return NULL;
+    if (view && (view->op != x->op || !shape_eq(&view->src[0]->type, &x->src[0]->type)))
+      return NULL;
+    view = x;
   }
-  if (!shape) return NULL;
+  if (!view) return NULL;
   Node *src[3];
-  Type t = *shape;
+  Type t = view->src[0]->type;
   for (int i = 0; i < n->n_src; i++) {
     t.dtype = n->src[i]->type.dtype;
     src[i] = n->src[i]->op == OP_const ? ir_const(g, n->src[i]->value, &t) : n->src[i]->src[0];
   }
   t.dtype = n->type.dtype;
   Node *small = ir_make(g, n->op, ir_op[n->op].given ? &t : NULL, NULL, n->n_src, src);
-  return ir_expand(g, small, n->type.rank, n->type.dim);
+  return view->op == OP_expand ? ir_expand(g, small, n->type.rank, n->type.dim)
+                               : ir_reshape(g, small, n->type.rank, n->type.dim);
 }
 
 Node *simplify_shape(Graph *g, Node *n, bool strict) {

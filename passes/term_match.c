@@ -170,25 +170,27 @@ static bool match_operation(Search *s, const Todo *t, Node *n) {
   }
 }
 
+/* What a name may stand before: an operation, or the forms of one. */
+static bool match_named(Search *s, const Todo *t, Node *n) {
+  const Term *term = t->term;
+  if (term->kind != TERM_any) return match_operation(s, t, n);
+  for (int i = 0; i < term->n_src; i++)
+    if (solve(s, &(Todo){term->src[i], t->node, t->whole, t->next})) return true;
+  return false;
+}
+
 static bool solve(Search *s, const Todo *t) {
   if (!t) return true;
   const Term *term = t->term;
-  switch (term->kind) {
-  case TERM_var: return match_var(s, t);
-  case TERM_any:
-    for (int i = 0; i < term->n_src; i++)
-      if (solve(s, &(Todo){term->src[i], t->node, t->whole, t->next})) return true;
-    return false;
-  default: break;
-  }
+  if (term->kind == TERM_var) return match_var(s, t);
   Node *n = s->loose && !t->whole ? below_expands(s, t->node) : t->node;
   if (term->kind == TERM_number) return number_matches(s, term->number, n) && solve(s, t->next);
   if (term->kind == TERM_cubic) return match_cubic(s, t);
-  if (term->var == TV_COUNT) return match_operation(s, t, n);
+  if (term->var == TV_COUNT) return match_named(s, t, n);
   Node **name = &s->m->var[term->var], *before = *name;
   if (before && before != n) return false;
   *name = n;
-  if (match_operation(s, t, n)) return true;
+  if (match_named(s, t, n)) return true;
   *name = before;
   return false;
 }
