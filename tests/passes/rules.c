@@ -1,4 +1,4 @@
-/* Every rule of rules.def: both sides are evaluated at boundary values, all combinations of them,
+/* Every RULE of rules.def (its SHAPEs: shape_rules.c): both sides are evaluated at boundary values, all combinations of them,
  * in every type that the pattern takes, and must agree as the rule's kind says; and simplify must
  * use the rule. */
 #include "passes/passes.h"
@@ -11,26 +11,6 @@
 #include <cmocka.h>
 #include <math.h>
 #include <string.h>
-
-static const struct Rule {
-  const char *pattern, *result;
-  int line, kind;
-} rules[] = {
-#define RULE(pattern, result, kind, guard) {pattern, result, __LINE__, kind},
-#include "passes/rules.def"
-#undef RULE
-};
-
-static bool guard(int line, double c, bool is_int) {
-  switch (line) {
-#define RULE(pattern, result, kind, guard)                                                         \
-  case __LINE__:                                                                                   \
-    return guard;
-#include "passes/rules.def"
-#undef RULE
-  default: return false;
-  }
-}
 
 static const double floats[] = {0,
                                 -0.0,
@@ -62,10 +42,12 @@ static const double floats[] = {0,
                                 -INFINITY,
                                 NAN};
 static const double ints[] = {0, 1, -1, 2, -2, 3, 7, 46341, -65536, 2147483647, -2147483648.0};
-static const double bools[] = {0, 1};
-static const double consts[] = {0.5, 2, -4, 3, 0.1, 0.999, 1e-3, -1, 7e4, 0x1p-120, 0x1p120, 1e30};
+enum { N_VAR = TV_w + 1 }; /* x, y, z, w */
 
-/* One side as a graph over inputs x, y, z; NULL where the pattern does not take the type. */
+static const double bools[] = {0, 1};
+static const double consts[] = {0.5, 2, -4, 3, 0.1, 0.999, 1e-3, -1, 3e4, 7e4, 0x1p-120, 0x1p120, 1e30};
+
+/* One side as a graph over inputs x, y, z, w; NULL where the pattern does not take the type. */
 typedef struct Side {
   Graph *g;
   bool ok;
@@ -102,14 +84,14 @@ static bool gives_bool(const Term *t) {
 }
 
 typedef struct Check {
-  const struct Rule *rule;
-  const Term *from, *to;
+  const Rule *rule;
+  const Term *from;
   DType dtype;
   bool is_bool[TV_COUNT];
   int64_t n;               /* points */
-  double *value[TV_COUNT]; /* of x, y, z at each point */
-  Feed feed[3];
-  double c;
+  double *value[TV_COUNT]; /* of x, y, z, w at each point */
+  Feed feed[N_VAR];
+  double c, d;
   Arena *arena;
 } Check;
 
@@ -121,10 +103,10 @@ static const double *list_of(const Check *k, int v, int *n) {
 
 static void make_points(Check *k) {
   k->n = 1;
-  for (int v = 0, n; v < 3; v++)
+  for (int v = 0, n; v < N_VAR; v++)
     if (k->from->vars >> v & 1) list_of(k, v, &n), k->n *= n;
   int64_t stride = 1;
-  for (int v = 0, n; v < 3; v++) {
+  for (int v = 0, n; v < N_VAR; v++) {
     if (!(k->from->vars >> v & 1)) continue;
     const double *list = list_of(k, v, &n);
     DType d = k->is_bool[v] ? DT_bool : k->dtype;
@@ -132,20 +114,21 @@ static void make_points(Check *k) {
     for (int64_t i = 0; i < k->n; i++) k->value[v][i] = dtype_round(d, list[i / stride % n]);
     stride *= n;
   }
-  static const char *const name[] = {"x", "y", "z"};
-  for (int v = 0; v < 3; v++) k->feed[v] = (Feed){OP_input, name[v], k->value[v]};
+  static const char *const name[] = {"x", "y", "z", "w"};
+  for (int v = 0; v < N_VAR; v++) k->feed[v] = (Feed){OP_input, name[v], k->value[v]};
 }
 
 static bool build(Check *k, const Term *t, Side *s) {
   *s = (Side){graph_new("side"), true};
-  static const char *const name[] = {"x", "y", "z"};
+  static const char *const name[] = {"x", "y", "z", "w"};
   Type type = {.dtype = k->dtype, .rank = 1, .dim = {k->n}},
        logic = {.dtype = DT_bool, .rank = 1, .dim = {k->n}};
   Node *var[TV_COUNT] = {0};
-  for (int v = 0; v < 3; v++)
+  for (int v = 0; v < N_VAR; v++)
     if (k->from->vars >> v & 1)
       var[v] = ir_leaf(s->g, OP_input, name[v], k->is_bool[v] ? &logic : &type);
   if (k->from->vars >> TV_c & 1) var[TV_c] = ir_const(s->g, k->c, &type);
+  if (k->from->vars >> TV_d & 1) var[TV_d] = ir_const(s->g, k->d, &type);
   Node *y = term_build(t, &(TermMaker){.g = s->g, .make = make, .context = s}, var,
                        gives_bool(k->from) ? &logic : &type);
   ir_output(s->g, OUT_value, "y", y);
@@ -157,9 +140,14 @@ static double least_of(DType d) {
   return d == DT_f16 ? 0x1p-24 : d == DT_bf16 ? 0x1p-133 : 0x1p-149;
 }
 
+static bool same_bits(double a, double b) {
+  return (isnan(a) && isnan(b)) || (a == b && !signbit(a) == !signbit(b));
+}
+
 static bool agree(const Check *k, int64_t i, double a, double b) {
   int kind = k->rule->kind;
-  for (int v = 0; v < 3; v++) {
+  if (k->dtype == DT_i32) return a == b;
+  for (int v = 0; v < N_VAR; v++) {
     if (!k->value[v]) continue;
     if ((kind & INF) && isinf(k->value[v][i])) return true;
     if ((kind & ZERO) && k->value[v][i] == 0 && signbit(k->value[v][i])) return true;
@@ -169,7 +157,7 @@ static bool agree(const Check *k, int64_t i, double a, double b) {
     return a == b || fabs(a - b) <= 1e-13 * fmax(1, fmax(fabs(a), fabs(k->value[TV_x][i])));
   if (kind & NEAR)
     return a == b || fabs(a - b) <= 4 * (unit_of(k->dtype) * fabs(a) + least_of(k->dtype));
-  return (kind & ZERO) ? a == b : a == b && !signbit(a) == !signbit(b);
+  return (kind & ZERO) ? a == b : same_bits(a, b);
 }
 
 static void print_graph(const Graph *g, Buf *out) {
@@ -191,29 +179,46 @@ static void check_used(const Check *k, Side *from, Side *to) {
   print_graph(from->g, &a);
   print_graph(to->g, &b);
   if (strcmp(a.data, b.data) != 0)
-    fail_msg("rule %s → %s, %s: simplify makes\n%sfrom one side and\n%sfrom the other",
-             k->rule->pattern, k->rule->result, dtype_name(k->dtype), a.data, b.data);
+    fail_msg("%s, %s: simplify makes\n%sfrom one side and\n%sfrom the other", k->rule->name,
+             dtype_name(k->dtype), a.data, b.data);
   buf_free(&a);
   buf_free(&b);
+}
+
+static Tensor evaluate(const Check *k, const Graph *g, EvalMode mode) {
+  Tensor t;
+  Buf why = {0};
+  assert_true(ir_eval(k->arena, g, mode, k->feed, N_VAR, &g->output[0].node, 1, &t, &why));
+  return t;
+}
+
+/* Under --strict the pattern keeps its bits. */
+static void check_strict(const Check *k, Graph *from) {
+  Graph *to = pass_simplify(from, &(PassOptions){.strict = true});
+  Tensor a = evaluate(k, from, EVAL_f32), b = evaluate(k, to, EVAL_f32);
+  for (int64_t i = 0; i < k->n; i++)
+    if (!same_bits(a.data[i], b.data[i]))
+      fail_msg("%s, %s, strict: %.9g and %.9g", k->rule->name, dtype_name(k->dtype), a.data[i],
+               b.data[i]);
+  if (to != from) graph_free(to);
 }
 
 static bool check_values(Check *k) {
   Side from, to;
   make_points(k);
-  bool ok = build(k, k->from, &from);
-  bool also = build(k, k->to, &to);
+  bool ok = build(k, k->rule->from, &from);
+  bool also = build(k, k->rule->to, &to);
+  ok = ok && simplify_allows(k->rule->kind, false, from.g->output[0].node);
   if (ok) {
     assert_true(also);
     EvalMode mode = k->rule->kind & BETTER ? EVAL_f64 : EVAL_f32;
-    Tensor a, b;
-    Buf why = {0};
-    assert_true(ir_eval(k->arena, from.g, mode, k->feed, 3, &from.g->output[0].node, 1, &a, &why));
-    assert_true(ir_eval(k->arena, to.g, mode, k->feed, 3, &to.g->output[0].node, 1, &b, &why));
+    Tensor a = evaluate(k, from.g, mode), b = evaluate(k, to.g, mode);
     for (int64_t i = 0; i < k->n; i++)
       if (!agree(k, i, a.data[i], b.data[i]))
-        fail_msg("rule %s → %s, %s, x = %.9g, y = %.9g, c = %.9g: %.9g and %.9g", k->rule->pattern,
-                 k->rule->result, dtype_name(k->dtype), k->value[0][i],
-                 k->value[1] ? k->value[1][i] : 0, k->c, a.data[i], b.data[i]);
+        fail_msg("%s, %s, x = %.9g, y = %.9g, c = %.9g, d = %.9g: %.9g and %.9g", k->rule->name,
+                 dtype_name(k->dtype), k->value[0][i], k->value[1] ? k->value[1][i] : 0, k->c, k->d,
+                 a.data[i], b.data[i]);
+    check_strict(k, from.g);
     check_used(k, &from, &to);
   }
   graph_free(from.g);
@@ -221,20 +226,21 @@ static bool check_values(Check *k) {
   return ok;
 }
 
-static int check_rule(const struct Rule *rule, DType dtype) {
-  int checked = 0;
+static int n_consts(const Rule *rule, TermVar v) {
+  return rule->from->vars >> v & 1 ? COUNT_OF(consts) : 1;
+}
+
+static int check_rule(const Rule *rule, DType dtype) {
+  int checked = 0, n_c = n_consts(rule, TV_c), n_d = n_consts(rule, TV_d);
   Arena *arena = arena_new();
-  Check k = {.rule = rule,
-             .from = term_parse(arena, rule->pattern),
-             .to = term_parse(arena, rule->result),
-             .dtype = dtype,
-             .arena = arena};
+  Check k = {.rule = rule, .from = rule->from, .dtype = dtype, .arena = arena};
   find_bools(k.from, false, k.is_bool);
-  bool has_c = k.from->vars >> TV_c & 1;
-  for (int i = 0; i < (has_c ? COUNT_OF(consts) : 1); i++) {
-    k.c = has_c ? dtype_round(dtype, consts[i]) : 0;
-    if (dtype == DT_i32 && k.c != consts[i] && has_c) continue;
-    if (guard(rule->line, k.c, dtype == DT_i32)) checked += check_values(&k);
+  for (int i = 0; i < n_c * n_d; i++) {
+    double c = consts[i % n_c], d = consts[i / n_c];
+    k.c = n_c > 1 ? dtype_round(dtype, c) : 0;
+    k.d = n_d > 1 ? dtype_round(dtype, d) : 0;
+    if (dtype == DT_i32 && ((n_c > 1 && k.c != c) || (n_d > 1 && k.d != d))) continue;
+    if (rule->holds(k.c, k.d, dtype == DT_i32)) checked += check_values(&k);
   }
   arena_free(arena);
   return checked;
@@ -243,14 +249,17 @@ static int check_rule(const struct Rule *rule, DType dtype) {
 static void test_rules(void **state) {
   (void)state;
   static const DType dtypes[] = {DT_f32, DT_i32, DT_f16, DT_bf16};
-  int total = 0;
-  for (int i = 0; i < COUNT_OF(rules); i++) {
+  const Rule *rule;
+  int total = 0, n = simplify_rules(&rule), n_term = 0;
+  for (int i = 0; i < n; i++) {
     int checked = 0;
-    for (int d = 0; d < COUNT_OF(dtypes); d++) checked += check_rule(&rules[i], dtypes[d]);
-    if (!checked) fail_msg("rule %s is never checked", rules[i].pattern);
+    if (!rule[i].pattern) continue;
+    for (int d = 0; d < COUNT_OF(dtypes); d++) checked += check_rule(&rule[i], dtypes[d]);
+    if (!checked) fail_msg("rule %s is never checked", rule[i].name);
     total += checked;
+    n_term++;
   }
-  print_message("%d rules, %d checks\n", COUNT_OF(rules), total);
+  print_message("%d rules, %d checks\n", n_term, total);
 }
 
 int main(void) {
