@@ -145,13 +145,27 @@ Node *simplify_sub_expanded_neg(Graph *g, Node *n) {
   return y ? ir_add(g, n->src[0], y) : NULL;
 }
 
-/* Each value is computed once. */
-Node *simplify_expand_last(Graph *g, Node *n) {
+/* A reshape that only puts in or drops dimensions of length 1. */
+static bool is_squeeze(const Node *n) {
+  if (n->op != OP_reshape) return false;
+  const Type *a = &n->type, *b = &n->src[0]->type;
+  int i = 0, k = 0;
+  for (;;) {
+    while (i < a->rank && a->dim[i] == 1) i++;
+    while (k < b->rank && b->dim[k] == 1) k++;
+    if (i == a->rank || k == b->rank) return i == a->rank && k == b->rank;
+    if (a->dim[i++] != b->dim[k++]) return false;
+  }
+}
+
+/* f(view x, view y, const) is view f(x, y, const); NULL where sources are other than such views. */
+static Node *below_views(Graph *g, Node *n, Op view) {
   const Type *shape = NULL;
   for (int i = 0; i < n->n_src; i++) {
     const Node *x = n->src[i];
     if (x->op == OP_const) continue;
-    if (x->op != OP_expand || x->region != n->region) return NULL;
+    if (x->op != view || x->region != n->region) return NULL;
+    if (view == OP_reshape && !is_squeeze(x)) return NULL;
     if (shape && !shape_eq(shape, &x->src[0]->type)) return NULL;
     shape = &x->src[0]->type;
   }
@@ -163,6 +177,17 @@ Node *simplify_expand_last(Graph *g, Node *n) {
     src[i] = n->src[i]->op == OP_const ? ir_const(g, n->src[i]->value, &t) : n->src[i]->src[0];
   }
   t.dtype = n->type.dtype;
-  Node *small = ir_make(g, n->op, ir_op[n->op].given ? &t : NULL, NULL, n->n_src, src);
-  return ir_expand(g, small, n->type.rank, n->type.dim);
+  return ir_make(g, n->op, ir_op[n->op].given ? &t : NULL, NULL, n->n_src, src);
+}
+
+/* Each value is computed once. */
+Node *simplify_expand_last(Graph *g, Node *n) {
+  Node *x = below_views(g, n, OP_expand);
+  return x ? ir_expand(g, x, n->type.rank, n->type.dim) : NULL;
+}
+
+/* So that views meet. */
+Node *simplify_reshape_last(Graph *g, Node *n) {
+  Node *x = below_views(g, n, OP_reshape);
+  return x ? ir_reshape(g, x, n->type.rank, n->type.dim) : NULL;
 }

@@ -11,11 +11,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { TRIES = 4000, ENOUGH = 60, LARGEST = 200 };
+enum { TRIES = 6000, ENOUGH = 60, LARGEST = 200 };
 
 static const DType dtypes[] = {DT_f32, DT_i32, DT_f32, DT_bf16, DT_bool};
 /* what rules look for in sources other than the first */
-static const Op favourites[] = {OP_expand, OP_pad, OP_slice, OP_concat, OP_neg, OP_add};
+static const Op favourites[] = {OP_expand, OP_pad, OP_slice, OP_concat, OP_neg, OP_add, OP_reshape};
 
 static bool moderate; /* no edges among the values: sums are compared within rounding */
 
