@@ -21,8 +21,9 @@ enum {
  *   reduce_*   rows: see below
  *   matmul     outs are elementwise functions of the product at the product's own flat index (epilogue), permutations of such
  *              (stored through their strides), the product itself, or sums over k of one of its operands
- *   argmax, cumsum, scatter_add, attention…   the operation's own loop; outs are the operation, and its siblings of the same
- *              sources (attention and attention_lse, attention_dk and attention_dv)
+ *   scatter_add   outs are elementwise functions of it at its own flat index, it itself may be an out
+ *   argmax, cumsum, attention…   the operation's own loop; outs are the operation, and its siblings of the same sources
+ *              (attention and attention_lse, attention_dk and attention_dv)
  *
  * rows: the anchor's source has outer · red · inner elements, of which red (neighbouring dimensions) are reduced. A value in the
  * kernel is FULL (that count, the same flat index), KEPT (outer · inner, the flat index without red), or found from operands at

@@ -1,6 +1,7 @@
-/* scatter_add: result[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i. Row-owner: every output element is computed
- * by one invocation, which looks at all ids; no atomics, a fixed order, every element written. An invocation takes W neighbouring
- * columns of one row at a time, W = 4 where rows divide by four.
+/* scatter_add: sum[v, c] = Σ x[i, c] over the i with ids[i] = v, in order of i; the outs are elementwise functions of it, as an
+ * embedding's whole gradient where its table is used elsewhere too. Row-owner: every element is computed by one invocation, which
+ * looks at all ids; no atomics, a fixed order, every element written. An invocation takes W neighbouring columns of one row at a
+ * time, W = 4 where rows divide by four.
  *
  *   element    an invocation per W columns: few ids or few columns
  *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see whether any names the row;
@@ -11,6 +12,7 @@ enum { LOCAL = 64, MANY = 1 << 20 };
 
 typedef struct Scatter {
   Kernel *k;
+  Node *root; /* the scatter_add, of which the outs are functions at its own flat index */
   Node *ids, *x;
   DType type;
   int64_t rows, columns, n_id;
@@ -60,9 +62,24 @@ static void add_row(void *context, SpvId number) {
   spv_end(k->b);
 }
 
-/* Sums columns width·unit … of row v over all ids and stores them; run `times` times by a loop
- * around it. */
-static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
+/* Columns width·unit … of row v are known: what the outs make of them. */
+static void store_outs(Scatter *s, SpvId v, SpvId unit, const SpvId *value) {
+  Kernel *k = s->k;
+  int64_t units = s->columns / s->width;
+  SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)units), out[CG_MAX_OUT][4];
+  SpvId place = spv_bin(k->b, SpvOpIAdd, row, unit);
+  const Ix *first = ix_mul(k->ix, ix_value(k->ix, place, s->rows * units), s->width);
+  for (int c = 0; c < s->width; c++)
+    kernel_bind(k, s->root, ix_add(k->ix, first, ix_const(k->ix, c)), value[c]);
+  for (int o = 0; o < k->job->n_out; o++)
+    for (int c = 0; c < s->width; c++)
+      out[o][c] = expr_at(k, k->job->out[o], ix_add(k->ix, first, ix_const(k->ix, c)));
+  for (int o = 0; o < k->job->n_out; o++) kernel_store(k, o, place, s->width, out[o]);
+}
+
+/* Sums columns width·unit … of row v over all ids, where `any` names the row (0: that is not known),
+ * and stores them; run `times` times by a loop around it. */
+static void sum_columns(Scatter *s, SpvId v, SpvId unit, SpvId any, int64_t times) {
   Kernel *k = s->k;
   Spv *b = k->b;
   Sum w = {.s = s, .v = v, .unit = unit};
@@ -74,8 +91,10 @@ static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
     spv_set(b, w.sum[c], zero);
     spv_set(b, w.rest[c], zero);
   }
+  if (any) spv_if(b, any);
   SpvId n = const_u(k, (uint32_t)s->n_id);
   kernel_repeat(k, n, s->n_id, times, add_row, &w);
+  if (any) spv_end(b);
   for (int c = 0; c < s->width; c++) {
     value[c] = spv_get(b, w.sum[c]);
     if (s->type != DT_i32) {
@@ -84,9 +103,7 @@ static void sum_columns(Scatter *s, SpvId v, SpvId unit, int64_t times) {
     }
     value[c] = math_round(k, s->type, value[c]);
   }
-  SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)(s->columns / s->width));
-  SpvId place = spv_bin(b, SpvOpIAdd, row, unit);
-  kernel_store(k, 0, place, s->width, value);
+  store_outs(s, v, unit, value);
 }
 
 static void emit_elements(Scatter *s) {
@@ -104,7 +121,7 @@ static void emit_elements(Scatter *s) {
   const Ix *at = ix_value(k->ix, place, total);
   SpvId v = ix_emit(k->ix, ix_div(k->ix, at, units));
   SpvId unit = ix_emit(k->ix, ix_mod(k->ix, at, units));
-  sum_columns(s, v, unit, 1);
+  sum_columns(s, v, unit, 0, 1);
   spv_end(b);
 }
 
@@ -209,18 +226,8 @@ typedef struct Row {
 
 static void do_unit(void *context, SpvId i) {
   Row *w = context;
-  Scatter *s = w->s;
-  Kernel *k = s->k;
-  SpvId unit = turn(k, w->team, i);
-  spv_if(k->b, w->any);
-  sum_columns(s, w->v, unit, w->turns);
-  spv_else(k->b);
-  SpvId zero[4];
-  for (int c = 0; c < s->width; c++) zero[c] = expr_const(k, s->type, 0);
-  SpvId row = op_u(k, SpvOpIMul, w->v, (uint32_t)(s->columns / s->width));
-  SpvId place = spv_bin(k->b, SpvOpIAdd, row, unit);
-  kernel_store(k, 0, place, s->width, zero);
-  spv_end(k->b);
+  SpvId unit = turn(w->s->k, w->team, i);
+  sum_columns(w->s, w->v, unit, w->any, w->turns);
 }
 
 static void emit_rows(Scatter *s, Team t) {
@@ -249,9 +256,10 @@ static void emit_rows(Scatter *s, Team t) {
 }
 
 void emit_scatter_add(Kernel *k) {
-  const Node *root = k->job->out[0];
+  Node *root = k->job->anchor ? k->job->anchor : k->job->out[0];
   const Target *t = k->target;
-  Scatter s = {k, root->src[0], root->src[1], (DType)root->type.dtype, root->type.dim[0], 1, 1, 1};
+  Scatter s = {k, root, root->src[0], root->src[1], (DType)root->type.dtype, root->type.dim[0], 1,
+               1, 1};
   for (int i = 1; i < root->type.rank; i++) s.columns *= root->type.dim[i];
   s.n_id = type_count(&s.ids->type);
   s.width = s.columns % 4 == 0 ? 4 : 1;

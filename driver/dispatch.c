@@ -209,13 +209,14 @@ static bool add_run(Compiler *c, const Plan *plan, const PlanStep *step, int n, 
     of[i].kernel = kernel_of(c, &job, &of[i].code);
   }
   group_instances(of, n);
-  bool ok = true;
+  bool ok = true, barrier = step[0].barrier;
   for (int i = 0; ok && i < n; i++) {
     ImgDispatch *d = &out->dispatch[out->n_dispatch];
     if (of[i].group != i) continue;
     ok =
       of[i].n > 1 ? add_tabled(c, plan, of, n, i, d, why) : add_single(c, plan, &step[i], d, why);
-    if (i == 0) d->barrier = step[0].barrier;
+    d->barrier = barrier;
+    barrier = false;
     out->n_dispatch++;
   }
   arena_free(arena);
