@@ -15,7 +15,7 @@
 /* Element counts around every edge: of four, of a workgroup, of a turn of the sums' loop. */
 static const int64_t size[] = {1,    2,    3,    4,    5,    7,    8,      255,    256,   257,
                                1000, 2047, 2048, 2049, 8191, 8192, 8193,   16384,  50001, 65536,
-                               3,    4,    770,  768,  771,  12,   300000, 131071, 64,    63};
+                               5,    8,    770,  768,  771,  12,   300000, 131071, 64,    63};
 enum { SIZES = COUNT_OF(size), PARTS = 64 };
 
 static RunDevice device;
