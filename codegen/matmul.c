@@ -13,6 +13,8 @@
 
 #include "codegen/reduce.h"
 
+#include <stdlib.h>
+
 enum {
   BLOCK = 2048 /* terms, of sums longer than */,
   SINGLE = 4096,
@@ -21,10 +23,9 @@ enum {
 
 /* ---- operands ---- */
 
-static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
+static bool make_side(Matmul *mm, const bool *stored, Side *s, Node *n, int row_dim, int k_dim) {
   Strided v;
-  if (!cg_strided(n, mm->k->job->stored, &v))
-    die("codegen: matmul %%%d: source %%%d has no strides", mm->k->job->out[0]->id, n->id);
+  if (!cg_strided(n, stored, &v)) return false;
   *s = (Side){.base = v.base, .offset = v.offset, .row = v.stride[row_dim], .k = v.stride[k_dim]};
   for (int i = 0; i < mm->n_batch; i++) s->batch[i] = v.stride[i];
   if (n->type.dim[k_dim] == 1) s->k = 1; /* never stepped */
@@ -36,20 +37,20 @@ static void make_side(Matmul *mm, Side *s, Node *n, int row_dim, int k_dim) {
   for (int i = 0; i < mm->n_batch; i++) ok = ok && (s->batch[i] % 4 == 0 || mm->batch_dim[i] == 1);
   if (s->unit_row) ok = ok && length % 4 == 0; /* clamped runs stay aligned */
   s->aligned = ok && type_count(&s->base->type) >= 4;
+  return true;
 }
 
 static SpvId pick(Matmul *mm, SpvId pair, int i) {
   return spv_extract(mm->k->b, pair, (uint32_t)i);
 }
 
-static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool edge) {
+static void side_begin(Matmul *mm, Side *s, SpvId offset, const Ix *batch, SpvId rows, bool edge) {
   Kernel *k = mm->k;
   Spv *b = k->b;
   SpvId strides = kernel_raw(k, (uint32_t)s->row, (uint32_t)s->k);
-  SpvId offset = kernel_raw(k, (uint32_t)s->offset, 0);
   s->row_id = pick(mm, strides, 0);
   s->k_id = pick(mm, strides, 1);
-  s->offset_id = pick(mm, offset, 0);
+  s->offset_id = offset;
   const Ix *part[IR_MAX_RANK], *sum = ix_const(k->ix, 0);
   ix_split(k->ix, batch, mm->n_batch, mm->batch_dim, part);
   for (int i = 0; i < mm->n_batch; i++)
@@ -62,6 +63,14 @@ static void side_begin(Matmul *mm, Side *s, const Ix *batch, SpvId rows, bool ed
 }
 
 /* ---- the grid ---- */
+
+static SpvId tiles(Matmul *mm, SpvId length, int tile) {
+  Spv *b = mm->k->b;
+  SpvId up = spv_u(b, (uint32_t)tile - 1);
+  SpvId size = spv_u(b, (uint32_t)tile);
+  up = spv_bin(b, SpvOpIAdd, length, up);
+  return spv_bin(b, SpvOpUDiv, up, size);
+}
 
 void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local) {
   Kernel *k = mm->k;
@@ -78,13 +87,13 @@ void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local)
 
   SpvId size = kernel_raw(k, (uint32_t)mm->m, (uint32_t)mm->n);
   SpvId length = kernel_raw(k, (uint32_t)mm->kk, (uint32_t)total);
-  SpvId tiles = kernel_raw(k, (uint32_t)tiles_m, (uint32_t)tiles_n);
+  SpvId offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
   mm->m_id = pick(mm, size, 0);
   mm->n_id = pick(mm, size, 1);
   mm->kk_id = pick(mm, length, 0);
   SpvId limit = pick(mm, length, 1);
-  SpvId by_m = pick(mm, tiles, 0);
-  SpvId by_n = pick(mm, tiles, 1);
+  SpvId by_m = tiles(mm, mm->m_id, tile_m);
+  SpvId by_n = tiles(mm, mm->n_id, tile_n);
   SpvId group = kernel_group(k);
   SpvId within = spv_cmp(b, SpvOpULessThan, group, limit);
   spv_if(b, within);
@@ -97,8 +106,8 @@ void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local)
   step = spv_u(b, (uint32_t)tile_n);
   mm->tile_n_id = spv_bin(b, SpvOpIMul, tile, step);
   const Ix *batch = ix_value(k->ix, mm->batch_id, mm->batches);
-  side_begin(mm, &mm->a, batch, mm->m_id, mm->edge_m);
-  side_begin(mm, &mm->b, batch, mm->n_id, mm->edge_n);
+  side_begin(mm, &mm->a, pick(mm, offsets, 0), batch, mm->m_id, mm->edge_m);
+  side_begin(mm, &mm->b, pick(mm, offsets, 1), batch, mm->n_id, mm->edge_n);
 }
 
 void matmul_end(Matmul *mm) { spv_end(mm->k->b); }
@@ -182,6 +191,11 @@ SpvId matmul_fma(Matmul *mm, SpvId s, SpvId x, SpvId acc) {
   SpvId vec4 = spv_type(b, x);
   SpvId splat = spv_result(b, SpvOpCompositeConstruct, vec4, s, s, s, s);
   return spv_fma(b, splat, x, acc);
+}
+
+SpvId matmul_add(Matmul *mm, int steps, const SpvId *x, SpvId acc) {
+  for (int j = 0; j < steps; j++) acc = spv_bin(mm->k->b, SpvOpFAdd, acc, x[j]);
+  return acc;
 }
 
 static void zero_all(Matmul *mm, int n, const SpvId *variable) {
@@ -274,40 +288,6 @@ void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void
   for (int i = 0; i < n_acc; i++) acc[i] = spv_get(b, variable[i]);
 }
 
-/* ---- results ---- */
-
-void matmul_store(Matmul *mm, SpvId row, SpvId column, SpvId value4) {
-  Kernel *k = mm->k;
-  Spv *b = k->b;
-  DType d = (DType)k->job->out[0]->type.dtype;
-  SpvId value[4];
-  for (uint32_t j = 0; j < 4; j++) {
-    value[j] = spv_extract(b, value4, j);
-    value[j] = math_round(k, d, value[j]);
-  }
-  SpvId at = spv_bin(b, SpvOpIMul, mm->batch_id, mm->m_id);
-  at = spv_bin(b, SpvOpIAdd, at, row);
-  at = spv_bin(b, SpvOpIMul, at, mm->n_id);
-  at = spv_bin(b, SpvOpIAdd, at, column);
-  if (mm->edge_m) {
-    SpvId within = spv_cmp(b, SpvOpULessThan, row, mm->m_id);
-    spv_if(b, within);
-  }
-  bool whole = mm->n % 4 == 0;
-  for (int j = 0; j < (whole ? 1 : 4); j++) {
-    SpvId here = plus(mm, column, j);
-    if (mm->edge_n) {
-      SpvId within = spv_cmp(b, SpvOpULessThan, here, mm->n_id);
-      spv_if(b, within);
-    }
-    SpvId two = spv_u(b, 2);
-    SpvId index = whole ? spv_bin(b, SpvOpShiftRightLogical, at, two) : plus(mm, at, j);
-    kernel_store(k, 0, index, whole ? 4 : 1, value + j);
-    if (mm->edge_n) spv_end(b);
-  }
-  if (mm->edge_m) spv_end(b);
-}
-
 /* ---- few outputs, a long sum: a reduction ---- */
 
 static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const *part,
@@ -321,7 +301,7 @@ static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
   Kernel *k = r->k;
   const Matmul *mm = r->context;
   const Ix *part[IR_MAX_RANK];
-  const Type *t = &k->job->out[0]->type;
+  const Type *t = &mm->product->type;
   ix_split(k->ix, out, t->rank, t->dim, part);
   SpvId x =
     kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
@@ -330,36 +310,89 @@ static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
   return spv_bin(k->b, SpvOpFMul, x, y);
 }
 
-void emit_matmul(Kernel *k) {
-  Node *root = k->job->out[0], *a = root->src[0], *b = root->src[1];
-  const Target *t = k->target;
-  int r = root->type.rank;
-  Matmul mm = {.k = k, .n_batch = r - 2, .batches = 1};
-  mm.m = root->type.dim[r - 2];
-  mm.n = root->type.dim[r - 1];
-  mm.kk = a->type.dim[r - 1];
+/* ---- the family ---- */
+
+/* The product's sizes and operands; false where an operand has no strides. */
+static bool make(Matmul *mm, const KernelJob *job, Node *product) {
+  int r = product->type.rank;
+  Node *a = product->src[0], *b = product->src[1];
+  mm->product = product;
+  mm->n_batch = r - 2;
+  mm->batches = 1;
+  mm->m = product->type.dim[r - 2];
+  mm->n = product->type.dim[r - 1];
+  mm->kk = a->type.dim[r - 1];
   for (int i = 0; i < r - 2; i++) {
-    mm.batch_dim[i] = root->type.dim[i];
-    mm.batches *= root->type.dim[i];
+    mm->batch_dim[i] = product->type.dim[i];
+    mm->batches *= product->type.dim[i];
   }
-  make_side(&mm, &mm.a, a, r - 2, r - 1);
-  make_side(&mm, &mm.b, b, r - 1, r - 2);
-  double flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
-  int64_t outputs = mm.m * mm.n * mm.batches;
+  return make_side(mm, job->stored, &mm->a, a, r - 2, r - 1) &&
+         make_side(mm, job->stored, &mm->b, b, r - 1, r - 2);
+}
+
+static bool is_reduction(const Matmul *mm) {
+  int64_t outputs = mm->m * mm->n * mm->batches;
   bool rows =
-    mm.a.unit_k && mm.b.unit_k; /* else the terms lie far apart, and tiles read them better */
-  bool few = outputs < 1024 && mm.kk >= (rows ? 512 : 64 * outputs);
-  if (few || mm.kk > LONGEST) {
-    Reduce sum = {k,       OP_reduce_sum,
-                  DT_f32,  type_count(&root->type),
-                  mm.kk,   true,
-                  1,       mm.kk % 4 == 0 ? 4 : 1,
-                  product, &mm};
-    reduce_emit(&sum);
-  } else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16) {
-    matmul_subgroup(&mm);
-  } else {
-    matmul_portable(&mm);
+    mm->a.unit_k && mm->b.unit_k; /* else the terms lie far apart, and tiles read them better */
+  bool few = outputs < 1024 && mm->kk >= (rows ? 512 : 64 * outputs);
+  return few || mm->kk > LONGEST;
+}
+
+static bool make_outs(Matmul *mm, const KernelJob *job) {
+  mm->plain = job->n_out == 1 && job->out[0] == mm->product;
+  if (is_reduction(mm) && !mm->plain) return false;
+  for (int i = 0; i < job->n_out; i++) {
+    MatmulOut *out = &mm->out[i];
+    if (!matmul_out(job, mm->product, job->out[i], out)) return false;
+    mm->sum_a = mm->sum_a || out->from == FROM_sum_a;
+    mm->sum_b = mm->sum_b || out->from == FROM_sum_b;
   }
-  k->out->flops = flops;
+  return true;
+}
+
+static int randoms(const KernelJob *job, const Node *n, bool *seen) {
+  if (seen[n->id] || (job->stored[n->id] && !cg_is_out(job, n))) return 0;
+  int count = n->op == OP_random;
+  seen[n->id] = true;
+  for (int i = 0; i < n->n_src; i++) count += randoms(job, n->src[i], seen);
+  return count;
+}
+
+bool cg_matmul_accepts(const KernelJob *job) {
+  enum { OWN_SLOTS = 5 };
+  Matmul mm = {0};
+  Node *product = job->anchor;
+  if (!product || product->op != OP_matmul || job->n_out > CG_MAX_OUT) return false;
+  if (!make(&mm, job, product) || !make_outs(&mm, job)) return false;
+  bool *seen = xcalloc((size_t)job->out[job->n_out - 1]->id + 1, sizeof *seen);
+  int slots = OWN_SLOTS + job->n_out + cg_operands(job, NULL, 0);
+  for (int i = 0; i < job->n_out; i++) slots += randoms(job, job->out[i], seen);
+  free(seen);
+  return slots <= CG_MAX_SLOTS;
+}
+
+static void emit_reduction(Matmul *mm) {
+  Reduce sum = {mm->k,   OP_reduce_sum,
+                DT_f32,  type_count(&mm->product->type),
+                mm->kk,  true,
+                1,       mm->kk % 4 == 0 ? 4 : 1,
+                product, mm};
+  reduce_emit(&sum);
+}
+
+void emit_matmul(Kernel *k) {
+  const KernelJob *job = k->job;
+  const Target *t = k->target;
+  Node *root = job->anchor ? job->anchor : job->out[0];
+  Matmul mm = {.k = k};
+  if (!make(&mm, job, root)) die("codegen: matmul %%%d: a source has no strides", root->id);
+  if (!make_outs(&mm, job))
+    die("codegen: matmul %%%d: an out is no function of it that its kernel can store", root->id);
+  if (is_reduction(&mm))
+    emit_reduction(&mm);
+  else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16)
+    matmul_subgroup(&mm);
+  else
+    matmul_portable(&mm);
+  k->out->flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
 }

@@ -1,5 +1,5 @@
-/* What the levels of matrix products share: the operands as strided views, their loads, the tiles'
- * stores. */
+/* What the levels of matrix products share: the operands as strided views, their loads, sums over k,
+ * and what is computed from the sums. */
 #ifndef CODEGEN_MATMUL_H
 #define CODEGEN_MATMUL_H
 
@@ -16,8 +16,21 @@ typedef struct Side {
   SpvId rows_id; /* how many rows there are, to clamp to; 0: tiles end where the rows end */
 } Side;
 
+/* What an out of the kernel is a function of. */
+typedef enum MatmulSource { FROM_product, FROM_sum_a, FROM_sum_b } MatmulSource;
+
+typedef struct MatmulOut {
+  MatmulSource from;
+  Node *source; /* the product, or a reduce_sum over k of an operand's elements */
+  bool moved;   /* it lies at another flat index than its source */
+} MatmulOut;
+
 typedef struct Matmul {
   Kernel *k;
+  Node *product;
+  MatmulOut out[CG_MAX_OUT];
+  bool plain;        /* the product is the only out */
+  bool sum_a, sum_b; /* an out is from the sum over k of that operand */
   int n_batch;
   int64_t batch_dim[IR_MAX_RANK], batches, m, n, kk; /* kk: length of the sum */
   Side a, b;
@@ -43,10 +56,20 @@ SpvId matmul_fma(Matmul *, SpvId s, SpvId x, SpvId acc);
 /* The loop over the sum: step(…, k, mm->steps, …) advances the vec4 sums acc by so many terms,
  * step(…, k, 1, …) by what is left. */
 typedef void MatmulStep(Matmul *, SpvId k, int steps, SpvId *acc, const void *context);
-enum { MATMUL_MAX_ACC = 32 };
+enum { MATMUL_MAX_ROWS = 32, MATMUL_MAX_ACC = MATMUL_MAX_ROWS + 3 };
 void matmul_loop(Matmul *, int n_acc, SpvId *acc, MatmulStep *, const void *context);
-/* Stores four neighbouring columns of a row, those within the result. */
-void matmul_store(Matmul *, SpvId row, SpvId column, SpvId value4);
+/* acc + Σ_j x[j] */
+SpvId matmul_add(Matmul *, int steps, const SpvId *x, SpvId acc);
+
+/* ---- matmul_out.c ---- */
+/* False for an out that the tiles cannot compute. */
+bool matmul_out(const KernelJob *, Node *product, Node *out, MatmulOut *);
+/* Computes and stores the outs from the product's rows row … row + rows − 1, four neighbouring
+ * columns each; what lies past the result's edge is not stored. */
+void matmul_store(Matmul *, SpvId row, int rows, SpvId column, const SpvId *value4);
+/* The same from an operand's sums over k: of its rows row, row + step … in the first n
+ * components. */
+void matmul_store_sum(Matmul *, MatmulSource, SpvId row, int step, int n, SpvId value4);
 
 void matmul_portable(Matmul *);
 void matmul_subgroup(Matmul *);

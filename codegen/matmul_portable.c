@@ -8,6 +8,8 @@
  *          └────┴────┴────┴────┘ */
 #include "codegen/matmul.h"
 
+#include <string.h>
+
 enum { LANES = 64, MAX_ROWS = 8 };
 
 typedef struct Tile {
@@ -17,12 +19,46 @@ typedef struct Tile {
 
 static void step(Matmul *mm, SpvId k, int steps, SpvId *acc, const void *context) {
   const Tile *t = context;
-  SpvId a[MAX_ROWS][4], b[4][4], column[4];
+  SpvId a[MAX_ROWS][4], b[4][4], quad[4][4], column[4];
   matmul_load(mm, &mm->a, t->row, t->rows, k, steps, a);
   matmul_load(mm, &mm->b, t->column, 4, k, steps, b);
   matmul_columns(mm, steps, b, column);
   for (int r = 0; r < t->rows; r++)
     for (int j = 0; j < steps; j++) acc[r] = matmul_fma(mm, a[r][j], column[j], acc[r]);
+  int next = t->rows;
+  if (mm->sum_b) {
+    acc[next] = matmul_add(mm, steps, column, acc[next]);
+    next++;
+  }
+  for (int r = 0; mm->sum_a && r < t->rows; r += 4) {
+    SpvId of_rows[4];
+    for (int i = 0; i < 4; i++) memcpy(quad[i], a[r + i < t->rows ? r + i : r], sizeof quad[i]);
+    matmul_columns(mm, steps, quad, of_rows);
+    acc[next] = matmul_add(mm, steps, of_rows, acc[next]);
+    next++;
+  }
+}
+
+/* The sums over k, by the invocations of the first row, of the first column. */
+static void store_sums(Matmul *mm, const Tile *t, const SpvId *sum) {
+  Spv *b = mm->k->b;
+  SpvId zero = spv_u(b, 0);
+  if (mm->sum_b) {
+    SpvId first = spv_cmp(b, SpvOpIEqual, t->row, zero);
+    spv_if(b, first);
+    matmul_store_sum(mm, FROM_sum_b, t->column, 1, 4, *sum++);
+    spv_end(b);
+  }
+  if (mm->sum_a) {
+    SpvId first = spv_cmp(b, SpvOpIEqual, t->column, zero);
+    spv_if(b, first);
+    for (int r = 0; r < t->rows; r += 4) {
+      SpvId more = spv_u(b, (uint32_t)r);
+      SpvId row = spv_bin(b, SpvOpIAdd, t->row, more);
+      matmul_store_sum(mm, FROM_sum_a, row, 1, t->rows < 4 ? t->rows : 4, *sum++);
+    }
+    spv_end(b);
+  }
 }
 
 static int power_from(int64_t n, int most) {
@@ -48,11 +84,9 @@ void matmul_portable(Matmul *mm) {
   t.row = spv_bin(b, SpvOpIAdd, mm->tile_m_id, ly);
   t.column = spv_bin(b, SpvOpIAdd, mm->tile_n_id, lx);
   SpvId acc[MATMUL_MAX_ACC];
-  matmul_loop(mm, t.rows, acc, step, &t);
-  for (int r = 0; r < t.rows; r++) {
-    SpvId more = spv_u(b, (uint32_t)r);
-    SpvId row = spv_bin(b, SpvOpIAdd, t.row, more);
-    matmul_store(mm, row, t.column, acc[r]);
-  }
+  int sums = mm->sum_b + (mm->sum_a ? (t.rows + 3) / 4 : 0);
+  matmul_loop(mm, t.rows + sums, acc, step, &t);
+  matmul_store(mm, t.row, t.rows, t.column, acc);
+  store_sums(mm, &t, acc + t.rows);
   matmul_end(mm);
 }

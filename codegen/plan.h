@@ -19,8 +19,8 @@ enum {
  * every other node below the outs is computed inside the kernel. The anchor gives the kernel its loop:
  *   NULL       map: all outs have one element count and are evaluated at the same linear index
  *   reduce_*   rows: see below
- *   matmul     outs are elementwise functions of the product at the product's own flat index (epilogue), permutations of such
- *              (stored through their strides), the product itself, or sums over k of one of its operands
+ *   matmul     outs as cg_matmul_accepts says: functions of the product at its own flat index, permutations of such, functions
+ *              of a sum over k of one of its operands
  *   scatter_add   outs are elementwise functions of it at its own flat index, it itself may be an out
  *   argmax, cumsum, attention…   the operation's own loop; outs are the operation, and its siblings of the same sources
  *              (attention and attention_lse, attention_dk and attention_dv)
@@ -98,6 +98,15 @@ bool cg_can_table(const KernelJob *);
 /* A 1-dimensional dispatch, folded into y where it is large; more workgroups than asked for do
  * nothing. */
 void cg_groups(int64_t groups, uint32_t out[3]);
+/* Whether a matmul's kernel can compute all outs of the job; anchor is the matmul. Each out is one of
+ *   f(product): elementwise operations and reshapes between the product and the out, with any other value that kernels compute
+ *     in place, or operand, beside it (bias, residual, dropout's random); the product itself is the simplest
+ *   a chain of permute and reshape on top of an f(product)
+ *   f(sum), where sum = reduce_sum over the k of an operand of a 2-dimensional product: its source has the operand's base and
+ *     strides, with the reduced dimensions as k (bias gradient: dW = Xᵀ·dY, db = Σ over rows of dY)
+ * A product with few outputs and a long k (less than 1024, at least 512 terms) takes the product only. Outs, operands and calls
+ * of random are at most CG_MAX_SLOTS − 5. */
+bool cg_matmul_accepts(const KernelJob *);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
 /* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's
