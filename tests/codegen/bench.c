@@ -80,36 +80,53 @@ static bool run_image(Bench *b, const Image *m, uint32_t *memory, Buf *why) {
   return ok;
 }
 
-bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
-               const double *(*value)(const Node *, void *), void *context, uint32_t *result,
-               Buf *why) {
-  uint64_t offset[CG_MAX_SLOTS] = {0}, bytes = ALIGN, at = 0;
+/* Offsets by slot; returns the bytes of all. */
+static uint64_t lay_out(const KernelJob *job, const KernelCode *code, Node *const *over,
+                        uint64_t *offset) {
+  uint64_t bytes = ALIGN;
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
-    if (s->kind == SLOT_raw) continue;
+    if (s->kind == SLOT_raw || (s->kind == SLOT_result && over && over[i])) continue;
     offset[i] = bytes;
     bytes += tensor_bytes(s->node) + GUARD;
     bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
   }
+  for (int o = 0; o < job->n_out && over; o++)
+    for (int i = 0; i < code->n_slot && over[o]; i++)
+      if (code->slot[i].kind == SLOT_operand && code->slot[i].node == over[o])
+        offset[o] = offset[i];
+  return bytes;
+}
+
+/* What the kernel left where it should not write; `memory` has the results taken out. */
+static bool untouched(const uint32_t *memory, const uint32_t *before, uint64_t bytes, Buf *why) {
+  for (uint64_t i = 0; i < bytes / 4; i++) {
+    if (memory[i] == before[i]) continue;
+    buf_printf(why, "wrote word %lld, outside its results", (long long)i);
+    return false;
+  }
+  return true;
+}
+
+bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
+               const double *(*value)(const Node *, void *), void *context, Node *const *over,
+               uint32_t *const *result, Buf *why) {
+  uint64_t offset[CG_MAX_SLOTS] = {0}, bytes = lay_out(job, code, over, offset);
   uint32_t *memory = xmalloc(bytes), *before = xmalloc(bytes);
   for (uint64_t i = 0; i < bytes / 4; i++) memory[i] = POISON;
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
-    if (s->kind == SLOT_result) at = offset[i] / 4;
     if (s->kind == SLOT_operand)
       bench_pack(&s->node->type, value(s->node, context), memory + offset[i] / 4);
   }
   memcpy(before, memory, bytes);
   bool ok = run_image(b, image_of(a, code, offset, bytes), memory, why);
-  uint64_t n = (uint64_t)type_count(&job->out[0]->type);
-  memcpy(result, memory + at, 4 * n);
-  memcpy(memory + at, before + at, 4 * n);
-  for (uint64_t i = 0; ok && i < bytes / 4; i++) {
-    if (memory[i] == before[i]) continue;
-    buf_printf(why, "wrote word %lld, outside its result at %llu … %llu", (long long)i,
-               (unsigned long long)at, (unsigned long long)(at + n - 1));
-    ok = false;
+  for (int o = 0; o < job->n_out; o++) { /* slot o is result o */
+    uint64_t n = tensor_bytes(job->out[o]);
+    memcpy(result[o], memory + offset[o] / 4, n);
+    memcpy(memory + offset[o] / 4, before + offset[o] / 4, n);
   }
+  ok = ok && untouched(memory, before, bytes, why);
   b->kernels++;
   free(memory);
   free(before);

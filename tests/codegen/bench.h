@@ -15,11 +15,12 @@ typedef struct Bench {
 bool bench_open(Bench *, Buf *why);
 void bench_close(Bench *);
 
-/* Runs a kernel on operand values (each dense, in double; value[i] for slot operand i in the
- * kernel's order) and gives the result's 4-byte elements. Everything else in memory must be as
- * before: false with the reason in `why`. */
+/* Runs a kernel on operand values (dense, in double) and gives each result's 4-byte elements. Result
+ * i lies in a place of its own, or over operand over[i] (`over` and its entries may be NULL).
+ * Everything else in memory must be as before: false with the reason in `why`. */
 bool bench_run(Bench *, Arena *, const KernelJob *, const KernelCode *,
-               const double *(*value)(const Node *, void *), void *, uint32_t *result, Buf *why);
+               const double *(*value)(const Node *, void *), void *, Node *const *over,
+               uint32_t *const *result, Buf *why);
 
 /* 4 bytes an element as in device memory, and back. */
 void bench_pack(const Type *, const double *, uint32_t *);

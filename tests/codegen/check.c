@@ -1,7 +1,8 @@
 /* Each kernel is compared with the evaluator on the very values its operands had: the job's
  * expression is copied into a graph whose inputs are the operands. Bounds: arithmetic 1e-6 of the
  * result, exp and its kind 1e-5, sums 1e-5 of the sum of magnitudes, which the evaluator computes
- * from the same expression with absolute values. */
+ * from the same expression with absolute values. Kernels with several results, or with reductions
+ * inside, are allowed what rounding every operation to f32 does to the result, four times over. */
 #include "tests/codegen/check.h"
 
 #include "tests/gen/gen.h"
@@ -19,7 +20,7 @@ typedef struct Check {
   const char *title;
   unsigned flags;
   bool *stored;
-  double **value; /* by id, of stored nodes, as the device has them */
+  const double **value; /* by id, of stored nodes, as the device has them */
   Arena *arena;
 } Check;
 
@@ -60,16 +61,17 @@ static void choose_stored(Check *c) {
 
 typedef struct Copy {
   Check *c;
+  const KernelJob *job;
   Graph *to;
   Node **made; /* by id of the old graph */
   Feed *feed;
   int n_feed;
 } Copy;
 
-static Node *copy_node(Copy *t, Node *n, bool is_root) {
+static Node *copy_node(Copy *t, Node *n) {
   if (t->made[n->id]) return t->made[n->id];
   Node *r;
-  if (t->c->stored[n->id] && !is_root) {
+  if (t->c->stored[n->id] && !cg_is_out(t->job, n)) {
     char name[32];
     snprintf(name, sizeof name, "v%d", n->id);
     r = ir_leaf(t->to, OP_input, intern(name), &n->type);
@@ -77,7 +79,7 @@ static Node *copy_node(Copy *t, Node *n, bool is_root) {
     ARENA_PUSH(t->c->arena, t->feed, t->n_feed, f);
   } else {
     Node *src[IR_MAX_SRC];
-    for (int i = 0; i < n->n_src; i++) src[i] = copy_node(t, n->src[i], false);
+    for (int i = 0; i < n->n_src; i++) src[i] = copy_node(t, n->src[i]);
     r = ir_rebuild(t->to, n, src);
   }
   return t->made[n->id] = r;
@@ -102,6 +104,7 @@ typedef struct Want {
   struct Want *flushed; /* of boundary cases: the same where subnormal operands are zero, as devices
                            may have it */
   double scale; /* of fused chains: the largest magnitude inside, times the terms of a result */
+  double noise; /* of whole kernels: see the top; infinite values do not count */
 } Want;
 
 /* Something is computed below the root, so that errors can grow there: the sources' nodes that are
@@ -152,18 +155,36 @@ static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r) {
   return w;
 }
 
-static void evaluate(Check *c, Node *root, Want *w) {
+static bool is_whole(const KernelJob *job) { return job->n_out > 1 || job->anchor; }
+
+static void find_noise(Want *w) {
+  int64_t n = type_count(&w->value.type);
+  double mean = 0, worst = 0;
+  for (int64_t i = 0; i < n; i++) {
+    double x = w->value.data[i], y = w->rounded.data[i];
+    if (!isfinite(x) || !isfinite(y)) continue;
+    mean += fabs(x) / (double)n;
+    worst = fmax(worst, fabs(x - y));
+  }
+  w->noise = 4 * worst + 1e-6 * mean;
+}
+
+static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
   Copy t = {.c = c,
+            .job = job,
             .to = graph_new("want"),
             .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
-  Node *r = copy_node(&t, root, true), *m = magnitudes(t.to, r);
+  Node *r = copy_node(&t, root), *m = magnitudes(t.to, r);
   Buf why = {0};
   bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &r, 1, &w->value, &why) &&
             ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &r, 1, &w->rounded, &why);
   w->magnitude = w->value;
   if (m) ok = ok && ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &m, 1, &w->magnitude, &why);
   if (!ok) die("%s: %s", c->title, why.data);
-  if (computes_below(c, root)) largest(c, t.to, &t, w);
+  if (is_whole(job))
+    find_noise(w);
+  else if (computes_below(c, root))
+    largest(c, t.to, &t, w);
   if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r);
   graph_free(t.to);
 }
@@ -209,9 +230,9 @@ static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t 
     return flushed;
   }
   if (!isfinite(got) || !isfinite(rounded)) return false;
-  double bound =
-    relative(root->op) * (isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY);
-  bound += 5e-7 * w->scale; /* some f32 roundings of what is inside */
+  double bound = w->noise > 0 ? 1e-5 : relative(root->op);
+  bound *= isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY;
+  bound += 5e-7 * w->scale + w->noise; /* some f32 roundings of what is inside */
   if (d == DT_bf16) bound += fabs(want) * 0x1p-8 + 0x1p-134; /* half a unit of the last place */
   if (d == DT_f16) bound += fabs(want) * 0x1p-11 + 0x1p-25;
   return fabs(got - want) <= bound + 0x1p-126;
@@ -235,15 +256,16 @@ static void fail(Check *c, const Node *root, const KernelCode *code, const char 
 
 /* For a target that is not this device: only the module is checked, and the evaluator's values go
  * on. */
-static void skip(Check *c, Node *root) {
+static void skip(Check *c, const KernelJob *job, Node *root) {
   Want w = {0};
-  evaluate(c, root, &w);
+  evaluate(c, job, root, &w);
   c->value[root->id] = w.rounded.data;
 }
 
-static void compare(Check *c, const Node *root, const KernelCode *code, const double *got) {
+static void compare(Check *c, const KernelJob *job, Node *root, const KernelCode *code) {
   Want w = {0};
-  evaluate(c, (Node *)root, &w);
+  const double *got = c->value[root->id];
+  evaluate(c, job, root, &w);
   int64_t n = type_count(&root->type), bad = 0, first = 0;
   for (int64_t i = 0; i < n; i++)
     if (!element_ok(c, root, &w, i, got[i]) && bad++ == 0) first = i;
@@ -260,25 +282,29 @@ static const double *value_of(const Node *n, void *context) {
   return ((Check *)context)->value[n->id];
 }
 
-static void run_kernel(Check *c, Node *root) {
-  KernelJob job = {.out = &root, .n_out = 1, .stored = c->stored};
+static void run_job(Check *c, const KernelJob *job, Node *const *over) {
   KernelCode code;
   Buf why = {0};
-  int64_t n = type_count(&root->type);
-  uint32_t *bits = arena_alloc(c->arena, 4 * (size_t)n);
-  c->value[root->id] = arena_alloc(c->arena, sizeof(double) * (size_t)n);
-  cg_emit(c->arena, &job, c->target, &code);
+  uint32_t *bits[CG_MAX_OUT];
+  cg_emit(c->arena, job, c->target, &code);
   bool here =
     c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
+  for (int o = 0; o < job->n_out; o++)
+    bits[o] = arena_alloc(c->arena, 4 * (size_t)type_count(&job->out[o]->type));
   if (!cg_validate(code.word, code.n_word, &why))
-    fail(c, root, &code, "invalid: %s", why.data);
+    fail(c, job->out[0], &code, "invalid: %s", why.data);
   else if (!here) {
-    skip(c, root);
+    for (int o = 0; o < job->n_out; o++) skip(c, job, job->out[o]);
     return;
-  } else if (!bench_run(c->bench, c->arena, &job, &code, value_of, c, bits, &why))
-    fail(c, root, &code, "%s", why.data);
-  bench_unpack(&root->type, bits, c->value[root->id]);
-  if (!why.len) compare(c, root, &code, c->value[root->id]);
+  } else if (!bench_run(c->bench, c->arena, job, &code, value_of, c, over, bits, &why))
+    fail(c, job->out[0], &code, "%s", why.data);
+  for (int o = 0; o < job->n_out; o++) {
+    const Type *t = &job->out[o]->type;
+    double *value = arena_alloc(c->arena, sizeof *value * (size_t)type_count(t));
+    bench_unpack(t, bits[o], value);
+    c->value[job->out[o]->id] = value;
+  }
+  for (int o = 0; o < job->n_out && !why.len; o++) compare(c, job, job->out[o], &code);
   buf_free(&why);
 }
 
@@ -294,11 +320,17 @@ static void given(Check *c, Node *n) {
   c->value[n->id] = t.data;
 }
 
-void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
-                 const char *title, unsigned flags) {
+static Check begin(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
+                   const char *title, unsigned flags) {
   Check c = {b, target, g, feed, n_feed, title, flags, NULL, NULL, arena_new()};
   c.stored = arena_alloc(c.arena, (size_t)g->n_node);
   c.value = arena_alloc(c.arena, sizeof *c.value * (size_t)g->n_node);
+  return c;
+}
+
+void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
+                 const char *title, unsigned flags) {
+  Check c = begin(b, target, g, feed, n_feed, title, flags);
   choose_stored(&c);
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
@@ -306,7 +338,18 @@ void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *fee
     if (is_leaf(n->op) || n->op == OP_fold)
       given(&c, n);
     else
-      run_kernel(&c, n);
+      run_job(&c, &(KernelJob){.out = &n, .n_out = 1, .stored = c.stored}, NULL);
   }
+  arena_free(c.arena);
+}
+
+void check_job(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
+               const char *title, int n_out, Node *const *out, Node *anchor, Node *const *over) {
+  Check c = begin(b, target, g, feed, n_feed, title, 0);
+  for (int i = 0; i < g->n_node; i++)
+    if ((c.stored[i] = is_leaf(g->node[i]->op))) given(&c, g->node[i]);
+  for (int o = 0; o < n_out; o++) c.stored[out[o]->id] = true;
+  KernelJob job = {.out = out, .n_out = n_out, .anchor = anchor, .stored = c.stored};
+  run_job(&c, &job, over);
   arena_free(c.arena);
 }
