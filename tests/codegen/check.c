@@ -88,6 +88,10 @@ static Node *copy_node(Copy *t, Node *n) {
 /* The same sum with absolute values; NULL where the bound is the result's own magnitude. */
 static Node *magnitudes(Graph *g, Node *root) {
   Node *src[2];
+  if (root->op == OP_permute || root->op == OP_reshape) {
+    src[0] = magnitudes(g, root->src[0]);
+    return src[0] ? ir_rebuild(g, root, src) : NULL;
+  }
   if (ir_attention_sources(root->op))
     return gen_attention_definition(g, root, true);
   if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&

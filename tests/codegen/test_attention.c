@@ -1,0 +1,143 @@
+/* Attention past what generated cases cover: kernels with two results, results stored through views,
+ * many blocks of streamed rows and their edges, loops over channels, loops of more iterations than
+ * Mesa 22.3 lets an invocation run, more than 65,535 workgroups. */
+#include "tests/codegen/check.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct Sizes {
+  int64_t h, kv, t, s, c, e;
+  int64_t lo, hi;
+  double cap;
+  bool keep; /* with random factors */
+} Sizes;
+
+typedef struct Setup {
+  Bench *bench;
+  const Target *target;
+  const Sizes *n;
+  Graph *g;
+  Arena *arena;
+  Feed feed[8];
+  int n_feed;
+  Node *src[6];
+  AttentionAttr a;
+} Setup;
+
+static uint32_t noise(uint32_t i) { /* a hash: Wang's */
+  i = (i ^ 61) ^ i >> 16;
+  i *= 9;
+  i = (i ^ i >> 4) * 0x27d4eb2d;
+  return i ^ i >> 15;
+}
+
+static Node *leaf(Setup *s, DType d, int rank, const int64_t *dim, double lo, double hi) {
+  Type t = type_of(d, rank, dim);
+  int64_t n = type_count(&t);
+  double *data = arena_alloc(s->arena, sizeof *data * (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    double u = (double)noise((uint32_t)i * 8 + (uint32_t)s->n_feed) / 0x1p32;
+    data[i] = (float)(lo + u * (hi - lo));
+    if (d == DT_i32) data[i] = floor(data[i]);
+  }
+  const char *name = intern(arena_printf(s->arena, "x%d", s->n_feed));
+  s->feed[s->n_feed++] = (Feed){OP_input, name, data};
+  return ir_leaf(s->g, OP_input, name, &t);
+}
+
+/* [1, heads, rows, channels], stored as rows of all heads */
+static Node *heads(Setup *s, int64_t heads, int64_t rows, int64_t channels) {
+  Node *x = leaf(s, DT_f32, 4, (int64_t[]){1, rows, heads, channels}, -1, 1);
+  return ir_permute(s->g, x, (int[]){0, 2, 1, 3});
+}
+
+static void begin(Setup *s, const Sizes *n, bool backward) {
+  s->n = n;
+  s->g = graph_new("attention");
+  s->arena = arena_new();
+  s->n_feed = 0;
+  s->a = (AttentionAttr){.scale = 1 / sqrt((double)n->c), .cap = n->cap, .lo = n->lo, .hi = n->hi};
+  s->src[0] = heads(s, n->h, n->t, n->c);
+  s->src[1] = heads(s, n->kv, n->s, n->c);
+  s->src[2] = heads(s, n->kv, n->s, n->e);
+  if (backward) {
+    /* about log Σ exp: what p sums to does not matter */
+    double lse = log((double)n->s);
+    s->src[3] = leaf(s, DT_f32, 4, (int64_t[]){1, n->h, n->t, 1}, lse, lse + 1);
+    s->src[4] = leaf(s, DT_f32, 4, (int64_t[]){1, n->h, n->t, 1}, -1, 1);
+    s->src[5] = heads(s, n->h, n->t, n->e);
+  }
+  if (n->keep) {
+    Type t = type_of(DT_f32, 4, (int64_t[]){1, n->h, n->t, n->s});
+    Node *rng = leaf(s, DT_i32, 1, (int64_t[]){4}, 0, 1000);
+    Node *kept = ir_ge(s->g, ir_random(s->g, rng, 5, &t), ir_const(s->g, 0.25, &t));
+    s->a.keep = ir_where(s->g, kept, ir_const(s->g, 4.0 / 3, &t), ir_const(s->g, 0, &t));
+  }
+}
+
+static Node *make(Setup *s, Op op) { return ir_attend(s->g, op, s->src, &s->a); }
+
+/* Merged heads: [1, heads, rows, channels] → [1, rows, heads · channels] */
+static Node *merged(Setup *s, Node *x) {
+  const int64_t *d = x->type.dim;
+  Node *rows = ir_permute(s->g, x, (int[]){0, 2, 1, 3});
+  return ir_reshape(s->g, rows, 3, (int64_t[]){1, d[2], d[1] * d[3]});
+}
+
+static void end(Setup *s, const char *what, int n_out, Node **out, Node *anchor) {
+  const Sizes *n = s->n;
+  const char *title = arena_printf(s->arena, "%s h=%lld/%lld t=%lld s=%lld c=%lld e=%lld", what,
+                                   (long long)n->h, (long long)n->kv, (long long)n->t,
+                                   (long long)n->s, (long long)n->c, (long long)n->e);
+  check_job(s->bench, s->target, s->g, s->feed, s->n_feed, title, n_out, out, anchor, NULL);
+  graph_free(s->g);
+  arena_free(s->arena);
+}
+
+static void all(Setup *s, const Sizes *n) {
+  begin(s, n, false);
+  Node *o = make(s, OP_attention), *lse = make(s, OP_attention_lse);
+  end(s, "o, lse", 2, (Node *[]){o, lse}, o);
+  begin(s, n, false);
+  o = make(s, OP_attention);
+  lse = make(s, OP_attention_lse);
+  end(s, "lse, merged o", 2, (Node *[]){lse, merged(s, o)}, o);
+  begin(s, n, false);
+  o = make(s, OP_attention);
+  end(s, "o, merged o", 2, (Node *[]){o, merged(s, o)}, o);
+  begin(s, n, true);
+  Node *dq = make(s, OP_attention_dq);
+  end(s, "merged dq", 1, (Node *[]){merged(s, dq)}, dq);
+  begin(s, n, true);
+  Node *dk = make(s, OP_attention_dk), *dv = make(s, OP_attention_dv);
+  end(s, "dk, dv", 2, (Node *[]){dk, dv}, dv);
+  begin(s, n, true);
+  dk = make(s, OP_attention_dk), dv = make(s, OP_attention_dv);
+  Node *first = merged(s, dv);
+  end(s, "merged dv, dk", 2, (Node *[]){first, merged(s, dk)}, dk);
+}
+
+int main(void) {
+  enum { ALL = 1 << 30 };
+  static const Sizes sizes[] = {
+    {3, 3, 64, 64, 64, 64, -ALL, 0, 0, false},    {2, 1, 150, 131, 20, 24, -ALL, 0, 0, true},
+    {4, 2, 75, 203, 9, 6, -ALL, 128, 0, false},   {2, 2, 203, 75, 16, 16, -31, 8, 5, false},
+    {1, 1, 40, 47, 200, 152, -ALL, ALL, 0, true}, {2, 2, 33, 33, 6, 166, -ALL, 0, 0, false},
+    {1, 1, 1, 300000, 4, 3, -ALL, ALL, 0, false}, {1, 1, 300000, 1, 4, 4, -ALL, ALL, 0, false},
+    {6, 1, 30000, 3, 2, 2, -ALL, ALL, 0, false},  {70000, 70000, 2, 1, 1, 1, -ALL, 0, 0, false},
+  };
+  Bench b;
+  Buf why = {0};
+  if (!bench_open(&b, &why)) {
+    printf("skipped: no Vulkan device: %s\n", why.data);
+    return 0;
+  }
+  const Target *target[] = {&target_portable, &b.native};
+  for (int t = 0; t < COUNT_OF(target); t++)
+    for (int i = 0; i < COUNT_OF(sizes); i++)
+      all(&(Setup){.bench = &b, .target = target[t]}, &sizes[i]);
+  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
+  bench_close(&b);
+  return b.wrong != 0;
+}
