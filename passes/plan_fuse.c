@@ -164,8 +164,8 @@ static void find_forced(const Planner *p, bool *must) {
     Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
     if (plan_given(n) || reduces(n)) must[i] = true;
-    if (n->op == OP_matmul)
-      must[i] = must[view_base(n->src[0])->id] = must[view_base(n->src[1])->id] = true;
+    for (int s = 0; s < plan_strided_sources(n); s++)
+      must[i] = must[view_base(n->src[s])->id] = true;
     if (n->op == OP_scatter_add) must[i] = must[n->src[0]->id] = must[n->src[1]->id] = true;
     if (n->op == OP_gather || n->op == OP_random) must[n->src[0]->id] = true;
   }
@@ -175,12 +175,12 @@ static void find_forced(const Planner *p, bool *must) {
   }
 }
 
-/* Views between a product and what it reads stay views. */
+/* Views between a product or attention and what it reads stay views. */
 static void find_pinned(const Planner *p, bool *pinned) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (!p->needed[i] || n->op != OP_matmul) continue;
-    for (int s = 0; s < 2; s++)
+    if (!p->needed[i]) continue;
+    for (int s = 0; s < plan_strided_sources(n); s++)
       for (Node *v = n->src[s]; ir_op[v->op].flags & IR_VIEW; v = v->src[0]) pinned[v->id] = true;
   }
 }

@@ -31,6 +31,10 @@ static inline bool plan_given(const Node *n) {
 static inline bool plan_free(const Node *n) {
   return n->op == OP_const || n->op == OP_iota || n->op == OP_position;
 }
+/* Its first so many sources are read as strided views of stored nodes. */
+static inline int plan_strided_sources(const Node *n) {
+  return n->op == OP_matmul ? 2 : ir_attention_sources(n->op);
+}
 /* Whose bytes are this node's bytes: a reshape moves nothing. Outputs and updates are handed over
  * as their home. */
 static inline Node *plan_home(Node *n) {

@@ -86,10 +86,10 @@ void plan_limit(Planner *p) {
   free(e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (!p->needed[i] || n->op != OP_matmul) continue;
-    for (int s = 0; s < 2; s++) {
+    if (!p->needed[i]) continue;
+    for (int s = 0; s < plan_strided_sources(n); s++) {
       Strided strided;
-      bool *stored = &p->stored[n->src[s]->id];
+      bool *stored = &p->stored[plan_home(n->src[s])->id];
       if (!*stored && !cg_strided(n->src[s], p->stored, &strided)) *stored = true;
     }
   }

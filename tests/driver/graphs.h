@@ -9,7 +9,9 @@
   X(chain)                                                                                         \
   X(softmax)                                                                                       \
   X(rsqrt)                                                                                         \
-  X(mlp) X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(concat) X(operands) X(reuse)
+  X(mlp)                                                                                           \
+  X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(attention) X(concat) X(operands)        \
+    X(reuse)
 
 /* Every param and state gets a random node of its type as its next value. */
 void add_updates(Graph *, uint32_t seed);
