@@ -251,8 +251,11 @@ static void emit_rows(Scatter *s, Team t) {
   v = choose(k, past, last, v);
   Row w = {.s = s, .team = &t, .v = v, .turns = (units + t.size - 1) / t.size};
   w.any = any_named(s, &t, v);
+  SpvId exists = spv_un(b, SpvOpLogicalNot, past);
+  spv_if(b, exists); /* an out may lie over what it is computed from: never twice */
   SpvId n = share(k, &t, units);
   kernel_repeat(k, n, w.turns, 1, do_unit, &w);
+  spv_end(b);
 }
 
 void emit_scatter_add(Kernel *k) {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 Compiler *compile_new(const CompileOptions *o) {
   Arena *arena = arena_new();
@@ -15,9 +16,26 @@ Compiler *compile_new(const CompileOptions *o) {
   return c;
 }
 
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+/* A row of the table of times: since *from, which becomes now. */
+static void print_time(const Compiler *c, const char *step, double *from, int n, const char *of) {
+  double now = now_ms();
+  if (c->option.times) fprintf(c->option.times, "  %-12s %9.2f %9d %s\n", step, now - *from, n, of);
+  *from = now;
+}
+
 static void validated(Compiler *c) {
-  if (c->validator) validate_end(c->validator);
+  if (!c->validator) return;
+  double time = now_ms();
+  validate_end(c->validator);
   c->validator = NULL;
+  if (c->option.times) fprintf(c->option.times, "image\n");
+  print_time(c, "validation", &time, c->n_module, "modules, of which it had to wait for the last");
 }
 
 void compile_free(Compiler *c) {
@@ -75,17 +93,22 @@ static void list_io(Compiler *c, const Plan *plan, ImgProgram *out) {
 }
 
 bool compile_program(Compiler *c, const Graph *g, Buf *why) {
+  if (c->option.times) fprintf(c->option.times, "program %s\n", g->name);
+  double time = now_ms();
   Graph *ordered = plan_ordered(g);
   Plan *plan = plan_graph(c->layout, ordered, c->option.target, why);
   graph_free(ordered);
   if (!plan) return false;
+  print_time(c, "plan", &time, plan->n_step, "steps");
   Buf wrong = {0};
   if (!plan_check(plan, c->layout, &wrong)) die("plan of program %s:\n%s", g->name, wrong.data);
   if (c->option.plan) plan_print(c->option.plan, plan, c->layout);
   ImgProgram out = {
     .name = intern(g->name), .peak_bytes = plan->peak_bytes, .flops = model_flops(plan)};
   list_io(c, plan, &out);
+  print_time(c, "check", &time, plan->n_step, "steps");
   bool ok = add_dispatches(c, plan, &out, why);
+  print_time(c, "kernels", &time, (int)out.n_dispatch, "dispatches");
   if (ok) {
     ARENA_PUSH(c->arena, c->image.program, c->n_program, out);
   }

@@ -8,7 +8,8 @@
 
 typedef struct CompileOptions {
   const Target *target;
-  Buf *plan; /* plans as text are appended; may be NULL */
+  Buf *plan;   /* plans as text are appended; may be NULL */
+  FILE *times; /* what the steps take; may be NULL */
   const char
     *spirv_dir; /* every distinct kernel is written there as .spv and .spvasm; may be NULL */
   void (*progress)(void *arg, const char *program, int done,

@@ -157,8 +157,10 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
             "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n",
             train->precision);
 
-  CompileOptions option = {
-    .target = &target, .plan = o->emit == EMIT_plan ? &plan : NULL, .progress = progress_show};
+  CompileOptions option = {.target = &target,
+                           .plan = o->emit == EMIT_plan ? &plan : NULL,
+                           .progress = progress_show,
+                           .times = o->pass.time ? o->pass.out : NULL};
   Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
   clock_gettime(CLOCK_MONOTONIC, &progress.last);
   option.progress_arg = &progress;
