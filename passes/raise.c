@@ -10,7 +10,7 @@
  * operations. Every node is looked at a bounded number of times. All nodes of a match lie in one
  * region, which the raised operation gets. */
 #include "passes/passes.h"
-#include "passes/term.h"
+#include "passes/raise.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,12 +43,17 @@ static void mark_roots(const Term *t, bool *root) {
   for (int i = 0; t->kind == TERM_any && i < t->n_src; i++) mark_roots(t->src[i], root);
 }
 
+static Arena *arena; /* of patterns: lives to the end */
+
+const Term *raise_pattern(const char *text) {
+  if (!arena) arena = arena_new();
+  return term_parse_pattern(arena, text, form, COUNT_OF(form));
+}
+
 static void parse_rules(void) {
   if (rule[0].from) return;
-  static Arena *arena; /* lives as long as the tables: to the end */
-  arena = arena_new();
   for (int i = 0; i < COUNT_OF(rule); i++) {
-    rule[i].from = term_parse_pattern(arena, rule[i].pattern, form, COUNT_OF(form));
+    rule[i].from = raise_pattern(rule[i].pattern);
     rule[i].to = term_parse(arena, rule[i].result);
     mark_roots(rule[i].from, may_match[i]);
   }
@@ -96,6 +101,7 @@ static Node *raise_node(Graph *g, Node *n, int *hits) {
   g->region = n->region;
   g->loc = n->loc;
   Node *raised = raise_by_rules(g, n, hits);
+  if (!raised) raised = raise_attention(g, n);
   g->region = 0;
   g->loc = (SrcLoc){0};
   return raised;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int wrong; /* functions that became something else */
 enum { MAX_FEEDS = 12, MAX_NAME = 64 };
 
 static const PassOptions plain;
@@ -121,12 +122,14 @@ static void compare(const char *name, const char *what, const Graph *a, const Gr
         !ir_eval(arena, b, EVAL_f64, feed, n_feed, &b->output[i].node, 1, &y, &why))
       fail_msg("%s: %s", name, why.data);
     assert_true(type_eq(&x.type, &y.type));
+    bool is_gradient = strncmp(a->output[i].name, "grad.", 5) == 0;
     double scale = 1e-3;
     for (int64_t k = 0; k < type_count(&x.type); k++)
       if (isfinite(x.data[k])) scale = fmax(scale, fabs(x.data[k]));
     for (int64_t k = 0; k < type_count(&x.type); k++) {
       double u = x.data[k], w = y.data[k];
       if (u == w || (isnan(u) && isnan(w)) || fabs(u - w) <= 1e-6 * scale) continue;
+      if (isnan(u) && is_gradient) continue; /* of a function that is NaN: anything */
       fail_msg("%s: %s[%d] is %.9g, %s %.9g", name, a->output[i].name, (int)k, u, what, w);
     }
   }
@@ -159,9 +162,8 @@ static void check_function(Model *m, const char *path, const char *name, const B
   Graph *raised = pass_run(simple, "raise", &plain, &errors);
   list_raised(raised, &got);
   if (strcmp(got.data, want->data) != 0) {
-    Buf text = {0};
-    ir_print(&text, simple);
-    fail_msg("%s: %s: expected\n%sfound\n%sin\n%s", path, name, want->data, got.data, text.data);
+    print_error("%s: %s: expected\n%sfound\n%s", path, name, want->data, got.data);
+    wrong++;
   }
   if (raised != simple && pass_run(raised, "raise", &plain, &errors) != raised)
     fail_msg("%s: %s: a second raise changes the graph", path, name);
@@ -196,6 +198,7 @@ static void test_spellings(void **state) {
   assert_int_equal(glob(TEXTS "/*.alpha", 0, NULL, &found), 0);
   for (size_t i = 0; i < found.gl_pathc; i++) check_file(found.gl_pathv[i]);
   globfree(&found);
+  assert_int_equal(wrong, 0);
 }
 
 /* ---- definitions ---- */
@@ -245,11 +248,11 @@ static void expect_counts(const char *file, const char *define, const char *want
 
 static void test_models(void **state) {
   (void)state;
-  expect_counts("gpt2.alpha", NULL, "12 softmax\n25 layer_norm\n12 gelu_tanh\n");
-  expect_counts("gpt2.alpha", "drop=0.1", "12 softmax\n25 layer_norm\n12 gelu_tanh\n");
-  expect_counts("cajal.alpha", NULL, "4 softmax\n9 layer_norm\n4 gelu_tanh\n");
-  expect_counts("hlx.alpha", "mix=true", "4 softmax\n9 layer_norm\n4 gelu_tanh\n");
-  expect_counts("llama.alpha", "layers=3", "3 softmax\n7 rms_norm\n3 silu\n");
+  expect_counts("gpt2.alpha", NULL, "12 attention\n25 layer_norm\n12 gelu_tanh\n");
+  expect_counts("gpt2.alpha", "drop=0.1", "12 attention\n25 layer_norm\n12 gelu_tanh\n");
+  expect_counts("cajal.alpha", NULL, "4 attention\n9 layer_norm\n4 gelu_tanh\n");
+  expect_counts("hlx.alpha", "mix=true", "4 attention\n9 layer_norm\n4 gelu_tanh\n");
+  expect_counts("llama.alpha", "layers=3", "3 attention\n7 rms_norm\n3 silu\n");
 }
 
 int main(void) {
