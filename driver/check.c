@@ -151,6 +151,34 @@ static Node *rebuild(Graph *to, Node *n, const KernelJob *job, Node **map) {
   return map[n->id] = ir_rebuild(to, n, src);
 }
 
+/* x beside y along the last dimension; y NULL: zeros. */
+static Node *beside(Graph *g, Node *x, Node *y) {
+  if (!y) y = ir_const(g, 0, &x->type);
+  return ir_concat(g, x->type.rank - 1, 2, (Node *[]){x, y});
+}
+
+/* Σ p·(|do|·|v| + |delta|)·|k| for dq, the same with |q| for dk: the scores must stay what they
+ * are, so the absolute values stand beside k, where q has zeros. */
+static Node *attention_sizes(Graph *g, Node *n) {
+  AttentionAttr a = ir_attention(n);
+  Node *src[6];
+  for (int i = 0; i < ir_attention_sources(n->op); i++) src[i] = n->src[i];
+  if (n->op == OP_attention_lse) return NULL;
+  src[2] = ir_abs(g, src[2]);
+  if (n->op == OP_attention) return ir_attend(g, n->op, src, &a);
+  src[4] = ir_neg(g, ir_abs(g, src[4]));
+  src[5] = ir_abs(g, src[5]);
+  if (n->op == OP_attention_dv) return ir_attend(g, n->op, src, &a);
+  bool to_q = n->op == OP_attention_dq;
+  src[0] = beside(g, src[0], to_q ? NULL : ir_abs(g, src[0]));
+  src[1] = beside(g, src[1], to_q ? ir_abs(g, src[1]) : NULL);
+  Node *both = ir_attend(g, n->op, src, &a);
+  int64_t begin[IR_MAX_RANK] = {0}, end[IR_MAX_RANK];
+  for (int i = 0; i < n->type.rank; i++) end[i] = both->type.dim[i];
+  begin[n->type.rank - 1] = n->type.dim[n->type.rank - 1];
+  return ir_slice(g, both, begin, end);
+}
+
 /* A sum's terms without their signs: what its rounding errors are in proportion to. NULL for what
  * is no sum. */
 static Node *sum_of_sizes(Graph *g, Node *root) {
@@ -160,7 +188,12 @@ static Node *sum_of_sizes(Graph *g, Node *root) {
   case OP_scatter_add:
     return ir_rebuild(g, root, (Node *[]){root->src[0], ir_abs(g, root->src[1])});
   case OP_matmul: return ir_matmul(g, ir_abs(g, root->src[0]), ir_abs(g, root->src[1]));
-  default: return NULL;
+  case OP_permute:
+  case OP_reshape: {
+    Node *size = sum_of_sizes(g, root->src[0]);
+    return size ? ir_rebuild(g, root, &size) : NULL;
+  }
+  default: return ir_attention_sources(root->op) ? attention_sizes(g, root) : NULL;
   }
 }
 
