@@ -44,7 +44,8 @@ typedef struct Attention {
   SpvId own_lse[ATT_MAX_GROUPS], own_delta[ATT_MAX_GROUPS];
 } Attention;
 
-/* ---- attention.c ---- */
+/* ---- attention_rows.c ---- */
+AttRows att_rows(Attention *, const Node *source);
 /* Element offset of a row for this invocation's batch and the head. */
 SpvId att_row(Attention *, const AttRows *, const Ix *head, SpvId row);
 /* Channels 4·quad … 4·quad + 3 of the row at that offset; zeros past the last. `quad` is a constant
@@ -53,6 +54,15 @@ SpvId att_load(Attention *, const AttRows *, SpvId row_at, SpvId quad, int n);
 /* body(…, quad, n) for every quad of channels, n of which there are: unrolled, or in a loop. */
 typedef void AttQuad(Attention *, SpvId quad, int n, void *context);
 void att_each_quad(Attention *, int64_t channels, AttQuad *, void *context);
+/* Iterations of such loops for each time that rows stream past, at least 1. */
+int64_t att_channel_loops(const Attention *);
+/* Own row g, read from its source (NULL: zeros), to be kept by the invocation. */
+AttPrivate att_keep(Attention *, const AttRows *from, int64_t channels, const Ix *head, int g);
+/* The member of the family that an out is a view of, and where its rows lie in the out. */
+const Node *att_member(const Node *out);
+AttRows att_out(Attention *, const Node *out);
+/* Own row g, times the factor, to every out that is this member of the family. */
+void att_store(Attention *, Op, int g, AttPrivate from, SpvId factor);
 
 /* ---- attention_block.c ---- */
 /* A query without keys passes no gradient: p = exp(score − lse) is 0 with lse = ∞. */
