@@ -102,6 +102,7 @@ static Node *raise_node(Graph *g, Node *n, int *hits) {
   g->loc = n->loc;
   Node *raised = raise_by_rules(g, n, hits);
   if (!raised) raised = raise_attention(g, n);
+  if (!raised) raised = raise_loss(g, n);
   g->region = 0;
   g->loc = (SrcLoc){0};
   return raised;

@@ -24,8 +24,13 @@ typedef struct Choice {
   double yes, no;
 } Choice;
 bool is_choice(Graph *g, Node *n, Choice *);
+/* Whether each element is `step` times its index along `axis`. */
+bool is_index_along(Node *n, int axis, int64_t step);
 
 /* ---- raise_attention.c ---- */
 Node *raise_attention(Graph *g, Node *n);
+
+/* ---- raise_loss.c ---- */
+Node *raise_loss(Graph *g, Node *n);
 
 #endif

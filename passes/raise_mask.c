@@ -107,6 +107,13 @@ static bool affine(Node *n, const Place *at, int depth, Affine *out) {
   return *out = (Affine){f * a.query, f * a.key, f * a.one}, true;
 }
 
+bool is_index_along(Node *n, int axis, int64_t step) {
+  Place at = {.axis = {AXIS_none}};
+  Affine a;
+  at.axis[axis] = AXIS_key;
+  return affine(n, &at, 0, &a) && a.key == (double)step && a.one == 0;
+}
+
 /* ---- bands ---- */
 static Op opposite(Op op) {
   switch (op) {

@@ -248,11 +248,13 @@ static void expect_counts(const char *file, const char *define, const char *want
 
 static void test_models(void **state) {
   (void)state;
-  expect_counts("gpt2.alpha", NULL, "12 attention\n25 layer_norm\n12 gelu_tanh\n");
-  expect_counts("gpt2.alpha", "drop=0.1", "12 attention\n25 layer_norm\n12 gelu_tanh\n");
-  expect_counts("cajal.alpha", NULL, "4 attention\n9 layer_norm\n4 gelu_tanh\n");
-  expect_counts("hlx.alpha", "mix=true", "4 attention\n9 layer_norm\n4 gelu_tanh\n");
-  expect_counts("llama.alpha", "layers=3", "3 attention\n7 rms_norm\n3 silu\n");
+  expect_counts("gpt2.alpha", NULL, "12 attention\n25 layer_norm\n1 cross_entropy\n12 gelu_tanh\n");
+  expect_counts("gpt2.alpha", "drop=0.1",
+                "12 attention\n25 layer_norm\n1 cross_entropy\n12 gelu_tanh\n");
+  expect_counts("cajal.alpha", NULL, "4 attention\n9 layer_norm\n1 cross_entropy\n4 gelu_tanh\n");
+  expect_counts("hlx.alpha", "mix=true",
+                "4 attention\n9 layer_norm\n1 cross_entropy\n4 gelu_tanh\n");
+  expect_counts("llama.alpha", "layers=3", "3 attention\n7 rms_norm\n1 cross_entropy\n3 silu\n");
 }
 
 int main(void) {
