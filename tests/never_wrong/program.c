@@ -12,7 +12,7 @@ enum { MAX_NODES = 400, MAX_POOL = 64, LARGEST = 1500 };
 typedef struct Program {
   Grow k;
   Node *pool[MAX_POOL]; /* for sharing */
-  int n_pool;
+  int n_pool, n_region;
 } Program;
 
 static Node *grow(Program *, const Type *, int depth);
@@ -90,7 +90,7 @@ static Node *in_domain(Program *p, Op op, int which, Node *x) {
 }
 
 /* ---- leaves ---- */
-static Node *leaf(Program *p, const Type *t, int limit) {
+static Node *make_leaf(Program *p, const Type *t, int limit) {
   Graph *g = p->k.g;
   static const double some[] = {0, 1, -1, 0.5, 2, -2, 3, 0.25, -0.0, 1e-3};
   static const Op op[] = {OP_param, OP_param, OP_state, OP_input};
@@ -123,6 +123,15 @@ static Node *leaf(Program *p, const Type *t, int limit) {
     return ir_fold(g, ir_sin(g, i));
   }
   return grow_leaf(&p->k, op[pick % COUNT_OF(op)], pick % 5 ? 'u' : 'p', 0, t);
+}
+
+/* Leaves belong to no checkpoint. */
+static Node *leaf(Program *p, const Type *t, int limit) {
+  int region = p->k.g->region;
+  p->k.g->region = 0;
+  Node *x = make_leaf(p, t, limit);
+  p->k.g->region = region;
+  return x;
 }
 
 /* ---- what models are made of, in several spellings ---- */
@@ -193,7 +202,7 @@ static Node *attention_operation(Program *p, const Type *want, int depth) {
   Type v = k, mask = score;
   v.dim[r - 1] = want->dim[r - 1];
   mask.dtype = DT_bool;
-  if (type_count(&score) > LARGEST || type_count(&q) > LARGEST) return NULL;
+  if (type_count(&score) > p->k.largest || type_count(&q) > p->k.largest) return NULL;
   AttentionAttr a = {.scale = (float)(0.5 / sqrt((double)q.dim[r - 1])),
                      .cap = draw(p, 4) ? 0 : 1.5,
                      .lo = draw(p, 4) ? -IR_UNBOUNDED : -2,
@@ -217,7 +226,7 @@ static Node *attention(Program *p, const Type *want, int depth) {
   k.dim[r - 2] = score.dim[r - 1] = draw(p, 2) ? want->dim[r - 2] : 1 + draw(p, 6);
   Type v = *want;
   v.dim[r - 2] = k.dim[r - 2];
-  if (type_count(&score) > LARGEST || type_count(&q) > LARGEST) return NULL;
+  if (type_count(&score) > p->k.largest || type_count(&q) > p->k.largest) return NULL;
   for (int i = 0; i < r; i++) swap[i] = i;
   swap[r - 1] = r - 2;
   swap[r - 2] = r - 1;
@@ -280,12 +289,21 @@ static Node *shared(Program *p, const Type *t) {
   return NULL;
 }
 
+/* An operation or more of them; now and then all below it is one checkpoint. */
+static Node *grow_one(Program *p, const Type *t, int depth) {
+  int region = p->k.g->region;
+  if (region == 0 && depth > 1 && draw(p, 25) == 0) p->k.g->region = ++p->n_region;
+  Node *x = draw(p, 10) == 0 ? phrase(p, t, depth) : operation(p, t, depth);
+  if (x) x = tamed(p, x);
+  p->k.g->region = region;
+  return x;
+}
+
 static Node *grow(Program *p, const Type *t, int depth) {
   Node *x = draw(p, 4) == 0 ? shared(p, t) : NULL;
   if (x) return x;
   for (int tries = 0; depth > 0 && tries < 12 && p->k.g->n_node < MAX_NODES; tries++) {
-    x = draw(p, 10) == 0 ? phrase(p, t, depth) : operation(p, t, depth);
-    if (x) x = tamed(p, x);
+    x = grow_one(p, t, depth);
     if (!x) continue;
     p->pool[p->n_pool < MAX_POOL ? p->n_pool++ : (int)draw(p, MAX_POOL)] = x;
     return x;
@@ -330,10 +348,12 @@ static const char *case_name(uint32_t seed) {
 
 Graph *random_program(uint32_t seed) {
   static const DType dtypes[] = {DT_f32, DT_f32, DT_f32, DT_f32, DT_f32, DT_i32, DT_bool, DT_bf16};
-  static const int64_t longest[] = {2, 5, 7, 13, 40, 300};
+  static const int64_t longest[] = {2, 5, 7, 13, 40, 700};
   Graph *g = graph_new(case_name(seed));
-  Program p = {
-    .k = {.g = g, .seed = seed, .largest = LARGEST, .n_leaf = (int)(seed % (1 << 21)) * 512}};
+  Program p = {.k = {.g = g,
+                     .seed = seed,
+                     .largest = seed % 25 ? LARGEST : 8 * LARGEST,
+                     .n_leaf = (int)(seed % (1 << 21)) * 512}};
   int n = 1 + (int)draw(&p, 3), depth = 1 + (int)draw(&p, 5);
   for (int i = 0; i < n; i++) {
     char name[16];
