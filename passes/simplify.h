@@ -9,10 +9,10 @@
 /* How a rewrite may change values; see rules.def. */
 enum { EXACT = 0, ZERO = 1, INF = 2, NEAR = 4, BETTER = 8, SUM = 16 };
 
-/* Roots and sources of shapes.def that are more than one operation. */
+/* Roots and sources of SHAPEs that are more than one operation. */
 enum { OP_any = OP_COUNT, OP_elementwise };
 
-/* A rule of rules.def has terms and a guard; one of shapes.def a function. */
+/* A RULE has terms and a guard, a SHAPE a function. */
 typedef struct Rule {
   const char *name;
   int kind;

@@ -13,7 +13,8 @@
 #define ROUNDING 5e-7 /* of arithmetic: a rewrite may round four times instead of once */
 #define FUNCTION 1e-5 /* of exp, log, tanh and their kind, as on devices */
 #define TINY 1e-37    /* subnormal numbers may be flushed to zero */
-#define TIGHT 1e-2    /* relative to 1 + |value|: larger bounds say little */
+#define TINY_F16 0x1p-24
+#define TIGHT 1e-2 /* relative to 1 + |value|: larger bounds say little */
 
 static void (*const compute[OP_COUNT])(EvalStep *) = {
 #define OP(name, sources, rule, attribute, flags, meaning) [OP_##name] = eval_##name,
@@ -294,7 +295,8 @@ static void add_rounding(Bounds *b, const Node *n) {
   if (n->op == OP_fold) unit += ROUNDING;
   for (int64_t i = 0; i < type_count(&n->type); i++) {
     double size = fabs(b->value[n->id][i]);
-    if (is_float && isfinite(size) && unit > 0) error[i] += unit * size + TINY;
+    if (is_float && isfinite(size) && unit > 0)
+      error[i] += unit * size + (n->type.dtype == DT_f16 ? TINY_F16 : TINY);
     if (n->type.dtype == DT_f16 && size > 6e4 && isfinite(size)) error[i] = INFINITY;
     if (size > 1e37 && isfinite(size)) error[i] = INFINITY;
     if (isnan(error[i])) error[i] = INFINITY;
