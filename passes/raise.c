@@ -103,6 +103,7 @@ static Node *raise_node(Graph *g, Node *n, int *hits) {
   Node *raised = raise_by_rules(g, n, hits);
   if (!raised) raised = raise_attention(g, n);
   if (!raised) raised = raise_loss(g, n);
+  if (!raised) raised = raise_rope(g, n);
   g->region = 0;
   g->loc = (SrcLoc){0};
   return raised;

@@ -33,4 +33,7 @@ Node *raise_attention(Graph *g, Node *n);
 /* ---- raise_loss.c ---- */
 Node *raise_loss(Graph *g, Node *n);
 
+/* ---- raise_rope.c ---- */
+Node *raise_rope(Graph *g, Node *n);
+
 #endif

@@ -8,7 +8,7 @@
 
 enum { MAX_PARAMETERS = 4, MAX_WORD = 32 };
 
-static const char *const var_name[TV_COUNT] = {"x", "y", "z", "w", "g", "out", "c", "d"};
+static const char *const var_name[TV_COUNT] = {"x", "y", "z", "w", "v", "g", "out", "c", "d"};
 
 /* ---- parsing ---- */
 typedef struct Reader {
@@ -123,7 +123,7 @@ static Term *read_call(Reader *r, const char *name) {
   }
   t->op = ir_op_by_name(name);
   if (t->op == OP_COUNT) die("term '%s': no operation '%s'", r->text, name);
-  if (t->n_src != ir_op[t->op].n_src)
+  if (t->n_src != ir_op[t->op].n_src && ir_op[t->op].n_src >= 0)
     die("term '%s': %s has %d sources", r->text, name, ir_op[t->op].n_src);
   return t;
 }

@@ -15,7 +15,7 @@
 #include "ir/ir.h"
 
 /* Variables. c and d match only a const, the others any node; g and out appear in gradients. */
-typedef enum TermVar { TV_x, TV_y, TV_z, TV_w, TV_g, TV_out, TV_c, TV_d, TV_COUNT } TermVar;
+typedef enum TermVar { TV_x, TV_y, TV_z, TV_w, TV_v, TV_g, TV_out, TV_c, TV_d, TV_COUNT } TermVar;
 
 typedef struct Term Term;
 struct Term {

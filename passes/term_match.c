@@ -157,7 +157,7 @@ static bool match_operation(Search *s, const Todo *t, Node *n) {
   if (n->region != s->region) return false;
   switch (term->kind) {
   case TERM_op: {
-    if (n->op != term->op) return false;
+    if (n->op != term->op || n->n_src != term->n_src) return false;
     AttrKind kind = ir_op[n->op].attr;
     if (kind == ATTR_axis || kind == ATTR_norm) return match_reduction(s, t, n);
     return match_sources(s, t, n, false);

@@ -254,7 +254,7 @@ static void test_models(void **state) {
   expect_counts("cajal.alpha", NULL, "4 attention\n9 layer_norm\n1 cross_entropy\n4 gelu_tanh\n");
   expect_counts("hlx.alpha", "mix=true",
                 "4 attention\n9 layer_norm\n1 cross_entropy\n4 gelu_tanh\n");
-  expect_counts("llama.alpha", "layers=3", "3 attention\n7 rms_norm\n1 cross_entropy\n3 silu\n");
+  expect_counts("llama.alpha", "layers=3", "3 attention\n7 rms_norm\n1 cross_entropy\n3 silu\n6 rope\n");
 }
 
 int main(void) {
