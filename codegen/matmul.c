@@ -297,11 +297,11 @@ static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const 
   return ix_add(k->ix, sum, ix_const(k->ix, s->offset));
 }
 
-static SpvId product(Reduce *r, const Ix *out, const Ix *term) {
+static SpvId product(Reduce *r, const Reduction *d, const Ix *out, const Ix *term) {
   Kernel *k = r->k;
   const Matmul *mm = r->context;
   const Ix *part[IR_MAX_RANK];
-  const Type *t = &mm->product->type;
+  const Type *t = &d->node->type;
   ix_split(k->ix, out, t->rank, t->dim, part);
   SpvId x =
     kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
@@ -372,11 +372,17 @@ bool cg_matmul_accepts(const KernelJob *job) {
 }
 
 static void emit_reduction(Matmul *mm) {
-  Reduce sum = {mm->k,   OP_reduce_sum,
-                DT_f32,  type_count(&mm->product->type),
-                mm->kk,  true,
-                1,       mm->kk % 4 == 0 ? 4 : 1,
-                product, mm};
+  Reduce sum = {.k = mm->k,
+                .outputs = type_count(&mm->product->type),
+                .terms = mm->kk,
+                .row = true,
+                .out_width = 1,
+                .term_width = mm->kk % 4 == 0 ? 4 : 1,
+                .of = {{mm->product, OP_reduce_sum, DT_f32, 0}},
+                .n = 1,
+                .levels = 1,
+                .value = product,
+                .context = mm};
   reduce_emit(&sum);
 }
 

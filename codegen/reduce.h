@@ -1,22 +1,76 @@
-/* The reductions' machinery, which also serves matrix products with few outputs and a long sum. */
+/* The reductions' machinery: what a kernel's members (invocations that share a sum) do together. It
+ * also serves matrix products with few outputs and a long sum. */
 #ifndef CODEGEN_REDUCE_H
 #define CODEGEN_REDUCE_H
 
 #include "codegen/kernel.h"
 
+enum { REDUCE_MAX = 16 /* reductions of one kernel */ };
+
+typedef struct Reduction {
+  Node *node; /* whose value it is: reduce_*, argmax, or a product seen as a sum */
+  Op op;      /* reduce_*, argmax */
+  DType type; /* of the terms */
+  int level;  /* its terms need results of lower levels only */
+} Reduction;
+
 typedef struct Reduce {
   Kernel *k;
-  Op op;                  /* reduce_*, argmax */
-  DType type;             /* of the terms */
-  int64_t outputs, terms; /* outputs · terms values are combined */
+  int64_t outputs, terms; /* every reduction combines outputs · terms values */
   bool row;               /* terms lie closer in memory than outputs */
   int out_width,
     term_width; /* 1 or 4: neighbours that one invocation takes at once; one of them is 1 */
+  Reduction of[REDUCE_MAX];
+  int n, levels;
   /* The value of a term: `out` < outputs, `term` < terms, both row-major. */
-  SpvId (*value)(struct Reduce *, const Ix *out, const Ix *term);
+  SpvId (*value)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term);
   const void *context;
 } Reduce;
 
+/* The kernel: a loop over the terms per level, then the job's outs, each of which is KEPT (one value per output) or FULL
+ * (one per term; only where `row`). */
 void reduce_emit(Reduce *);
+
+/* ---- reduce_team.c: the members that share the terms of an output ---- */
+typedef struct Team {
+  enum {
+    TEAM_alone,    /* one invocation per unit of outputs */
+    TEAM_subgroup, /* a subgroup per output */
+    TEAM_tile      /* a workgroup: `across` units of outputs, `size` members each */
+  } kind;
+  uint32_t size, across;
+  SpvId unit, member; /* this invocation's unit of outputs, and which of its members it is */
+  SpvId within;       /* tile: the unit exists; those past the end repeat the first one */
+  SpvId shared[2 * 4 * REDUCE_MAX],
+    place;   /* tile: workgroup memory, and this invocation's element */
+  bool used; /* tile: by a level before */
+} Team;
+
+typedef struct Acc { /* a partial result; index only for argmax */
+  SpvId value, index;
+} Acc;
+
+void team_begin(Team *, Reduce *); /* opens a scope that team_end closes */
+void team_end(Team *, Reduce *);
+SpvId team_share(Team *, Reduce *, int64_t n); /* how many of n fall to this member: */
+SpvId team_turn(Team *, Reduce *, SpvId i);    /* its i-th, i · size + member */
+/* The members' partial results combined: result[i][c] for reduction i, where it is of this level,
+ * and output c of the unit; in member 0, or everywhere. */
+void team_combine(Team *, Reduce *, int level, bool everywhere, Acc (*result)[4]);
+void team_if_first(Team *, Reduce *); /* opens a scope for member 0 of a unit that exists */
+void team_end_first(Team *, Reduce *);
+void team_if_within(Team *, Reduce *); /* opens a scope for members of a unit that exists */
+void team_end_within(Team *, Reduce *);
+
+/* ---- reduce_sum.c: one member's partial results ---- */
+Acc acc_combine(Kernel *, const Reduction *, Acc, Acc);
+bool acc_has_index(const Reduction *);
+/* How many turns a member has at most, and whether they are few enough to be unrolled: then the same
+ * values stay in registers from level to level. */
+int64_t sum_turns(const Reduce *, const Team *);
+bool sum_unrolled(const Reduce *, const Team *);
+/* The member's i-th unit of terms where turns are unrolled; *exists: 0 where all have one. */
+const Ix *sum_unit(Reduce *, Team *, int i, SpvId *exists);
+void sum_level(Reduce *, Team *, int level, Acc (*result)[4]);
 
 #endif
