@@ -299,13 +299,14 @@ static SpvId divide(Kernel *k, SpvId x, SpvId y) {
   SpvId scale = choose(k, large, quarter, one);
   x = mul_f(k, x, scale);
   y = mul_f(k, y, scale);
-  return div_f(k, x, y);
+  return x == y ? spv_exact(k->b, SpvOpFDiv, x, y) : div_f(k, x, y);
 }
 
+/* x − x and x / x are NaN where x is infinite or NaN: exact, or a driver makes them constants. */
 static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   switch (op) {
   case OP_add: return add_f(k, x, y);
-  case OP_sub: return sub_f(k, x, y);
+  case OP_sub: return x == y ? xsub(k, x, y) : sub_f(k, x, y);
   case OP_mul: return mul_f(k, x, y);
   case OP_div: return divide(k, x, y);
   case OP_pow: return math_pow(k, x, y);
