@@ -212,6 +212,7 @@ static Node *raise_log_likelihood(Graph *g, Node *n) {
 
 /* The cross-entropy that `n` is where targets are inside; NULL where it is none. */
 static Node *loss_inside(Node *n, Node **targets, int64_t *v) {
+  n = below_reshapes(n);
   Node *loss = n->op == OP_where ? n->src[1] : n, *op = below_reshapes(loss);
   if (op->op != OP_cross_entropy) return NULL;
   *targets = op->src[1];
@@ -219,32 +220,43 @@ static Node *loss_inside(Node *n, Node **targets, int64_t *v) {
   return n->op != OP_where || says_inside(n->src[0], *targets, *v) ? loss : NULL;
 }
 
-/* loss / inside */
-static Node *raise_checked(Node *n) {
-  Node *y, *inside = n->src[1];
-  int64_t v;
-  Node *loss = loss_inside(n->src[0], &y, &v);
-  if (!loss || inside->op != OP_cast || loss->region != n->region) return NULL;
-  return says_inside(inside->src[0], y, v) ? loss : NULL;
+/* The condition that is cast to be divided by; NULL: something else. */
+static Node *divisor(const Node *n) {
+  const Node *c = below_reshapes(n->src[1]);
+  return c->op == OP_cast ? below_reshapes(c->src[0]) : NULL;
 }
 
-static bool is_opposite(const Node *a, const Node *b) {
+/* loss / inside */
+static Node *raise_checked(Graph *g, Node *n) {
+  Node *y, *inside = divisor(n);
+  int64_t v;
+  Node *loss = inside ? loss_inside(n->src[0], &y, &v) : NULL;
+  if (!loss || loss->region != n->region || !says_inside(inside, y, v)) return NULL;
+  return ir_reshape(g, loss, n->type.rank, n->type.dim);
+}
+
+static bool is_opposite(Node *a, Node *b) {
+  a = below_reshapes(a);
+  b = below_reshapes(b);
   if (a->op == OP_not || b->op == OP_not)
-    return (a->op == OP_not && a->src[0] == b) || (b->op == OP_not && b->src[0] == a);
+    return (a->op == OP_not && same_elements(a->src[0], b)) ||
+           (b->op == OP_not && same_elements(b->src[0], a));
   bool opposite = (a->op == OP_eq && b->op == OP_ne) || (a->op == OP_ne && b->op == OP_eq);
   return opposite && a->src[0] == b->src[0] && a->src[1] == b->src[1];
 }
 
 /* where(counted, loss / (inside or not counted), z) */
 static Node *raise_counted(Graph *g, Node *n) {
-  Node *q = n->src[1], *y;
+  Node *q = below_reshapes(n->src[1]), *y;
   int64_t v;
-  if (q->op != OP_div || q->region != n->region || q->src[1]->op != OP_cast) return NULL;
-  Node *either = q->src[1]->src[0], *loss = loss_inside(q->src[0], &y, &v);
+  if (q->op != OP_div || q->region != n->region) return NULL;
+  Node *either = divisor(q), *loss = either ? loss_inside(q->src[0], &y, &v) : NULL;
   if (!loss || either->op != OP_or) return NULL;
   for (int i = 0; i < 2; i++)
-    if (is_opposite(either->src[i], n->src[0]) && says_inside(either->src[1 - i], y, v))
+    if (is_opposite(either->src[i], n->src[0]) && says_inside(either->src[1 - i], y, v)) {
+      loss = ir_reshape(g, loss, n->type.rank, n->type.dim);
       return ir_where(g, n->src[0], loss, n->src[2]);
+    }
   return NULL;
 }
 
@@ -254,7 +266,7 @@ Node *raise_loss(Graph *g, Node *n) {
   case OP_sub: return raise_difference(g, n);
   case OP_reduce_sum:
   case OP_gather: return raise_log_likelihood(g, n);
-  case OP_div: return raise_checked(n);
+  case OP_div: return raise_checked(g, n);
   case OP_where: return raise_counted(g, n);
   default: return NULL;
   }

@@ -51,6 +51,7 @@ expect 1 'missing.alpha' "$alphac" missing.alpha
 expect 1 'No such file' "$alphac" missing.alpha
 expect 1 'folder' "$alphac" folder
 expect 2 'there is no file and no command chekc; did you mean alphac check?' "$alphac" chekc tiny.alpha
+expect 1 'error: --skip-pass=lower: kernels are made of what lower gives' "$alphac" tiny.alpha --skip-pass=lower --emit=ir
 expect 1 'alphac: error: there is no pass "simplfy"' "$alphac" tiny.alpha --skip-pass=simplfy --emit=ir
 expect 1 'cannot make the folder nowhere/x: No such file' "$alphac" tiny.alpha --emit=spirv -o nowhere/x --target portable
 expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible

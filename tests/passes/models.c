@@ -196,6 +196,57 @@ static void test_gradients(void **state) {
   for (int i = 0; i < COUNT_OF(small); i++) check_gradients(&small[i]);
 }
 
+/* ---- raised or not ---- */
+static void load_skipping(Setup *s, const Small *m, const char *skip) {
+  Buf errors = {0};
+  load(s, m, NULL);
+  programs_free(&s->set);
+  PassOptions o = {.skip = skip};
+  if (!programs_build(s->model, &(ProgramOptions){.pass = &o}, &s->set, &errors))
+    fail_msg("%s", errors.data);
+}
+
+static int count_op(const Graph *g, Op op) {
+  int n = 0;
+  for (int i = 0; i < g->n_node; i++) n += g->node[i]->op == op;
+  return n;
+}
+
+/* Loss and gradients do not depend on whether operations were raised before differentiation. What
+ * a normalisation's gradient needs again, it has from the forward pass. */
+static void test_raise(void **state) {
+  (void)state;
+  for (int i = 0; i < COUNT_OF(small); i++) {
+    Setup raised, written;
+    load(&raised, &small[i], NULL);
+    load_skipping(&written, &small[i], "raise");
+    const Graph *a = program(&raised, "grad"), *b = program(&written, "grad");
+    fill(&raised, a, OP_param);
+    fill(&raised, a, OP_input);
+    fill(&written, b, OP_param);
+    fill(&written, b, OP_input);
+    assert_int_equal(a->n_output, b->n_output);
+    for (int k = 0; k < a->n_output; k++) {
+      const char *name = a->output[k].name;
+      double *x = evaluate(&raised, a, EVAL_f64, name), *y = evaluate(&written, b, EVAL_f64, name);
+      double size = 1e-6;
+      int64_t n = type_count(&a->output[k].node->type);
+      for (int64_t e = 0; e < n; e++) size = fmax(size, fabs(y[e]));
+      for (int64_t e = 0; e < n; e++)
+        if (!(fabs(x[e] - y[e]) <= 1e-6 * size)) /* constants that are written are f32 */
+          fail_msg("%s: %s[%d] is %.9g, not raised %.9g", small[i].file, name, (int)e, x[e], y[e]);
+    }
+    assert_true(a->n_node < b->n_node);
+    assert_int_equal(count_op(a, OP_rsqrt), count_op(b, OP_rsqrt));
+    assert_int_equal(count_op(a, OP_sigmoid), count_op(b, OP_sigmoid));
+    bool attends = count_op(a, OP_attention) > 0;
+    assert_int_equal(attends, strcmp(small[i].file, "hlx.alpha") != 0 || i == 3);
+    assert_int_equal(count_op(a, OP_exp), 1); /* the loss's, forward and backward */
+    unload(&raised);
+    unload(&written);
+  }
+}
+
 /* ---- the other programs ---- */
 static void test_eval(void **state) {
   (void)state;
@@ -438,10 +489,10 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_gradients),       cmocka_unit_test(test_eval),
-    cmocka_unit_test(test_forward),         cmocka_unit_test(test_accumulate),
-    cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_checkpoint),
-    cmocka_unit_test(test_bias_correction),
+    cmocka_unit_test(test_gradients),  cmocka_unit_test(test_raise),
+    cmocka_unit_test(test_eval),       cmocka_unit_test(test_forward),
+    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite),
+    cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_bias_correction),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
