@@ -97,14 +97,17 @@ void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local)
   SpvId group = kernel_group(k);
   SpvId within = spv_cmp(b, SpvOpULessThan, group, limit);
   spv_if(b, within);
-  SpvId tile = spv_bin(b, SpvOpUMod, group, by_m); /* neighbouring workgroups share B's columns */
-  SpvId rest = spv_bin(b, SpvOpUDiv, group, by_m);
+  /* Neighbouring workgroups share the larger operand's part, and go through the smaller operand, which caches may hold. */
+  bool along_m = mm->m <= mm->n;
+  SpvId inner = along_m ? by_m : by_n, outer = along_m ? by_n : by_m;
+  SpvId first = spv_bin(b, SpvOpUMod, group, inner);
+  SpvId rest = spv_bin(b, SpvOpUDiv, group, inner);
+  SpvId second = spv_bin(b, SpvOpUMod, rest, outer);
+  mm->batch_id = spv_bin(b, SpvOpUDiv, rest, outer);
   SpvId step = spv_u(b, (uint32_t)tile_m);
-  mm->tile_m_id = spv_bin(b, SpvOpIMul, tile, step);
-  tile = spv_bin(b, SpvOpUMod, rest, by_n);
-  mm->batch_id = spv_bin(b, SpvOpUDiv, rest, by_n);
+  mm->tile_m_id = spv_bin(b, SpvOpIMul, along_m ? first : second, step);
   step = spv_u(b, (uint32_t)tile_n);
-  mm->tile_n_id = spv_bin(b, SpvOpIMul, tile, step);
+  mm->tile_n_id = spv_bin(b, SpvOpIMul, along_m ? second : first, step);
   const Ix *batch = ix_value(k->ix, mm->batch_id, mm->batches);
   side_begin(mm, &mm->a, pick(mm, offsets, 0), batch, mm->m_id, mm->edge_m);
   side_begin(mm, &mm->b, pick(mm, offsets, 1), batch, mm->n_id, mm->edge_n);
@@ -130,33 +133,49 @@ static SpvId plus(Matmul *mm, SpvId x, int c) {
   return spv_bin(mm->k->b, SpvOpIAdd, x, y);
 }
 
-/* index of (row, k); strides of 1 are not multiplied */
-static SpvId place(Matmul *mm, const Side *s, SpvId row, SpvId k) {
+/* Index of (row, term.k + term.lane + term.first + j), without term.k's share: loops do not change it. Strides of 1 are not
+ * multiplied. */
+static SpvId fixed(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j) {
   Spv *b = mm->k->b;
-  SpvId along = s->unit_row ? row : spv_bin(b, SpvOpIMul, row, s->row_id);
-  SpvId sum = spv_bin(b, SpvOpIAdd, along, s->offset_id);
-  SpvId deep = s->unit_k ? k : spv_bin(b, SpvOpIMul, k, s->k_id);
+  SpvId sum = s->unit_row ? row : spv_bin(b, SpvOpIMul, row, s->row_id);
+  sum = spv_bin(b, SpvOpIAdd, sum, s->offset_id);
+  if (term->lane) {
+    SpvId deep = s->unit_k ? term->lane : spv_bin(b, SpvOpIMul, term->lane, s->k_id);
+    sum = spv_bin(b, SpvOpIAdd, sum, deep);
+  }
+  if (term->first + j == 0) return sum;
+  SpvId deep = spv_u(b, (uint32_t)(term->first + j));
+  if (!s->unit_k) deep = spv_bin(b, SpvOpIMul, deep, s->k_id);
   return spv_bin(b, SpvOpIAdd, sum, deep);
 }
 
-static void load_aligned(Matmul *mm, const Side *s, SpvId row, SpvId k, SpvId *v) {
+/* n = 1 or 4 neighbours from there on; without term.k: only what loops do not change. */
+static void load(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j, int n,
+                 SpvId *v) {
   Spv *b = mm->k->b;
-  SpvId at = place(mm, s, row, k);
+  SpvId at = fixed(mm, s, row, term, j);
+  if (!term->k) return;
+  SpvId deep = s->unit_k ? term->k : spv_bin(b, SpvOpIMul, term->k, s->k_id);
+  at = spv_bin(b, SpvOpIAdd, at, deep);
+  if (n == 1) {
+    v[0] = kernel_load_at(mm->k, s->base, at);
+    return;
+  }
   SpvId two = spv_u(b, 2);
   at = spv_bin(b, SpvOpShiftRightLogical, at, two);
   SpvId four = kernel_load4_at(mm->k, s->base, at);
-  for (uint32_t j = 0; j < 4; j++) v[j] = spv_extract(b, four, j);
+  for (uint32_t i = 0; i < 4; i++) v[i] = spv_extract(b, four, i);
 }
 
-void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]) {
+void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, MatmulTerm term, int steps,
+                 SpvId (*v)[4]) {
   if (s->aligned && s->unit_row && rows % 4 == 0) {
     for (int r = 0; r < rows; r += 4) {
       SpvId here = plus(mm, row, r);
       here = clamped(mm, s, here, 4);
       for (int j = 0; j < steps; j++) {
-        SpvId run[4];
-        SpvId deep = plus(mm, k, j);
-        load_aligned(mm, s, here, deep, run);
+        SpvId run[4] = {0};
+        load(mm, s, here, &term, j, 4, run);
         for (int i = 0; i < 4; i++) v[r + i][j] = run[i];
       }
     }
@@ -165,15 +184,9 @@ void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, SpvId k, int steps, S
   for (int r = 0; r < rows; r++) {
     SpvId here = plus(mm, row, r);
     here = clamped(mm, s, here, 1);
-    if (s->aligned && s->unit_k && steps == 4) {
-      load_aligned(mm, s, here, k, v[r]);
-      continue;
-    }
-    for (int j = 0; j < steps; j++) {
-      SpvId deep = plus(mm, k, j);
-      SpvId at = place(mm, s, here, deep);
-      v[r][j] = kernel_load_at(mm->k, s->base, at);
-    }
+    bool four = s->aligned && s->unit_k && steps == 4;
+    for (int j = 0; j < steps; j += four ? 4 : 1)
+      load(mm, s, here, &term, j, four ? 4 : 1, &v[r][j]);
   }
 }
 

@@ -46,10 +46,16 @@ typedef struct Matmul {
  * `local`: invocations; `steps`: a multiple of four. */
 void matmul_begin(Matmul *, int tile_m, int tile_n, int steps, uint32_t local);
 void matmul_end(Matmul *);
-/* v[r][j] = side[row + r][k + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or
+typedef struct MatmulTerm { /* of the sum: k + lane + first */
+  SpvId k;    /* 0: matmul_load only computes, ahead of the loop, what the loop does not change */
+  SpvId lane; /* 0: none */
+  int first;
+} MatmulTerm;
+
+/* v[r][j] = side[row + r][term + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or
  * 4) */
-void matmul_load(Matmul *, Side *, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]);
-/* The four columns of B as one vec4 per step, from what matmul_load gave for four of its rows. */
+void matmul_load(Matmul *, Side *, SpvId row, int rows, MatmulTerm, int steps, SpvId (*v)[4]);
+/* Four rows of a side as one vec4 per step, from what matmul_load gave for them. */
 void matmul_columns(Matmul *, int steps, SpvId (*v)[4], SpvId *column);
 /* acc + s·x for a scalar s and vec4 x, acc */
 SpvId matmul_fma(Matmul *, SpvId s, SpvId x, SpvId acc);
