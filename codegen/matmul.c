@@ -353,10 +353,10 @@ static bool is_reduction(const Matmul *mm) {
 
 static bool make_outs(Matmul *mm, const KernelJob *job) {
   mm->plain = job->n_out == 1 && job->out[0] == mm->product;
-  if (is_reduction(mm) && !mm->plain) return false;
   for (int i = 0; i < job->n_out; i++) {
     MatmulOut *out = &mm->out[i];
     if (!matmul_out(job, mm->product, job->out[i], out)) return false;
+    if (is_reduction(mm) && (out->moved || out->from != FROM_product)) return false;
     mm->sum_a = mm->sum_a || out->from == FROM_sum_a;
     mm->sum_b = mm->sum_b || out->from == FROM_sum_b;
   }
