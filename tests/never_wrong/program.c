@@ -245,9 +245,31 @@ static Node *attention(Program *p, const Type *want, int depth) {
   return ir_matmul(g, prob, grow(p, &v, depth));
 }
 
+/* log Σ eˣ − x[y] along the last axis of the logits, y by comparing with an iota */
+static Node *cross_entropy(Program *p, const Type *want, int depth) {
+  Graph *g = p->k.g;
+  int r = want->rank;
+  Type wide = *want, one, index;
+  if (r >= 4) return NULL;
+  wide.dim[r] = 2 + draw(p, 6);
+  wide.rank++;
+  if (type_count(&wide) > p->k.largest) return NULL;
+  one = index = wide;
+  one.dim[r] = 1;
+  one.dtype = index.dtype = DT_i32;
+  Node *x = grow(p, &wide, depth), *ids = leaf(p, &one, (int)wide.dim[r]);
+  Node *largest = along(p, OP_reduce_max, x, r);
+  x = ir_sub(g, x, spread(p, largest, &wide));
+  Node *lse = ir_log(g, along(p, OP_reduce_sum, ir_exp(g, x), r));
+  Node *is_target = ir_eq(g, ir_iota(g, r, &index), spread(p, ids, &index));
+  Node *chosen = along(p, OP_reduce_sum, ir_where(g, is_target, x, number(p, 0, x)), r);
+  return ir_reshape(g, ir_sub(g, lse, chosen), r, want->dim);
+}
+
 static Node *phrase(Program *p, const Type *t, int depth) {
   if (t->dtype != DT_f32) return NULL;
-  uint32_t pick = draw(p, 5);
+  uint32_t pick = draw(p, 6);
+  if (pick == 5) return cross_entropy(p, t, depth - 1);
   if (pick == 4) return (draw(p, 2) ? attention : attention_operation)(p, t, depth - 1);
   Node *x = grow(p, t, depth - 1);
   if (pick == 0 || t->rank == 0) return activation(p, x);
@@ -293,7 +315,7 @@ static Node *shared(Program *p, const Type *t) {
 static Node *grow_one(Program *p, const Type *t, int depth) {
   int region = p->k.g->region;
   if (region == 0 && depth > 1 && draw(p, 25) == 0) p->k.g->region = ++p->n_region;
-  Node *x = draw(p, 10) == 0 ? phrase(p, t, depth) : operation(p, t, depth);
+  Node *x = draw(p, 6) == 0 ? phrase(p, t, depth) : operation(p, t, depth);
   if (x) x = tamed(p, x);
   p->k.g->region = region;
   return x;

@@ -107,19 +107,24 @@ static void test_view(void **unused) {
   expect_found(wrong_view, 600, 10, 8);
 }
 
-/* Every operation occurs; position stands in generated programs only before passes run, and the
+/* Every operation occurs, and what raise looks for; position stands in generated programs only before passes run, and the
  * gradients of attention come from autodiff. */
 static void test_operations(void **unused) {
   (void)unused;
-  int count[OP_COUNT] = {0};
+  int count[OP_COUNT] = {0}, n_raised = 0;
   for (uint32_t seed = 0; seed < 1500; seed++) {
     Graph *g = random_program(seed);
     for (int i = 0; i < g->n_node; i++) count[g->node[i]->op]++;
+    Graph *raised = pass_raise(g, &(PassOptions){0});
+    n_raised += raised != g;
+    if (raised != g) graph_free(raised);
     graph_free(g);
   }
   for (int op = 0; op < OP_COUNT; op++)
     if (count[op] < 5 && op != OP_position && strncmp(ir_op[op].name, "attention_", 10) != 0)
       fail_msg("%s occurs %d times", ir_op[op].name, count[op]);
+  print_message("raise finds something in %d of 1500 programs\n", n_raised);
+  assert_true(n_raised >= 100);
 }
 
 int main(void) {
