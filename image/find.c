@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { SCRATCH_MARGIN = 256 }; /* bytes behind the last tensor that are there and not used */
+
 const char *image_type_name(uint32_t dtype) {
   static const char *const name[] = {"bool", "i32", "f16", "bf16", "f32"};
   return dtype < COUNT_OF(name) ? name[dtype] : "?";
@@ -35,6 +37,14 @@ bool image_uses(const Image *m, const ImgProgram *p, uint32_t chunk) {
   for (uint32_t i = 0; i < p->n_dispatch; i++)
     if (reaches(m, p->dispatch[i].slot, p->dispatch[i].n_slot, chunk)) return true;
   return false;
+}
+
+uint64_t image_extent(const Image *m, const ImgProgram *p, uint32_t chunk) {
+  if (!image_uses(m, p, chunk)) return 0;
+  uint32_t n_scratch = 0;
+  for (uint32_t i = 0; i < m->n_chunk; i++) n_scratch += m->chunk[i].cls == IMG_SCRATCH;
+  uint64_t all = m->chunk[chunk].bytes, peak = p->peak_bytes + SCRATCH_MARGIN;
+  return m->chunk[chunk].cls == IMG_SCRATCH && n_scratch == 1 && peak < all ? peak : all;
 }
 
 static const ImgTensor *find(const ImgTensor *t, uint32_t n, const char *name) {

@@ -153,6 +153,9 @@ const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
 const char *image_type_name(uint32_t dtype);                      /* "f32" */
 const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
 const ImgTensor *image_input(const ImgProgram *, const char *name);
+/* Bytes of that chunk that the program needs; 0 where it does not touch it. Scratch that is one chunk
+ * is needed as far as the program's peak goes; every other chunk is needed whole. */
+uint64_t image_extent(const Image *, const ImgProgram *, uint32_t chunk);
 /* Do the program's kernels, inputs or outputs lie in that chunk? */
 bool image_uses(const Image *, const ImgProgram *, uint32_t chunk);
 const ImgTensor *image_output(const ImgProgram *, const char *name);

@@ -238,10 +238,9 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   } else if (peak_flops > 0 || peak_bytes > 0) {
     return cli_misuse(r, "--peak-flops and --peak-bytes go with --profile");
   }
-  Exec *e = runner_exec(r);
+  const ImgProgram *program[] = {image_program(r->image, "init"), w.program, w.after};
+  Exec *e = runner_exec(r, program, COUNT_OF(program));
   if (!e) return EXIT_failed;
-  exec_prepare(e, w.program);
-  if (w.after) exec_prepare(e, w.after);
   double *ms = arena_alloc(r->arena, sizeof *ms * (size_t)steps);
   Buf why = {0};
   if (measure(r, e, &w, warm, steps, ms, &why)) {

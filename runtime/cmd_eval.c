@@ -84,8 +84,8 @@ int cmd_eval(Runner *r, int argc, char **argv) {
   Buf why = {0}, notes = {0};
   Safetensors *st = checkpoint_open(o.weights, &why);
   Data *data = st ? open_data(&o, r, eval, st, &why) : NULL;
-  bool ok = data && runner_exec(r);
-  if (ok) exec_prepare(r->exec, eval);
+  const ImgProgram *program[] = {eval, image_program(r->image, "eval_row")};
+  bool ok = data && runner_exec(r, program, COUNT_OF(program));
   ok = ok && checkpoint_load_params(st, r->exec, r->image, &notes, &why);
   if (notes.len) fprintf(stderr, "note: %s\n", notes.data);
   EvalResult result;

@@ -170,7 +170,11 @@ static bool run(Generation *g, const Safetensors *st) {
   Runner *r = g->r;
   const Options *o = g->o;
   Buf notes = {0};
-  if (!runner_exec(r)) return false;
+  const Image *m = r->image;
+  const ImgProgram **program = arena_alloc(r->arena, sizeof *program * m->n_program);
+  for (uint32_t i = 0; i < m->n_program; i++)
+    if (strncmp(m->program[i].name, "forward.", 8) == 0) program[i] = &m->program[i];
+  if (!runner_exec(r, program, (int)m->n_program)) return false;
   bool ok = checkpoint_load_params(st, r->exec, r->image, &notes, &g->why);
   if (notes.len) fprintf(stderr, "note: %s\n", notes.data);
   buf_free(&notes);

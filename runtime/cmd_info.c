@@ -30,12 +30,15 @@ static double moved_bytes(const ImgProgram *p) {
 }
 
 /* The device that other commands would use, or why there is none. */
-static bool device_name(const Runner *r, Buf *out) {
+static bool find_device(const Runner *r, DeviceInfo *info, Buf *out) {
   Device *d = vk_open(r->device, out);
-  if (d) buf_printf(out, "%s (%s)", vk_info(d)->name, vk_info(d)->driver);
+  if (d) *info = *vk_info(d);
+  if (d) buf_printf(out, "%s (%s)", info->name, info->driver);
   vk_close(d);
   return d != NULL;
 }
+
+static uint64_t memory_of(const Image *m, const ImgProgram *p) { return room_of(m, &p, 1).total; }
 
 static void print_shape(Buf *b, const ImgTensor *t) {
   buf_printf(b, "%s[", image_type_name(t->dtype));
@@ -59,16 +62,29 @@ static json_t *tensors_json(const ImgTensor *t, uint32_t n) {
   return list;
 }
 
-static json_t *programs_json(const Image *m) {
+static json_t *dispatches_json(const Image *m, const ImgProgram *p) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; i < p->n_dispatch; i++) {
+    const ImgDispatch *d = &p->dispatch[i];
+    json_array_append_new(
+      list, json_pack("{s:s, s:s, s:b, s:[iii], s:f, s:f}", "kernel", m->module[d->module].name,
+                      "label", d->label, "barrier", (int)d->barrier, "groups", (int)d->groups[0],
+                      (int)d->groups[1], (int)d->groups[2], "flops", d->flops, "bytes", d->bytes));
+  }
+  return list;
+}
+
+static json_t *programs_json(const Image *m, const ImgProgram *listed) {
   json_t *list = json_array();
   for (uint32_t i = 0; i < m->n_program; i++) {
     const ImgProgram *p = &m->program[i];
-    json_array_append_new(list,
-                          json_pack("{s:s, s:i, s:I, s:f, s:f, s:o, s:o}", "name", p->name,
-                                    "dispatches", (int)p->n_dispatch, "peak_bytes",
-                                    (json_int_t)p->peak_bytes, "flops", p->flops, "bytes_moved",
-                                    moved_bytes(p), "inputs", tensors_json(p->input, p->n_input),
-                                    "outputs", tensors_json(p->output, p->n_output)));
+    json_t *o = json_pack(
+      "{s:s, s:i, s:I, s:I, s:f, s:f, s:o, s:o}", "name", p->name, "dispatches", (int)p->n_dispatch,
+      "peak_bytes", (json_int_t)p->peak_bytes, "memory_bytes", (json_int_t)memory_of(m, p), "flops",
+      p->flops, "bytes_moved", moved_bytes(p), "inputs", tensors_json(p->input, p->n_input),
+      "outputs", tensors_json(p->output, p->n_output));
+    if (p == listed) json_object_set_new(o, "dispatch_list", dispatches_json(m, p));
+    json_array_append_new(list, o);
   }
   return list;
 }
@@ -86,21 +102,23 @@ static json_t *params_json(const Image *m) {
   return list;
 }
 
-static void print_json(const Runner *r, bool params) {
+static void print_json(const Runner *r, bool params, const ImgProgram *listed) {
   const Image *m = r->image;
   int64_t all, trainable;
   count_params(m, &all, &trainable);
   Buf device = {0};
-  bool found = device_name(r, &device);
+  DeviceInfo info = {0};
+  bool found = find_device(r, &info, &device);
   json_t *settings = json_loads(m->config, 0, NULL), *memory = json_object();
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
     json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
-  json_t *o =
-    json_pack("{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o}", "model", m->model,
-              "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
-              json_object_get(settings, "config"), "train", json_object_get(settings, "train"),
-              "programs", programs_json(m), "kernels", (int)m->n_module, "memory", memory, "target",
-              m->target.name, "device", found ? json_string(device.data) : json_null());
+  json_t *o = json_pack(
+    "{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o, s:o}", "model", m->model, "parameters",
+    (json_int_t)all, "trainable", (json_int_t)trainable, "config",
+    json_object_get(settings, "config"), "train", json_object_get(settings, "train"), "programs",
+    programs_json(m, listed), "kernels", (int)m->n_module, "memory", memory, "target",
+    m->target.name, "device", found ? json_string(device.data) : json_null(), "device_memory_bytes",
+    found ? json_integer((json_int_t)info.memory_bytes) : json_null());
   json_decref(settings);
   if (params) json_object_set_new(o, "params", params_json(m));
   char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* 0.1 stays 0.1 */
@@ -120,18 +138,45 @@ static void print_count(int64_t n) {
 }
 
 static void print_programs(const Image *m) {
-  printf("\n%-16s %10s %12s %14s %12s\n", "program", "dispatches", "scratch", "matrix work",
-         "moves");
+  printf("\n%-16s %10s %12s %12s %14s %12s\n", "program", "dispatches", "scratch", "memory",
+         "matrix work", "moves");
   for (uint32_t i = 0; i < m->n_program; i++) {
     const ImgProgram *p = &m->program[i];
-    Buf peak = {0}, work = {0}, moved = {0};
+    Buf peak = {0}, memory = {0}, work = {0}, moved = {0};
     cli_bytes(&peak, (double)p->peak_bytes);
+    cli_bytes(&memory, (double)memory_of(m, p));
     cli_amount(&work, p->flops, "FLOP");
     cli_bytes(&moved, moved_bytes(p));
-    printf("%-16s %10u %12s %14s %12s\n", p->name, p->n_dispatch, peak.data, work.data, moved.data);
+    printf("%-16s %10u %12s %12s %14s %12s\n", p->name, p->n_dispatch, peak.data, memory.data,
+           work.data, moved.data);
     buf_free(&peak);
+    buf_free(&memory);
     buf_free(&work);
     buf_free(&moved);
+  }
+}
+
+static void print_dispatches(const ImgProgram *p) {
+  printf("\n%6s %-8s %14s %12s  dispatches of %s\n", "", "", "arithmetic", "moves", p->name);
+  for (uint32_t i = 0; i < p->n_dispatch; i++) {
+    const ImgDispatch *d = &p->dispatch[i];
+    Buf work = {0}, moved = {0};
+    cli_amount(&work, d->flops, "FLOP");
+    cli_bytes(&moved, d->bytes);
+    printf("%6u %-8s %14s %12s  %s\n", i, d->barrier ? "barrier" : "", work.data, moved.data,
+           d->label);
+    buf_free(&work);
+    buf_free(&moved);
+  }
+}
+
+/* Says which programs the device has not the memory for. */
+static void print_unfit(const Runner *r, const DeviceInfo *device) {
+  for (uint32_t i = 0; i < r->image->n_program; i++) {
+    const ImgProgram *p = &r->image->program[i];
+    Buf why = {0};
+    if (!room_fits(r, device, &p, 1, &why)) printf("\n%s\n", why.data);
+    buf_free(&why);
   }
 }
 
@@ -166,7 +211,7 @@ static void print_settings(const Image *m, const char *group) {
   json_decref(all);
 }
 
-static void print_text(const Runner *r, bool params) {
+static void print_text(const Runner *r, bool params, const ImgProgram *listed) {
   const Image *m = r->image;
   int64_t all, trainable;
   count_params(m, &all, &trainable);
@@ -187,10 +232,18 @@ static void print_text(const Runner *r, bool params) {
     buf_free(&size);
   }
   Buf device = {0};
-  bool found = device_name(r, &device);
+  DeviceInfo info = {0};
+  bool found = find_device(r, &info, &device);
+  if (found) {
+    buf_str(&device, ", memory "), cli_bytes(&device, (double)info.memory_bytes);
+    buf_str(&device, ", at most "), cli_bytes(&device, (double)info.max_allocation);
+    buf_str(&device, " in one piece");
+  }
   printf("\ndevice      %s%s\n", found ? "" : "none: ", device.data);
   buf_free(&device);
   print_programs(m);
+  if (found) print_unfit(r, &info);
+  if (listed) print_dispatches(listed);
   if (params) print_params(m);
 }
 
@@ -199,16 +252,25 @@ int cmd_info(Runner *r, int argc, char **argv) {
     .args = "[options]",
     .about =
       "Shows the model in this runner: its parameters and configuration, its programs with\n"
-      "their dispatches, memory and work, and the device that would run it. Needs no device.",
-    .example = "$0 info --params\n$0 info --json"};
+      "their dispatches, memory (all that a run of the program needs, and how much of it is "
+      "scratch:\n"
+      "what one run keeps in between) and work, and the device that would run it. Needs no device.",
+    .example = "$0 info --params\n$0 info --dispatches train\n$0 info --json"};
   bool params = false;
+  const char *program = NULL;
   const Opt opt[] = {
-    {"--params", OPT_flag, &params, NULL, "every parameter with its shape and initialiser", 0, 0}};
+    {"--params", OPT_flag, &params, NULL, "every parameter with its shape and initialiser", 0, 0},
+    {"--dispatches", OPT_text, &program, "PROGRAM",
+     "what this program runs, one after the other: each dispatch with its\n"
+     "arithmetic, the least bytes that it moves, its kernel and source place",
+     0, 0}};
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   if (status >= 0) return status;
+  const ImgProgram *listed = program ? runner_program(r, program, "info --dispatches") : NULL;
+  if (program && !listed) return EXIT_failed;
   if (r->json)
-    print_json(r, params);
+    print_json(r, params, listed);
   else
-    print_text(r, params);
+    print_text(r, params, listed);
   return EXIT_ok;
 }

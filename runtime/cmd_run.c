@@ -220,12 +220,13 @@ int cmd_run(Runner *r, int argc, char **argv) {
   if (!c.program) return EXIT_failed;
   c.input = arena_alloc(r->arena, sizeof *c.input * c.program->n_input);
   c.output = arena_alloc(r->arena, sizeof *c.output * c.program->n_output);
+  const ImgProgram *program[] = {image_program(r->image, "init"), c.program};
   Buf why = {0};
   Exec *e = NULL;
   status = EXIT_failed;
   if (!read_inputs(r, &c, inputs, (uint64_t)seed, &why)) {
     cli_error(r, "%s", why.data);
-  } else if ((e = runner_exec(r))) {
+  } else if ((e = runner_exec(r, program, COUNT_OF(program)))) {
     if (run(r, e, &c, weights, (uint64_t)seed, outputs, &why)) {
       print_outputs(r, &c);
       status = EXIT_ok;

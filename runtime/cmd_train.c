@@ -214,13 +214,10 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
 
 /* Their kernels are made ready while parameters get their first values. */
 static bool open_programs(const Options *o, Runner *r) {
-  static const char *const name[] = {"train", "micro", "update", "eval"};
-  Exec *e = runner_exec(r);
-  for (int i = 0; e && i < COUNT_OF(name) - (o->val.n == 0); i++) {
-    const ImgProgram *p = image_program(r->image, name[i]);
-    if (p) exec_prepare(e, p);
-  }
-  return e != NULL;
+  static const char *const name[] = {"init", "train", "micro", "update", "eval", "eval_row"};
+  const ImgProgram *program[COUNT_OF(name)];
+  for (int i = 0; i < COUNT_OF(name); i++) program[i] = image_program(r->image, name[i]);
+  return runner_exec(r, program, COUNT_OF(name) - (o->val.n ? 0 : 2)) != NULL;
 }
 
 static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data **val,

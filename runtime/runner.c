@@ -24,13 +24,16 @@ static void show_note(void *arg, const char *text) {
   fprintf(stderr, "note: %s\n", text);
 }
 
-Exec *runner_exec(Runner *r) {
+Exec *runner_exec(Runner *r, const ImgProgram *const *program, int n) {
   if (r->exec) return r->exec;
   Buf why = {0};
   if (!r->dev) r->dev = vk_open(r->device, &why);
   ExecOptions option = {.times = r->times, .progress = show_progress, .note = show_note};
-  if (r->dev) r->exec = exec_new(r->dev, r->image, &option, &why);
+  if (r->dev && room_fits(r, vk_info(r->dev), program, n, &why))
+    r->exec = exec_new(r->dev, r->image, &option, &why);
   if (!r->exec) cli_error(r, "%s", why.data);
+  for (int i = 0; i < n && r->exec; i++)
+    if (program[i]) exec_prepare(r->exec, program[i]);
   buf_free(&why);
   return r->exec;
 }

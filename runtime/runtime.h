@@ -15,6 +15,7 @@ typedef struct Runner {
   const char *command; /* being run */
   const Image *image;  /* never NULL in a command that has `needs_image` */
   int device;          /* --device: −1 for the best */
+  double memory;       /* --memory: GiB of the device that may be used; 0: all */
   bool json;           /* --json */
   bool times;          /* each dispatch is measured; set before runner_exec */
   Arena *arena;        /* lives as long as the process */
@@ -66,10 +67,22 @@ int cli_misuse(const Runner *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void cli_bytes(Buf *, double bytes);                /* "1.5 GiB" */
 void cli_amount(Buf *, double n, const char *unit); /* "3.2 GFLOP": factors of 1000 */
 
+/* ---- room.c ---- */
+typedef struct Room {              /* device memory, in bytes */
+  uint64_t bytes[IMG_SCRATCH + 1]; /* by ImgClass */
+  uint64_t total, largest;         /* of all, in one piece */
+} Room;
+/* What the programs need together; NULL ones need nothing. */
+Room room_of(const Image *, const ImgProgram *const *, int n);
+uint64_t room_limit(const Runner *, const DeviceInfo *); /* bytes that may be used */
+/* False with the numbers and what would make them fit. */
+bool room_fits(const Runner *, const DeviceInfo *, const ImgProgram *const *, int n, Buf *why);
+
 /* ---- runner.c ---- */
 /* Opens the device and puts the image on it (once; later calls return the same), showing on a
- * terminal the kernels being compiled. NULL after printing why: return EXIT_failed then. */
-Exec *runner_exec(Runner *);
+ * terminal the kernels being compiled; `program`: all that will run, NULL ones apart, which must
+ * fit on the device together. NULL after printing why: return EXIT_failed then. */
+Exec *runner_exec(Runner *, const ImgProgram *const *program, int n);
 /* The program, or NULL after printing which programs the image has and, in `purpose`, what it was
  * needed for. */
 const ImgProgram *runner_program(Runner *, const char *name, const char *purpose);

@@ -18,19 +18,19 @@
   X(GetPhysicalDeviceFeatures2)                                                                    \
   X(GetPhysicalDeviceMemoryProperties)                                                             \
   X(GetPhysicalDeviceQueueFamilyProperties)                                                        \
-  X(EnumerateDeviceExtensionProperties) X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue)         \
-    X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)              \
-      X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)   \
-        X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                       \
-          X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                    \
-            X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                 \
-              X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                 \
-                X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                    \
-                  X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)       \
-                    X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)      \
-                      X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)                 \
-                        X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults)              \
-                          X(CmdResetQueryPool) X(CmdWriteTimestamp)
+  X(EnumerateDeviceExtensionProperties)                                                            \
+  X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer)             \
+    X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory)    \
+      X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)  \
+        X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                 \
+          X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                        \
+            X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                     \
+              X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                \
+                X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)        \
+                  X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)         \
+                    X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)              \
+                      X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults) \
+                        X(CmdResetQueryPool) X(CmdWriteTimestamp)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -80,6 +80,7 @@ enum { IO_ALIGN = 16 };
 
 typedef struct Recorded { /* a program, once it was run */
   bool ready;
+  bool expected; /* exec_prepare was called */
   Piece *piece;
   int n_piece;
   VkQueryPool times; /* two timestamps a dispatch, where they are measured */

@@ -224,10 +224,21 @@ static bool load_tables(Exec *e, uint32_t chunk, Buf *why) {
   return true;
 }
 
+/* As much of the chunk as the programs need that were announced; all of it where none was. */
+static uint64_t chunk_bytes(const Exec *e, uint32_t chunk) {
+  const Image *m = e->image;
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < m->n_program; i++) {
+    uint64_t bytes = e->program[i].expected ? image_extent(m, &m->program[i], chunk) : 0;
+    if (bytes > most) most = bytes;
+  }
+  return most ? most : m->chunk[chunk].bytes;
+}
+
 bool chunk_need(Exec *e, uint32_t i, Buf *why) {
   VkBlock *b = &e->chunk[i];
   if (b->buffer) return true;
-  const ImgChunk *c = &e->image->chunk[i];
+  const ImgChunk *c = &(ImgChunk){e->image->chunk[i].cls, chunk_bytes(e, i)};
   const DeviceInfo *info = &e->dev->info;
   if (c->bytes > info->max_allocation) return no_room(e, c, "too large for one allocation", why);
   if (c->bytes > info->memory_bytes || e->chunk_bytes > info->memory_bytes - c->bytes)

@@ -22,8 +22,12 @@ uint64_t io_input_bytes(const ImgProgram *p) { return total_bytes(p->input, p->n
 /* ---- the program ---- */
 
 static bool need_chunks(Exec *e, const ImgProgram *p, Buf *why) {
-  for (uint32_t i = 0; i < e->image->n_chunk; i++)
-    if (image_uses(e->image, p, i) && !chunk_need(e, i, why)) return false;
+  for (uint32_t i = 0; i < e->image->n_chunk; i++) {
+    uint64_t bytes = image_extent(e->image, p, i);
+    if (bytes && !chunk_need(e, i, why)) return false;
+    if (e->chunk[i].bytes < bytes)
+      die("program %s runs unannounced, and needs more memory than those that were", p->name);
+  }
   for (uint32_t i = 0; i < p->n_dispatch; i++)
     for (uint32_t k = 0; k < p->dispatch[i].n_slot; k++) {
       const ImgSlot *s = &p->dispatch[i].slot[k];
@@ -169,5 +173,5 @@ void record_free(Exec *e, uint32_t index) {
       vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
   for (int s = 0; s < EXEC_RING; s++) io_free(e, &q->io[s]);
   times_close(e, q);
-  *q = (Recorded){0};
+  *q = (Recorded){.expected = q->expected};
 }

@@ -209,7 +209,7 @@ Exec *exec_new(Device *d, const Image *m, const ExecOptions *option, Buf *why) {
 }
 
 void exec_prepare(Exec *e, const ImgProgram *p) {
-  program_index(e, p);
+  e->program[program_index(e, p)].expected = true;
   pipelines_ask(e, p);
 }
 

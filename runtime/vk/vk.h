@@ -40,7 +40,8 @@ typedef struct Exec Exec; /* an image on a device: memory, pipelines (made when 
 Exec *exec_new(Device *, const Image *, const ExecOptions *, Buf *why);
 void exec_free(Exec *);
 /* The program will run: its pipelines are made meanwhile, in threads. What goes wrong there is said
- * when it runs. */
+ * when it runs. Where any are announced so before the first runs, memory is had for those that are,
+ * and no other that needs more may run. */
 void exec_prepare(Exec *, const ImgProgram *);
 /* Whole tensors, host ↔ device (param, state, or a program's io), 4 bytes an element. */
 bool exec_write(Exec *, const ImgTensor *, const void *from, Buf *why);

@@ -101,6 +101,13 @@ expect 1 "cannot" "$p" run step --inputs "$dir/x" --outputs "$dir/no/such/place"
 [ -c /dev/full ] && expect 1 "writing to standard output failed: No space left on device" sh -c "$p info >/dev/full"
 expect 1 "writing to standard output failed: Broken pipe" sh -c "{ $p info --json; echo \$? >$dir/status; } 2>$dir/err | true; cat $dir/err; exit \$(cat $dir/status)"
 
+expect 1 "has no program 'tarin'; did you mean 'train'?" "$p" info --dispatches tarin
+expect 0 "dispatches of train" "$p" info --dispatches train
+[ "$(grep -c "^ *[0-5]  .* FLOP " "$dir/out")" = 5 ] && grep -q "^ *5 .* kFLOP .*  w = w + t\$" "$dir/out" || { echo "FAILED: info --dispatches"; failed=1; }
+expect 0 '"dispatch_list": [' "$p" info --dispatches train --json
+expect 0 '"memory_bytes": ' "$p" info --json
+expect 1 "does not fit on the device: init, train need" "$p" bench train --memory 1e-6
+
 # bench
 expect 0 '"ms_per_step":' "$p" bench train --steps 3
 for key in tokens_per_second model_flops_per_second bytes_moved device; do
