@@ -148,9 +148,25 @@ static VkResult wait_made(Exec *e, uint32_t index, Spare *spare) {
   return r;
 }
 
-static bool submit_warm(Exec *e, uint32_t index, VkCommandBuffer *c, Buf *why) {
+static bool is_made(Exec *e, uint32_t index) {
+  Makers *s = &e->makers;
+  pthread_mutex_lock(&s->lock);
+  bool made = s->module[index].stage >= MAKING_done && !s->module[index].result;
+  pthread_mutex_unlock(&s->lock);
+  return made;
+}
+
+/* Has the driver compile all of the list that are made and not warm yet, in one submission; those
+ * that a spare device compiled only where `compiled` says so. */
+static bool warm_up(Exec *e, const uint32_t *list, int n, bool compiled, bool *warm,
+                    VkCommandBuffer *c, Buf *why) {
   if (!buffer_begin(e, c, why)) return false;
-  pipeline_dispatch_nothing(*c, e->maker.layout, e->makers.module[index].pipeline);
+  for (int i = 0; i < n; i++) {
+    const Making *m = &e->makers.module[list[i]];
+    if (warm[i] || !is_made(e, list[i]) || (m->compiled && !compiled)) continue;
+    pipeline_dispatch_nothing(*c, e->maker.layout, m->pipeline);
+    warm[i] = true;
+  }
   return buffer_end(e, *c, why) && submit_buffer(e, *c, why);
 }
 
@@ -161,17 +177,22 @@ static void show(const Exec *e, int done, int total, const char *what) {
 /* Makes all of the list and has the driver compile them: those that no spare device compiled while
  * others are still being made, the rest at the end, since what a spare one leaves on the disk needs
  * a moment to arrive there. */
-static bool make_listed(Exec *e, const uint32_t *list, int n, VkCommandBuffer *warm, Buf *why) {
+static bool make_listed(Exec *e, const uint32_t *list, int n, VkCommandBuffer *buffer, Buf *why) {
   Spare spare = {0};
-  bool ok = true;
+  bool ok = true, *warm = xcalloc((size_t)n, sizeof *warm);
   for (int i = 0; i < n && ok; i++) {
-    if (e->makers.module[list[i]].unknown) show(e, i, n, e->image->module[list[i]].name);
+    const Making *m = &e->makers.module[list[i]];
+    const char *name = e->image->module[list[i]].name;
+    if (m->unknown) show(e, i, n, name);
+    if (warm[i]) continue;
     VkResult r = wait_made(e, list[i], &spare);
-    if (r) ok = exec_fault(e, r, e->image->module[list[i]].name, why);
-    if (ok && !e->makers.module[list[i]].compiled) ok = submit_warm(e, list[i], &warm[i], why);
+    if (r)
+      ok = exec_fault(e, r, name, why);
+    else if (!m->compiled)
+      ok = warm_up(e, list, n, false, warm, &buffer[i], why);
   }
-  for (int i = 0; i < n && ok; i++)
-    if (!warm[i]) ok = submit_warm(e, list[i], &warm[i], why);
+  ok = ok && warm_up(e, list, n, true, warm, &buffer[n], why);
+  free(warm);
   spare_close(&spare);
   show(e, n, n, "");
   Buf more = {0};
@@ -217,13 +238,13 @@ static void settle(Exec *e, const uint32_t *list, int n, bool ok) {
 
 bool pipelines_need(Exec *e, const ImgProgram *p, Buf *why) {
   uint32_t *list = xcalloc(p->n_dispatch, sizeof *list);
-  VkCommandBuffer *warm = xcalloc(p->n_dispatch, sizeof *warm);
+  VkCommandBuffer *buffer = xcalloc(p->n_dispatch + 1, sizeof *buffer);
   int n = ask(e, p, true, list);
-  bool ok = n == 0 || make_listed(e, list, n, warm, why);
+  bool ok = n == 0 || make_listed(e, list, n, buffer, why);
   if (n) settle(e, list, n, ok);
-  for (int i = 0; i < n && !e->lost; i++)
-    if (warm[i]) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &warm[i]);
-  free(warm);
+  for (int i = 0; i <= n && !e->lost; i++)
+    if (buffer[i]) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &buffer[i]);
+  free(buffer);
   free(list);
   return ok;
 }

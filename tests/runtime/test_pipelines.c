@@ -89,7 +89,7 @@ static VkResult counted(VkDevice d, VkPipelineCache cache, uint32_t n,
 }
 
 static void count_from(int failing) {
-  create_pipelines = vk.CreateComputePipelines;
+  if (vk.CreateComputePipelines != counted) create_pipelines = vk.CreateComputePipelines;
   vk.CreateComputePipelines = counted;
   made = 0;
   fails_at = failing;
