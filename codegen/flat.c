@@ -7,7 +7,7 @@
  * subgroups. Member m takes the units of four elements m, m + S, m + 2S, …; its own sum is nested in blocks of 64 units, of 64
  * such blocks, and of these, so that the error hardly grows with the length:
  *
- *   row r:  | unit 0 … S−1 | S … 2S−1 | …        16 of a member's units make one turn of the innermost loop
+ *   row r:  | unit 0 … S−1 | S … 2S−1 | …        8 of a member's units make one turn of the innermost loop
  *
  * The order depends on L alone: the same in a kernel of its own and in a tabled one. */
 #include "codegen/kernel.h"
@@ -16,7 +16,7 @@ enum {
   MAX_NODES = 256,
   MAX_ROWS = 256,
   ROW_BITS = 9,
-  UNROLL = 16,
+  UNROLL = 8,
   BLOCK = 64 / UNROLL, /* turns */
   OUTER = 64 * BLOCK,  /* turns */
   MAX_TURNS = 50000,   /* of one invocation: Mesa 22.3 ends it silently after 65,535 */

@@ -212,7 +212,7 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
   p->stop_on_nan = strcmp(o->on_nan, "stop") == 0;
 }
 
-/* Their kernels are made ready while parameters get their first values. */
+/* Their kernels are made ready while the data are read and parameters get their values. */
 static bool open_programs(const Options *o, Runner *r) {
   static const char *const name[] = {"init", "train", "micro", "update", "eval", "eval_row"};
   const ImgProgram *program[COUNT_OF(name)];
@@ -225,10 +225,10 @@ static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data
   const char *from = o->resume ? o->out : o->weights;
   Safetensors *st = from ? checkpoint_open(from, why) : NULL;
   if (from && !st) return false;
-  bool ok = open_data(o, r, st, p, data, val, tok, why);
+  bool ok = open_programs(o, r) && open_data(o, r, st, p, data, val, tok, why);
   if (ok)
-    ok = open_programs(o, r) && (o->resume ? resume(o, r, st, &p->run, notes, why)
-                                           : first_values(o, r, st, &p->run, notes, why));
+    ok = (o->resume ? resume(o, r, st, &p->run, notes, why)
+                    : first_values(o, r, st, &p->run, notes, why));
   st_close(st);
   if (ok) finish_plan(o, p, notes);
   return ok;
