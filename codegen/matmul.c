@@ -343,24 +343,24 @@ static bool make(Matmul *mm, const KernelJob *job, Node *product) {
          make_side(mm, job->stored, &mm->b, b, r - 1, r - 2);
 }
 
-static bool is_reduction(const Matmul *mm) {
-  int64_t outputs = mm->m * mm->n * mm->batches;
-  bool rows =
-    mm->a.unit_k && mm->b.unit_k; /* else the terms lie far apart, and tiles read them better */
-  bool few = outputs < 1024 && mm->kk >= (rows ? 512 : 64 * outputs);
-  return few || mm->kk > LONGEST;
-}
-
 static bool make_outs(Matmul *mm, const KernelJob *job) {
   mm->plain = job->n_out == 1 && job->out[0] == mm->product;
   for (int i = 0; i < job->n_out; i++) {
     MatmulOut *out = &mm->out[i];
     if (!matmul_out(job, mm->product, job->out[i], out)) return false;
-    if (is_reduction(mm) && (out->moved || out->from != FROM_product)) return false;
+    mm->tiles = mm->tiles || out->moved || out->from != FROM_product;
     mm->sum_a = mm->sum_a || out->from == FROM_sum_a;
     mm->sum_b = mm->sum_b || out->from == FROM_sum_b;
   }
-  return true;
+  return !mm->tiles || mm->kk <= LONGEST;
+}
+
+static bool is_reduction(const Matmul *mm) {
+  int64_t outputs = mm->m * mm->n * mm->batches;
+  bool rows =
+    mm->a.unit_k && mm->b.unit_k; /* else the terms lie far apart, and tiles read them better */
+  bool few = outputs < 1024 && mm->kk >= (rows ? 512 : 64 * outputs);
+  return (few && !mm->tiles) || mm->kk > LONGEST;
 }
 
 static int randoms(const KernelJob *job, const Node *n, bool *seen) {

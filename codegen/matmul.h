@@ -30,6 +30,7 @@ typedef struct Matmul {
   Node *product;
   MatmulOut out[CG_MAX_OUT];
   bool plain;        /* the product is the only out */
+  bool tiles;        /* an out needs tiles: it is moved, or from a sum over k */
   bool sum_a, sum_b; /* an out is from the sum over k of that operand */
   int n_batch;
   int64_t batch_dim[IR_MAX_RANK], batches, m, n, kk; /* kk: length of the sum */

@@ -82,9 +82,10 @@ static bool sums_operand(const KernelJob *job, const Node *sum, const Node *oper
                          int k_dim) {
   const Node *x = sum->src[0];
   Strided of_sum, of_operand;
-  if (operand->type.rank != 2 || !cg_strided(x, job->stored, &of_sum) ||
-      !cg_strided(operand, job->stored, &of_operand) || of_sum.base != of_operand.base ||
-      of_sum.offset != of_operand.offset)
+  const int64_t *dim = operand->type.dim;
+  if (type_count(&operand->type) != dim[row_dim] * dim[k_dim] ||
+      !cg_strided(x, job->stored, &of_sum) || !cg_strided(operand, job->stored, &of_operand) ||
+      of_sum.base != of_operand.base || of_sum.offset != of_operand.offset)
     return false;
   bool kept[IR_MAX_RANK], reduced[IR_MAX_RANK] = {false};
   for (int i = 0; i < sum->n_int; i++) reduced[sum->ints[i]] = true;
@@ -93,7 +94,6 @@ static bool sums_operand(const KernelJob *job, const Node *sum, const Node *oper
   if (!as_one(&x->type, of_sum.stride, kept, &rows, &row) ||
       !as_one(&x->type, of_sum.stride, reduced, &terms, &term))
     return false;
-  const int64_t *dim = operand->type.dim;
   return rows == dim[row_dim] && terms == dim[k_dim] &&
          (rows == 1 || row == of_operand.stride[row_dim]) &&
          (terms == 1 || term == of_operand.stride[k_dim]);
@@ -123,9 +123,10 @@ bool matmul_out(const KernelJob *job, Node *product, Node *out, MatmulOut *to) {
   free(seen);
   if (!to->source || to->moved || !is_flat(job, out, to->source)) return false;
   to->from = FROM_sum_a;
-  if (sums_operand(job, to->source, product->src[0], 0, 1)) return true;
+  int last = product->type.rank - 1;
+  if (sums_operand(job, to->source, product->src[0], last - 1, last)) return true;
   to->from = FROM_sum_b;
-  return sums_operand(job, to->source, product->src[1], 1, 0);
+  return sums_operand(job, to->source, product->src[1], last, last - 1);
 }
 
 /* ---- at an index ---- */

@@ -104,8 +104,7 @@ void cg_groups(int64_t groups, uint32_t out[3]);
  *   a chain of permute and reshape on top of an f(product)
  *   f(sum), where sum = reduce_sum over the k of an operand of a 2-dimensional product: its source has the operand's base and
  *     strides, with the reduced dimensions as k (bias gradient: dW = Xᵀ·dY, db = Σ over rows of dY)
- * A product with few outputs and a long k (less than 1024, at least 512 terms) takes f(product) only. Outs, operands and calls
- * of random are at most CG_MAX_SLOTS − 5. */
+ * A k of more than 200,000 allows f(product) only. Outs, operands and calls of random are at most CG_MAX_SLOTS − 5. */
 bool cg_matmul_accepts(const KernelJob *);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
