@@ -359,6 +359,7 @@ Node *raise_attention(Graph *g, Node *n) {
   if (!find_sizes(&a, n->src[0])) return NULL;
   Node *scores = below_probabilities(&a, n->src[0]);
   if (!scores || !(scores = below_masks(&a, scores)) || !find_product(&a, scores)) return NULL;
+  if (type_count(&a.product->type) != a.rows * a.s || a.visible.lo > a.visible.hi) return NULL;
   if (a.finite_fill && !a.zeros_unless && !all_see(&a)) return NULL;
   int64_t rows_of_v = n->type.dim[n->type.rank - 2];
   if (!find_keys(&a, &k) || !find_heads(&a, n->src[1], rows_of_v, &v) || !same_heads(&k, &v))

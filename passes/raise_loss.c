@@ -97,7 +97,8 @@ static bool find_hits(Node *n, Node **y) {
   if (n->op != OP_eq) return false;
   for (int i = 0; i < 2; i++) {
     const Node *target = n->src[1 - i];
-    if (!is_index_along(n->src[i], last, 1) || target->op != OP_expand) continue;
+    if (target->op != OP_expand || target->type.dtype != DT_i32) continue;
+    if (!is_index_along(n->src[i], last, 1)) continue;
     const Type *t = &target->src[0]->type;
     bool rows = t->dim[last] == 1;
     for (int d = 0; d < last; d++) rows = rows && t->dim[d] == target->type.dim[d];

@@ -69,19 +69,30 @@ static bool index_along(const Node *n, int axis, const Place *at, Affine *out) {
   return at->axis[axis] != AXIS_none || n->type.dim[axis] == 1;
 }
 
+static bool is_half_whole(double x) { return 2 * x == rint(2 * x); }
+
+/* Numbers that i32 and f32 hold exactly, so that what is compared is what is computed. */
+static bool is_exact(const Affine *a) {
+  return is_half_whole(a->query) && is_half_whole(a->key) && is_half_whole(a->one) &&
+         fabs(a->one) <= 1 << 20;
+}
+
+static bool affine_exactly(Node *n, const Place *at, int depth, Affine *out);
+
 static bool affine(Node *n, const Place *at, int depth, Affine *out) {
+  bool is_plain = n->type.dtype == DT_i32 || n->type.dtype == DT_f32;
+  return is_plain && depth < MAX_DEPTH && affine_exactly(n, at, depth, out) && is_exact(out);
+}
+
+static bool affine_exactly(Node *n, const Place *at, int depth, Affine *out) {
   Affine a, b;
   Place to;
-  if (depth == MAX_DEPTH) return false;
   switch (n->op) {
   case OP_const: return *out = (Affine){.one = n->value}, true;
   case OP_iota: return index_along(n, (int)n->ints[0], at, out);
   case OP_position: return index_along(n, 0, at, out);
   case OP_fold: return affine(n->src[0], at, depth + 1, out);
-  case OP_cast: /* whole numbers, far below 2^24 */
-    return (n->src[0]->type.dtype == DT_i32 || n->src[0]->type.dtype == DT_f32) &&
-           (n->type.dtype == DT_f32 || n->type.dtype == n->src[0]->type.dtype) &&
-           affine(n->src[0], at, depth + 1, out);
+  case OP_cast: return n->type.dtype == DT_f32 && affine(n->src[0], at, depth + 1, out);
   case OP_neg:
     if (!affine(n->src[0], at, depth + 1, &a)) return false;
     return *out = (Affine){-a.query, -a.key, -a.one}, true;
@@ -141,9 +152,9 @@ static void at_least(Visible *v, double bound, bool strictly) {
   if (lo > (double)v->lo) v->lo = lo > IR_UNBOUNDED ? IR_UNBOUNDED : (int64_t)lo;
 }
 
-/* key · (j − i) + one op 0; for whole factors, whose products are exact in any type. */
+/* key · (j − i) + one op 0 */
 static bool bound_by(Visible *v, Op op, const Affine *a) {
-  if (a->key == 0 || a->key + a->query != 0 || a->key != rint(a->key)) return false;
+  if (a->key == 0 || a->key + a->query != 0 || fabs(a->key) > 8) return false;
   double bound = -a->one / a->key;
   if (a->key < 0) op = mirrored(op);
   if (op == OP_ne) return false;
@@ -203,8 +214,21 @@ static double apply(Op op, double x, double y) {
   }
 }
 
+static bool choice_of(Graph *g, Node *n, int depth, Choice *out);
+
+/* Both values as the node's type has them. */
 static bool choice(Graph *g, Node *n, int depth, Choice *out) {
-  if (depth == MAX_DEPTH) return false;
+  DType d = (DType)n->type.dtype;
+  if (depth == MAX_DEPTH || !choice_of(g, n, depth, out)) return false;
+  if (dtype_is_float(d)) {
+    out->yes = dtype_round(d, out->yes);
+    out->no = dtype_round(d, out->no);
+    return true;
+  }
+  return out->yes == dtype_round(d, out->yes) && out->no == dtype_round(d, out->no);
+}
+
+static bool choice_of(Graph *g, Node *n, int depth, Choice *out) {
   switch (n->op) {
   case OP_where:
     if (n->src[1]->op != OP_const || n->src[2]->op != OP_const) return false;

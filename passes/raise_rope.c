@@ -19,6 +19,8 @@ static void parse_patterns(void) {
   rotated = raise_pattern("add(mul(x, z), mul(concat(neg(y), v), w))");
 }
 
+static bool is_float(const Node *n) { return dtype_is_float(n->type.dtype); }
+
 static Node *rope(Graph *g, Node *x, Node *cosine, Node *sine, int layout) {
   Attr attr = {.n_int = 1, .ints = {layout}};
   return ir_make(g, OP_rope, NULL, &attr, 3, (Node *[]){x, cosine, sine});
@@ -53,7 +55,8 @@ static bool has_type(const Node *n, const Type *t) { return type_eq(&n->type, t)
 /* The pattern is symmetric between u, w and cos, sin: the pair is what comes from one tensor. */
 static Node *raise_split(Graph *g, Node *concat, int layout) {
   TermMatch m;
-  if (concat->ints[0] != concat->type.rank - 1 || !term_match_loosely(split, concat, &m))
+  if (!is_float(concat) || concat->ints[0] != concat->type.rank - 1 ||
+      !term_match_loosely(split, concat, &m))
     return NULL;
   Node *part[] = {m.var[TV_x], m.var[TV_y], m.var[TV_z], m.var[TV_w]};
   for (int i = 0; i < 4; i++)
@@ -145,7 +148,7 @@ static Node *half_of(Graph *g, Node *n, int which, int depth) {
 
 static Node *raise_rotated(Graph *g, Node *n) {
   TermMatch m;
-  if (!term_match_loosely(rotated, n, &m)) return NULL;
+  if (!is_float(n) || !term_match_loosely(rotated, n, &m)) return NULL;
   Node *x = m.var[TV_x], *cosine = m.var[TV_z], *sine = m.var[TV_w], *half[2];
   Node *whole = joined(g, m.var[TV_v], m.var[TV_y]);
   if (whole == cosine) cosine = x, x = whole;

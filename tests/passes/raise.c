@@ -116,8 +116,9 @@ static Graph *differentiated(const Graph *g) {
   return with;
 }
 
+/* Within 1e-6 of the tensor's largest element, or of `least`: written constants are f32. */
 static void compare(const char *name, const char *what, const Graph *a, const Graph *b,
-                    const Feed *feed, int n_feed) {
+                    const Feed *feed, int n_feed, double least) {
   Arena *arena = arena_new();
   Buf why = {0};
   assert_int_equal(a->n_output, b->n_output);
@@ -128,7 +129,7 @@ static void compare(const char *name, const char *what, const Graph *a, const Gr
       fail_msg("%s: %s", name, why.data);
     assert_true(type_eq(&x.type, &y.type));
     bool is_gradient = strncmp(a->output[i].name, "grad.", 5) == 0;
-    double scale = 1e-3;
+    double scale = least;
     for (int64_t k = 0; k < type_count(&x.type); k++)
       if (isfinite(x.data[k])) scale = fmax(scale, fabs(x.data[k]));
     for (int64_t k = 0; k < type_count(&x.type); k++) {
@@ -149,9 +150,9 @@ static void check_values(const char *name, const Graph *g, const Graph *raised) 
   for (int round = 0; round < 2; round++) {
     Feed feed[MAX_FEEDS];
     int n = random_feeds(copy, round, feed);
-    compare(name, "raised", g, raised, feed, n);
-    compare(name, "lowered", g, lowered, feed, n);
-    if (round == 0) compare(name, "raised", dg, draised, feed, n);
+    compare(name, "raised", g, raised, feed, n, 1e-3);
+    compare(name, "lowered", g, lowered, feed, n, 1e-3);
+    if (round == 0) compare(name, "raised", dg, draised, feed, n, 1e-3);
   }
   graph_free(dg);
   graph_free(draised);
@@ -218,11 +219,38 @@ static void test_definitions(void **state) {
       assert_ptr_not_equal(g, lowered);
       /* in 16 bits every operation of a definition rounds */
       if (g->output[0].node->type.dtype == DT_f32)
-        compare(feed.title, "by its definition", g, lowered, feed.feed, feed.n);
+        compare(feed.title, "by its definition", g, lowered, feed.feed, feed.n, 1e-9);
       graph_free(lowered);
       graph_free(g);
     }
   assert_true(checked > 100);
+}
+
+/* Whatever graph is given, simplified or not. */
+static void check_graph(Graph *g, const GenFeed *feed, int *changed) {
+  Graph *raised = pass_raise(g, &plain);
+  Buf errors = {0};
+  if (raised == g) return;
+  if (!ir_verify(raised, &errors)) fail_msg("%s: %s", feed->title, errors.data);
+  compare(feed->title, "raised", g, raised, feed->feed, feed->n, 1);
+  graph_free(raised);
+  ++*changed;
+}
+
+static void test_generated(void **state) {
+  (void)state;
+  int changed = 0;
+  for (int i = 0; i < GEN_PROGRAMS; i++) {
+    GenFeed feed;
+    Graph *g = gen_program(i, &feed);
+    Graph *simple = pass_simplify(g, &plain);
+    check_graph(g, &feed, &changed);
+    if (simple != g) check_graph(simple, &feed, &changed);
+    if (simple != g) graph_free(simple);
+    graph_free(g);
+  }
+  print_message("%d graphs raised\n", changed);
+  assert_true(changed > 0);
 }
 
 /* ---- the library in whole models ---- */
@@ -264,8 +292,8 @@ static void test_models(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_spellings),
-                                     cmocka_unit_test(test_definitions),
-                                     cmocka_unit_test(test_models)};
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_spellings), cmocka_unit_test(test_definitions),
+    cmocka_unit_test(test_generated), cmocka_unit_test(test_models)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
