@@ -77,6 +77,17 @@ static double unit_of(Op op) {
   }
 }
 
+/* Whether a source of whole numbers is not sure everywhere; then nothing is. */
+static bool is_lost(Bounds *b, const Node *n, int which) {
+  const double *e = b->error[n->src[which]->id];
+  for (int64_t i = 0; i < type_count(&n->src[which]->type); i++)
+    if (e[i] > 0) {
+      for (int64_t k = 0; k < type_count(&n->type); k++) b->error[n->id][k] = INFINITY;
+      return true;
+    }
+  return false;
+}
+
 /* ---- elementwise ---- */
 enum { MAX_EW = 3 };
 
@@ -110,7 +121,8 @@ static void bound_elementwise(Bounds *b, const Node *n) {
     for (int i = 0; i < n->n_src; i++)
       for (int64_t k = 0; k < count; k++) {
         double e = b->error[n->src[i]->id][k], x = b->value[n->src[i]->id][k];
-        corner[i][k] = e == 0 ? x : c >> i & 1 ? x + e : x - e;
+        bool is_int = n->src[i]->type.dtype == DT_i32;
+        corner[i][k] = e == 0 || is_int ? x : c >> i & 1 ? x + e : x - e;
         if (n->src[i]->type.dtype == DT_bool) corner[i][k] = fmin(fmax(corner[i][k], 0), 1);
       }
     double *y = apply(b, n, (const double *const *)corner);
@@ -126,6 +138,7 @@ static void bound_elementwise(Bounds *b, const Node *n) {
     for (int i = 0; i < n->n_src; i++) {
       at.x[i] = b->value[n->src[i]->id][k];
       at.e[i] = b->error[n->src[i]->id][k];
+      if (n->src[i]->type.dtype == DT_i32 && at.e[i] > 0) error[k] = INFINITY;
     }
     if (smooth) error[k] = fmax(error[k], at.e[0]); /* their slope is at most 1 */
     if (is_unsure(n, &at)) error[k] = INFINITY;
@@ -209,17 +222,6 @@ static void bound_moved(Bounds *b, const Node *n) {
   for (int64_t i = 0; i < count; i++) b->error[n->id][i] = isnan(moved[i]) ? 0 : moved[i];
 }
 
-/* Whether a source of indices is not sure everywhere; then nothing is. */
-static bool is_lost(Bounds *b, const Node *n, int which) {
-  const double *e = b->error[n->src[which]->id];
-  for (int64_t i = 0; i < type_count(&n->src[which]->type); i++)
-    if (e[i] > 0) {
-      for (int64_t k = 0; k < type_count(&n->type); k++) b->error[n->id][k] = INFINITY;
-      return true;
-    }
-  return false;
-}
-
 /* ---- the rest ---- */
 enum { SAMPLES = 8 };
 static void bound_sampled(Bounds *b, const Node *n) {
@@ -260,14 +262,18 @@ static void bound_node(Bounds *b, const Node *n) {
   }
   switch (n->op) {
   case OP_reduce_sum:
-  case OP_cumsum: bound_sum(b, n, 0); return;
+  case OP_cumsum:
+    if (dtype_is_float(n->type.dtype) || !is_lost(b, n, 0)) bound_sum(b, n, 0);
+    return;
   case OP_scatter_add:
     if (!is_lost(b, n, 0)) bound_sum(b, n, 1);
     return;
   case OP_gather:
     if (!is_lost(b, n, 1)) bound_moved(b, n);
     return;
-  case OP_reduce_prod: bound_prod(b, n); return;
+  case OP_reduce_prod:
+    if (dtype_is_float(n->type.dtype) || !is_lost(b, n, 0)) bound_prod(b, n);
+    return;
   case OP_matmul: bound_matmul(b, n); return;
   case OP_argmax: bound_argmax(b, n); return;
   case OP_reshape:

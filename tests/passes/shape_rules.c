@@ -141,7 +141,6 @@ static bool check(const Rule *r, Graph *g, Node *n) {
   Tensor t[2];
   Buf why = {0}, text = {0};
   int n_feed;
-  ir_print(&text, g);
   g->region = n->region;
   if (!simplify_allows(r->kind, false, n)) return false;
   Node *better = simplify_by(r, &(TermMaker){.g = g}, n);
