@@ -59,8 +59,13 @@ Op ir_op_by_name(const char *name) {
   return OP_COUNT;
 }
 
+typedef struct ConsSlot {
+  uint64_t hash;
+  Node *node; /* NULL: free */
+} ConsSlot;
+
 typedef struct ConsTable {
-  Node **slot;
+  ConsSlot *slot;
   size_t cap, used;
 } ConsTable;
 
@@ -80,13 +85,15 @@ void graph_free(Graph *g) {
 }
 
 static uint64_t node_hash(const Node *n) {
-  uint64_t h = (uint64_t)n->op * 31 + (uint64_t)(int64_t)n->region * 1021 + n->type.dtype;
-  h = hash_bytes(n->type.dim, sizeof *n->type.dim * n->type.rank,
-                 h); /* not the whole type: it has padding */
+  uint64_t head[4 + IR_MAX_RANK] = {(uint64_t)n->op << 32 | (uint32_t)n->region,
+                                    (uint64_t)n->type.dtype << 8 | n->type.rank,
+                                    (uintptr_t)n->name};
+  int at = 4;
+  memcpy(&head[3], &n->value, sizeof n->value);
+  for (int i = 0; i < n->type.rank; i++) head[at++] = (uint64_t)n->type.dim[i];
+  uint64_t h = hash_bytes(head, sizeof *head * (size_t)at, 0);
   if (n->n_src) h = hash_bytes(n->src, sizeof *n->src * (size_t)n->n_src, h);
-  if (n->n_int) h = hash_bytes(n->ints, sizeof *n->ints * (size_t)n->n_int, h);
-  h = hash_bytes(&n->value, sizeof n->value, h);
-  return hash_bytes(&n->name, sizeof n->name, h);
+  return n->n_int ? hash_bytes(n->ints, sizeof *n->ints * (size_t)n->n_int, h) : h;
 }
 
 static bool node_eq(const Node *a, const Node *b) {
@@ -99,23 +106,26 @@ static bool node_eq(const Node *a, const Node *b) {
 
 static void cons_grow(ConsTable *t) {
   size_t old_cap = t->cap;
-  Node **old = t->slot;
+  ConsSlot *old = t->slot;
   t->cap = old_cap ? 2 * old_cap : 256;
   t->slot = xcalloc(t->cap, sizeof *t->slot);
   for (size_t i = 0; i < old_cap; i++) {
-    if (!old[i]) continue;
-    size_t h = node_hash(old[i]) & (t->cap - 1);
-    while (t->slot[h]) h = (h + 1) & (t->cap - 1);
+    if (!old[i].node) continue;
+    size_t h = old[i].hash & (t->cap - 1);
+    while (t->slot[h].node) h = (h + 1) & (t->cap - 1);
     t->slot[h] = old[i];
   }
   free(old);
 }
 
-/* The slot of the node equal to `n`, or the free slot where it belongs. */
-static Node **cons_slot(ConsTable *t, const Node *n) {
+/* The slot of the node equal to `n`, or the free slot where it belongs, with its hash. */
+static ConsSlot *cons_slot(ConsTable *t, const Node *n) {
   if (2 * t->used >= t->cap) cons_grow(t);
-  size_t h = node_hash(n) & (t->cap - 1);
-  while (t->slot[h] && !node_eq(t->slot[h], n)) h = (h + 1) & (t->cap - 1);
+  uint64_t hash = node_hash(n);
+  size_t h = hash & (t->cap - 1);
+  while (t->slot[h].node && !(t->slot[h].hash == hash && node_eq(t->slot[h].node, n)))
+    h = (h + 1) & (t->cap - 1);
+  t->slot[h].hash = hash;
   return &t->slot[h];
 }
 
@@ -143,8 +153,8 @@ Node *ir_make(Graph *g, Op op, const Type *given, const Attr *attr, int n_src, N
               .name = attr->name ? intern(attr->name) : NULL};
   if (ir_op[op].flags & IR_LEAF) key.region = 0;
   if (isnan(key.value)) key.value = NAN; /* one NaN: sign and payload are no part of the meaning */
-  Node **slot = cons_slot(g->cons, &key);
-  if (*slot) return *slot;
+  ConsSlot *slot = cons_slot(g->cons, &key);
+  if (slot->node) return slot->node;
   Node *n = arena_copy(g->arena, &key, sizeof key);
   n->src = arena_copy(g->arena, src, sizeof *src * (size_t)n_src);
   n->ints = arena_copy(g->arena, attr->ints, sizeof *attr->ints * (size_t)attr->n_int);
@@ -152,7 +162,7 @@ Node *ir_make(Graph *g, Op op, const Type *given, const Attr *attr, int n_src, N
   n->id = g->n_node;
   ARENA_PUSH(g->arena, g->node, g->n_node, n);
   g->cons->used++;
-  return *slot = n;
+  return slot->node = n;
 }
 
 Node *ir_rebuild(Graph *g, const Node *old, Node *const *src) {
