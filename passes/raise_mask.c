@@ -253,6 +253,14 @@ static bool choice_of(Graph *g, Node *n, int depth, Choice *out) {
       return true;
     }
     return false;
+  case OP_fold: {
+    if (!choice(g, n->src[0], depth + 1, out)) return false;
+    int region = g->region;
+    g->region = n->region;
+    out->condition = ir_fold(g, out->condition);
+    g->region = region;
+    return true;
+  }
   default: break;
   }
   if (!(ir_op[n->op].flags & IR_VIEW) || !choice(g, n->src[0], depth + 1, out)) return false;
@@ -301,6 +309,12 @@ static Node *rest_of(Graph *g, Node *n, bool negated, const Place *at, int depth
       Choice c;
       if (is_choice(g, n->src[0], &c) && (c.yes != 0) != (c.no != 0))
         return rest_of(g, c.condition, negated == (c.yes != 0), at, depth + 1, v);
+    }
+    if (n->op == OP_fold) { /* all of it or nothing: what is left would be another table */
+      Visible inside = *v;
+      Node *x = rest_of(g, n->src[0], negated, at, depth + 1, &inside);
+      if (!x) *v = inside;
+      if (!x) return NULL;
     }
     if (through_view(n, at, &to)) {
       Node *x = rest_of(g, n->src[0], negated, &to, depth + 1, v);
