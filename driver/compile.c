@@ -103,6 +103,7 @@ bool compile_program(Compiler *c, const Graph *g, Buf *why) {
   Buf wrong = {0};
   if (!plan_check(plan, c->layout, &wrong)) die("plan of program %s:\n%s", g->name, wrong.data);
   if (c->option.plan) plan_print(c->option.plan, plan, c->layout);
+  if (c->option.dot) plan_dot(c->option.dot, plan);
   ImgProgram out = {
     .name = intern(g->name), .peak_bytes = plan->peak_bytes, .flops = model_flops(plan)};
   list_io(c, plan, &out);

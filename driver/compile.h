@@ -9,6 +9,7 @@
 typedef struct CompileOptions {
   const Target *target;
   Buf *plan;   /* plans as text are appended; may be NULL */
+  Buf *dot;    /* drawings of them likewise */
   FILE *times; /* what the steps take; may be NULL */
   const char
     *spirv_dir; /* every distinct kernel is written there as .spv and .spvasm; may be NULL */

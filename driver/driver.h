@@ -17,6 +17,7 @@ typedef enum Emit {
   EMIT_plan,
   EMIT_spirv,
   EMIT_dot,
+  EMIT_kernels,
   EMIT_image
 } Emit;
 

@@ -159,6 +159,7 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
 
   CompileOptions option = {.target = &target,
                            .plan = o->emit == EMIT_plan ? &plan : NULL,
+                           .dot = o->emit == EMIT_kernels ? &plan : NULL,
                            .progress = progress_show,
                            .times = o->pass.time ? o->pass.out : NULL};
   Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
@@ -175,7 +176,7 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   int status = EXIT_ok;
   if (!ok)
     status = failed("%s: %s", o->model, why.data);
-  else if (o->emit == EMIT_plan)
+  else if (o->emit == EMIT_plan || o->emit == EMIT_kernels)
     status = emit_text(o, &plan);
   else if (o->emit != EMIT_spirv)
     status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));

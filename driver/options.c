@@ -38,8 +38,9 @@ static const Option table[] = {
    "compiles or emits only this program; may be repeated"},
   {"--precision", "P", ARG_precision, 0, "f32, bf16 or f16: the same as -D train.precision=P"},
   {"--emit", "WHAT", ARG_emit, FIELD(emit_name),
-   "instead of a runner: ast, ir, dot, plan (text, to standard output or -o), spirv\n"
-   "(one .spv and .spvasm a kernel, into the folder -o), image (without the runner)"},
+   "instead of a runner: ast, ir, plan (text, to standard output or -o), dot, dot-kernels\n"
+   "(for Graphviz: the graph by modules; the plan by kernels), spirv (one .spv and .spvasm\n"
+   "a kernel, into the folder -o), image (without the runner)"},
   {"--dump-after", "PASS", ARG_text, FIELD(pass.dump_after),
    "prints the graph after this pass, or after all"},
   {"--skip-pass", "PASS", ARG_text, FIELD(pass.skip), "leaves this pass out"},
@@ -51,7 +52,8 @@ static const Option table[] = {
   {"--version", NULL, FLAG_version, 0, "prints the version"},
 };
 
-static const char *const emit_names[] = {"runner", "ast", "ir", "plan", "spirv", "dot", "image"};
+static const char *const emit_names[] = {"runner", "ast", "ir",          "plan",
+                                         "spirv",  "dot", "dot-kernels", "image"};
 
 static void print_error(const char *fmt, va_list args) {
   fputs("alphac: error: ", stderr);
@@ -130,8 +132,8 @@ static int set_emit(Options *o, const char *value) {
     if (strcmp(emit_names[i], value) == 0)
       return o->emit = (Emit)i, o->emit_name = emit_names[i], -1;
   const char *near = suggest(value, emit_names, COUNT_OF(emit_names));
-  return usage_error("--emit %s: expected ast, ir, dot, plan, spirv or image%s%s%s", value,
-                     near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+  return usage_error("--emit %s: expected ast, ir, dot, dot-kernels, plan, spirv or image%s%s%s",
+                     value, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 static int set_value(Options *o, const Option *option, const char *value) {

@@ -35,7 +35,8 @@ static int line_of(const Source *s, uint32_t byte) {
 SrcLoc source_loc(Place p) {
   if (!p.src) return (SrcLoc){0};
   int line = line_of(p.src, p.mark);
-  return (SrcLoc){p.src->path, line + 1, (int)(p.mark - p.src->line[line]) + 1};
+  return (SrcLoc){
+    .file = p.src->path, .line = line + 1, .col = (int)(p.mark - p.src->line[line]) + 1};
 }
 
 Place place_join(Place from, Place to) {

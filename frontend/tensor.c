@@ -5,7 +5,12 @@
 #include <math.h>
 #include <string.h>
 
-void at(Elab *e, const Expr *x) { e->g->loc = x->loc; }
+void at(Elab *e, const Expr *x) {
+  const Frame *f = e->frame;
+  while (f && !(f->self && f->self->path)) f = f->caller; /* a function of a file: who called it */
+  e->g->loc = x->loc;
+  e->g->loc.module = f ? f->self->path : NULL;
+}
 
 Node *to_node(Elab *e, Value v) {
   if (v.kind == V_node) return v.node;

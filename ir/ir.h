@@ -68,6 +68,8 @@ Op ir_op_by_name(const char *name); /* OP_COUNT where there is none */
 typedef struct SrcLoc {
   const char *file; /* interned; NULL: none */
   int line, col;    /* from 1; col counts bytes */
+  const char
+    *module; /* path of the module it was elaborated in, interned; NULL: none. Not in texts */
 } SrcLoc;
 
 typedef struct Node Node;
@@ -160,14 +162,15 @@ void shape_strides(const Type *, int64_t *stride); /* row-major, in elements */
   X(neg)                                                                                           \
   X(abs)                                                                                           \
   X(sign)                                                                                          \
-  X(exp) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu) \
+  X(exp)                                                                                           \
+  X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu)        \
     X(floor) X(ceil) X(round) X(isfinite) X(not ) X(stop_gradient) X(fold)
 #define IR_BINARY(X)                                                                               \
   X(add)                                                                                           \
   X(sub)                                                                                           \
   X(mul)                                                                                           \
-  X(div) X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(and) X(or) X(matmul)    \
-    X(gather)
+  X(div)                                                                                           \
+  X(pow) X(mod) X(min) X(max) X(eq) X(ne) X(lt) X(le) X(gt) X(ge) X(and) X(or) X(matmul) X(gather)
 #define DECLARE(op) Node *ir_##op(Graph *, Node *x);
 IR_UNARY(DECLARE)
 #undef DECLARE

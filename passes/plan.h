@@ -63,6 +63,9 @@ Plan *plan_graph(Layout *, const Graph *, const Target *, Buf *why);
 /* ---- plan_print.c ---- */
 void plan_print(Buf *, const Plan *, const Layout *);
 
+/* ---- plan_dot.c ---- */
+void plan_dot(Buf *, const Plan *); /* for Graphviz: a box for each kernel */
+
 /* ---- plan_check.c ---- */
 /* Replays the plan on a map of who wrote which bytes: every operand must still be there when it is
  * read, outputs and updates must be there at the end, and a barrier must stand wherever a dispatch

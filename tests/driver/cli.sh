@@ -42,7 +42,25 @@ expect 0 'Examples:' "$alphac" --help
 expect 0 '^alphac 0' "$alphac" --version
 expect 2 'unknown option --emitt; did you mean --emit?' "$alphac" --emitt=ir tiny.alpha
 expect 2 'unknown option -x$' "$alphac" -x tiny.alpha
-expect 2 'expected ast, ir, dot, plan, spirv or image; did you mean ir?' "$alphac" --emit=irr tiny.alpha
+expect 2 'expected ast, ir, dot, dot-kernels, plan, spirv or image; did you mean ir?' "$alphac" --emit=irr tiny.alpha
+cat >parts.alpha <<'END'
+module part(n) {
+  param w[n] = zeros
+  fn forward(x) = twice(x) * w
+}
+fn twice(x) = x + x
+model whole {
+  h = [part(4) for i in 0..2]
+  fn loss(x: [4]) = sum(h[1](h[0](x)))
+}
+END
+expect 0 'subgraph "cluster_h.1" { label="h.1"' "$alphac" parts.alpha --emit=dot --program eval
+[ "$(grep -c 'label="%' out)" -gt 0 ] && [ "$(grep -c '{' out)" = "$(grep -c '}' out)" ] || { echo "FAILED: dot"; failed=1; }
+sed -n '/cluster_h.0"/,/  }/p' out | grep -q 'add' || { echo "FAILED: a function called from a module is not drawn in it"; failed=1; }
+expect 0 'label="0: reduce_sum' "$alphac" parts.alpha --emit=dot-kernels --program eval --target portable
+[ "$(grep -c '{' out)" = "$(grep -c '}' out)" ] || { echo "FAILED: dot-kernels"; failed=1; }
+rm parts.alpha
+
 expect 2 '--time-passes takes no argument' "$alphac" --time-passes=1 tiny.alpha
 expect 2 '-o needs an argument: -o FILE' "$alphac" tiny.alpha -o
 expect 2 '--device x: expected a number' "$alphac" tiny.alpha --device x

@@ -136,7 +136,7 @@ static void a_copy_keeps_what_outputs_need(void **unused) {
   (void)unused;
   Graph *g = graph_new("g");
   Type t = T(DT_f32, 2);
-  g->loc = (SrcLoc){intern("m.alpha"), 4, 7};
+  g->loc = (SrcLoc){.file = intern("m.alpha"), .line = 4, .col = 7};
   Node *x = ir_leaf(g, OP_input, "x", &t);
   ir_exp(g, x);
   g->region = -2;

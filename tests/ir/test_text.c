@@ -52,10 +52,10 @@ static void odd_names_and_values_are_fixpoints(void **unused) {
   Graph *g = graph_new("a \"graph\"\n\\ \t\x01\x7f é");
   Type t = type_of(DT_f32, 1, (int64_t[]){3}), d = type_scalar(DT_bf16), i = type_scalar(DT_i32),
        b = type_scalar(DT_bool);
-  g->loc = (SrcLoc){intern("a dir/my \"model\".alpha"), 1, 2};
+  g->loc = (SrcLoc){.file = intern("a dir/my \"model\".alpha"), .line = 1, .col = 2};
   Node *x = ir_leaf(g, OP_param, "h.0 \"w\"", &t);
   x->label = intern("");
-  g->loc = (SrcLoc){intern("m-1_x/y+z.alpha"), 2147483647, 1};
+  g->loc = (SrcLoc){.file = intern("m-1_x/y+z.alpha"), .line = 2147483647, .col = 1};
   g->region = 2147483647;
   Node *y = ir_neg(g, x);
   y->label = intern("é\\\n");
