@@ -190,17 +190,50 @@ static void view_index(Kernel *k, const Node *n, const Ix *const *index, const I
 
 /* ---- any node ---- */
 
-static SpvId apply(Kernel *k, Node *n, const SpvId *x) {
+/* x·y + z in one instruction, rounded once: which source of an add or sub is such a product, that
+ * nothing else in the kernel asks; −1: neither. Not where each operation must round by itself. */
+static int product_source(const Kernel *k, const Node *n) {
+  if ((n->op != OP_add && n->op != OP_sub) || n->type.dtype != DT_f32 || k->target->strict)
+    return -1;
+  for (int i = 0; i < 2; i++) {
+    const Node *x = n->src[i];
+    if (x->op == OP_mul && !k->job->stored[x->id] && k->uses[x->id] == 1) return i;
+  }
+  return -1;
+}
+
+/* What an elementwise node is computed from: its sources, or the product's two and the other one. */
+static int inputs(const Node *n, int product, Node **x) {
+  if (product < 0) {
+    for (int i = 0; i < n->n_src; i++) x[i] = n->src[i];
+    return n->n_src;
+  }
+  x[0] = n->src[product]->src[0];
+  x[1] = n->src[product]->src[1];
+  x[2] = n->src[1 - product];
+  return 3;
+}
+
+static SpvId apply(Kernel *k, Node *n, int product, const SpvId *x) {
+  Spv *b = k->b;
   DType d = (DType)n->src[0]->type.dtype;
-  if (n->op == OP_where) return spv_select(k->b, x[0], x[1], x[2]);
+  if (product >= 0) {
+    bool minus = n->op == OP_sub;
+    SpvId factor = minus && product == 1 ? spv_un(b, SpvOpFNegate, x[0]) : x[0];
+    SpvId term = minus && product == 0 ? spv_un(b, SpvOpFNegate, x[2]) : x[2];
+    return spv_fma(b, factor, x[1], term);
+  }
+  if (n->op == OP_where) return spv_select(b, x[0], x[1], x[2]);
   if (n->op == OP_cast) return math_cast(k, (DType)n->type.dtype, d, x[0]);
   return n->n_src == 1 ? math_unary(k, n->op, d, x[0]) : math_binary(k, n->op, d, x[0], x[1]);
 }
 
 static SpvId elementwise(Kernel *k, Node *n, const Ix *const *index) {
+  Node *from[3];
   SpvId x[3];
-  for (int i = 0; i < n->n_src; i++) x[i] = expr_value(k, n->src[i], index);
-  return apply(k, n, x);
+  int product = product_source(k, n), n_from = inputs(n, product, from);
+  for (int i = 0; i < n_from; i++) x[i] = expr_value(k, from[i], index);
+  return apply(k, n, product, x);
 }
 
 static SpvId compute(Kernel *k, Node *n, const Ix *const *index) {
@@ -246,7 +279,9 @@ SpvId expr_at(Kernel *k, Node *n, const Ix *linear) {
 /* ---- flat values: no index is split, so that nothing depends on a shape ---- */
 
 static SpvId compute_flat(Kernel *k, Node *n, const Ix *linear) {
+  Node *from[3];
   SpvId x[3];
+  int product = product_source(k, n), n_from;
   if (k->job->stored[n->id] && !cg_is_out(k->job, n)) {
     SpvId raw = kernel_load_flat(k, n, linear);
     return kernel_from_memory(k, (DType)n->type.dtype, raw);
@@ -257,8 +292,9 @@ static SpvId compute_flat(Kernel *k, Node *n, const Ix *linear) {
   case OP_reshape:
   case OP_expand: return expr_flat(k, n->src[0], linear);
   default:
-    for (int i = 0; i < n->n_src; i++) x[i] = expr_flat(k, n->src[i], linear);
-    return apply(k, n, x);
+    n_from = inputs(n, product, from);
+    for (int i = 0; i < n_from; i++) x[i] = expr_flat(k, from[i], linear);
+    return apply(k, n, product, x);
   }
 }
 

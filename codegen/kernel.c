@@ -38,6 +38,12 @@ int cg_operands(const KernelJob *job, Node **operand, int max) {
   return w.n;
 }
 
+static void count_uses(const KernelJob *job, const Node *n, uint8_t *uses) {
+  if (uses[n->id] < UINT8_MAX) uses[n->id]++;
+  if (uses[n->id] > 1 || (job->stored[n->id] && !cg_is_out(job, n))) return;
+  for (int i = 0; i < n->n_src; i++) count_uses(job, n->src[i], uses);
+}
+
 /* ---- begin and end ---- */
 
 /* A column of the argument table at this kernel's instance. */
@@ -122,6 +128,8 @@ void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
   k->ix = ix_table(scratch, k->b);
   k->operand = arena_alloc(scratch, CG_MAX_SLOTS * sizeof *k->operand);
   k->n_operand = cg_operands(job, k->operand, CG_MAX_SLOTS);
+  k->uses = arena_alloc(scratch, (size_t)job->out[job->n_out - 1]->id + 1);
+  for (int i = 0; i < job->n_out; i++) count_uses(job, job->out[i], k->uses);
   if (k->n_operand + job->n_out > CG_MAX_SLOTS - 1)
     die("codegen: a kernel for %s reads %d operands", ir_op[job->out[0]->op].name, k->n_operand);
   if (job->tabled) find_instance(k);

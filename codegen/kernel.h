@@ -16,6 +16,7 @@ typedef struct Kernel {
   KernelCode *out;
   Node **operand; /* as cg_operands lists them; slot n_out + i */
   int n_operand;
+  uint8_t *uses; /* by node id: how often the kernel's nodes and outs ask it; 255: or more */
   SpvId result[CG_MAX_OUT], pointer[CG_MAX_SLOTS]; /* buffers of scalars: of outs, of operands */
   SpvId slot_type[CG_MAX_SLOTS], slot_value[CG_MAX_SLOTS]; /* no values where tabled */
   int n_slot;

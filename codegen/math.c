@@ -17,8 +17,8 @@ SpvId math_mul_c(Kernel *k, SpvId x, float c) {
 SpvId math_poly(Kernel *k, SpvId x, int n, const float *coef) {
   SpvId sum = const_f(k, coef[n - 1]);
   for (int i = n - 2; i >= 0; i--) {
-    sum = mul_f(k, sum, x);
-    sum = math_add_c(k, sum, coef[i]);
+    SpvId c = const_f(k, coef[i]);
+    sum = spv_fma(k->b, sum, x, c);
   }
   return sum;
 }
@@ -304,10 +304,11 @@ static SpvId divide(Kernel *k, SpvId x, SpvId y) {
 
 /* x − x and x / x are NaN where x is infinite or NaN: exact, or a driver makes them constants. */
 static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
+  bool strict = k->target->strict;
   switch (op) {
-  case OP_add: return add_f(k, x, y);
-  case OP_sub: return x == y ? xsub(k, x, y) : sub_f(k, x, y);
-  case OP_mul: return mul_f(k, x, y);
+  case OP_add: return strict ? xadd(k, x, y) : add_f(k, x, y);
+  case OP_sub: return strict || x == y ? xsub(k, x, y) : sub_f(k, x, y);
+  case OP_mul: return strict ? xmul(k, x, y) : mul_f(k, x, y);
   case OP_div: return divide(k, x, y);
   case OP_pow: return math_pow(k, x, y);
   case OP_mod: return math_mod(k, x, y);

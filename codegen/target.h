@@ -14,6 +14,7 @@ typedef struct Target {
   uint32_t shared_bytes;    /* of workgroup memory */
   uint32_t max_invocations; /* per workgroup */
   uint64_t chunk_bytes;     /* largest piece of memory that one allocation may have */
+  bool strict;              /* sums, differences and products round one by one: no fma */
 } Target;
 
 /* Vulkan 1.2 with bufferDeviceAddress and timelineSemaphore, nothing more: 16 KiB shared, 128

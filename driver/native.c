@@ -20,6 +20,7 @@ static void target_of(const DeviceInfo *d, Arena *arena, Target *t) {
 bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
   static const char *const names[] = {"native", "portable"};
   *t = target_portable;
+  t->strict = o->pass.strict;
   if (o->target && strcmp(o->target, "portable") == 0) return true;
   if (o->target && strcmp(o->target, "native") != 0) {
     const char *near = suggest(o->target, names, COUNT_OF(names));
@@ -31,6 +32,7 @@ bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
   Device *device = vk_open((int)o->device, &reason);
   if (device) {
     target_of(vk_info(device), o->arena, t);
+    t->strict = o->pass.strict;
     vk_close(device);
     return true;
   }
