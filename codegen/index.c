@@ -208,13 +208,6 @@ static int64_t gcd(int64_t a, int64_t b) {
   return a;
 }
 
-static const Ix *exact_div(IxTable *t, const Ix *x,
-                           int64_t by) { /* floor; every coefficient is a multiple of `by` */
-  const Ix *whole, *rest;
-  divide(t, x, by, &whole, &rest);
-  return whole;
-}
-
 /* (e mod a) → its e and a, where x is just that */
 static const Atom *single(const Ix *x, int kind) {
   return x->n == 1 && x->c == 0 && x->term[0].coef == 1 && (int)x->term[0].atom->kind == kind
@@ -222,12 +215,29 @@ static const Atom *single(const Ix *x, int kind) {
            : NULL;
 }
 
+/* x = g · high + low with low < g, for the largest g > 1 that divides `by`; 1 where there is none.
+ * Then x / by = high / (by / g), and x mod by = g · (high mod (by / g)) + low. */
+static int64_t peel(IxTable *t, const Ix *x, int64_t by, const Ix **high, const Ix **low) {
+  int64_t best = 1;
+  for (int i = 0; i < x->n; i++) {
+    int64_t g = gcd(x->term[i].coef, by);
+    if (g <= best || g == by) continue;
+    const Ix *whole, *rest;
+    divide(t, x, g, &whole, &rest);
+    if (rest->max >= g) continue;
+    best = g;
+    *high = whole;
+    *low = rest;
+  }
+  return best;
+}
+
 const Ix *ix_div(IxTable *t, const Ix *x, int64_t by) {
-  const Ix *whole, *rest;
+  const Ix *whole, *rest, *high, *low;
   divide(t, x, by, &whole, &rest);
   if (rest->max < by) return whole;
-  int64_t g = gcd(ix_step(rest), by);
-  if (g > 1) return ix_add(t, whole, ix_div(t, exact_div(t, rest, g), by / g));
+  int64_t g = peel(t, rest, by, &high, &low);
+  if (g > 1) return ix_add(t, whole, ix_div(t, high, by / g));
   const Atom *a = single(rest, ATOM_div);
   if (a) return ix_add(t, whole, ix_div(t, a->of, a->by * by));
   a = single(rest, ATOM_mod);
@@ -237,14 +247,11 @@ const Ix *ix_div(IxTable *t, const Ix *x, int64_t by) {
 }
 
 const Ix *ix_mod(IxTable *t, const Ix *x, int64_t by) {
-  const Ix *whole, *rest;
+  const Ix *whole, *rest, *high, *low;
   divide(t, x, by, &whole, &rest);
   if (rest->max < by) return rest;
-  int64_t g = gcd(ix_step(rest), by);
-  if (g > 1) {
-    const Ix *low = ix_const(t, rest->c % g);
-    return ix_add(t, ix_mul(t, ix_mod(t, exact_div(t, rest, g), by / g), g), low);
-  }
+  int64_t g = peel(t, rest, by, &high, &low);
+  if (g > 1) return ix_add(t, ix_mul(t, ix_mod(t, high, by / g), g), low);
   const Atom *a = single(rest, ATOM_mod);
   if (a && a->by % by == 0) return ix_mod(t, a->of, by);
   return of_atom(t, (Atom){.kind = ATOM_mod, .of = rest, .by = by, .max = by - 1});

@@ -128,7 +128,9 @@ typedef struct PlanStep {
   KernelJob job;
   PlanPlace result[CG_MAX_OUT]; /* by out */
   PlanPlace source;             /* of a copy: where the value is read */
-  bool barrier;                 /* memory barrier before it */
+  bool barrier;   /* memory barrier before it */
+  bool assembles; /* nothing to run: the sources of the concat out[0] were computed in their places
+                     in it */
 } PlanStep;
 
 typedef struct Plan {

@@ -307,7 +307,7 @@ static bool check_program(Check *c, const Graph *program, Buf *why) {
             run_image(c, compile_image(compiler, "check", "{}"), g, why) && fold_values(c, g, why);
   compile_free(compiler);
   for (int i = 0; ok && i < plan->n_step; i++)
-    if (!plan->step[i].job.copy) check_kernel(c, g, &plan->step[i].job);
+    if (!plan->step[i].job.copy && !plan->step[i].assembles) check_kernel(c, g, &plan->step[i].job);
   if (ok)
     printf("%s: %d kernels, %d wrong, largest error %.2g of what is allowed\n", g->name, c->kernels,
            c->wrong, c->worst);

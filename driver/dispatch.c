@@ -2,6 +2,7 @@
 #include "driver/compile_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "matmul gpt2.alpha:21 c_attn", for messages about a dispatch. */
@@ -224,11 +225,18 @@ static bool add_run(Compiler *c, const Plan *plan, const PlanStep *step, int n, 
 }
 
 bool add_dispatches(Compiler *c, const Plan *plan, ImgProgram *out, Buf *why) {
-  out->dispatch = arena_alloc(c->arena, sizeof *out->dispatch * ((size_t)plan->n_step + 1));
-  for (int i = 0, next; i < plan->n_step; i = next) {
-    for (next = i + 1; next < plan->n_step && !plan->step[next].barrier;) next++;
-    if (c->option.progress) c->option.progress(c->option.progress_arg, out->name, i, plan->n_step);
-    if (!add_run(c, plan, &plan->step[i], next - i, out, why)) return false;
+  size_t bytes = sizeof *plan->step * ((size_t)plan->n_step + 1);
+  PlanStep *step = xmalloc(bytes);
+  int n = 0;
+  for (int i = 0; i < plan->n_step; i++)
+    if (!plan->step[i].assembles) step[n++] = plan->step[i];
+  out->dispatch = arena_alloc(c->arena, sizeof *out->dispatch * ((size_t)n + 1));
+  bool ok = true;
+  for (int i = 0, next; ok && i < n; i = next) {
+    for (next = i + 1; next < n && !step[next].barrier;) next++;
+    if (c->option.progress) c->option.progress(c->option.progress_arg, out->name, i, n);
+    ok = add_run(c, plan, &step[i], next - i, out, why);
   }
-  return true;
+  free(step);
+  return ok;
 }

@@ -144,19 +144,33 @@ static bool add_grad(Builder *b) {
 }
 
 /* ---- one update ---- */
-static Node *sum_of_squares(Graph *g, Node *x) {
-  int axis[IR_MAX_RANK];
-  for (int i = 0; i < x->type.rank; i++) axis[i] = i;
-  return ir_reshape(g, ir_reduce(g, OP_reduce_sum, ir_mul(g, x, x), x->type.rank, axis), 0, NULL);
+/* Σ x² in PARTS sums of equally many terms, f32[PARTS]. */
+enum { PARTS = 64 };
+static Node *squares(Graph *g, Node *x) {
+  int64_t n = type_count(&x->type), length = ((n + PARTS - 1) / PARTS + 3) / 4 * 4;
+  x = ir_reshape(g, x, 1, &n);
+  x = ir_mul(g, x, x);
+  if (n < PARTS * length) x = ir_pad(g, x, (int64_t[]){0}, (int64_t[]){PARTS * length - n}, 0);
+  x = ir_reshape(g, x, 2, (int64_t[]){PARTS, length});
+  return ir_reshape(g, ir_reduce(g, OP_reduce_sum, x, 1, (int[]){1}), 1, (int64_t[]){PARTS});
 }
 
+/* The partial sums of all gradients side by side, so that one kernel of few instructions adds them
+ * up. */
 static Node *gradient_norm(Training *t) {
-  Node *sum = number(t->g, 0);
-  for (int i = 0; i < t->n; i++) {
-    Node *part = sum_of_squares(t->g, t->p[i].grad);
-    sum = i ? ir_add(t->g, sum, part) : part;
+  Graph *g = t->g;
+  Node **part = xcalloc((size_t)t->n + 1, sizeof *part);
+  int n = t->n;
+  for (int i = 0; i < n; i++) part[i] = squares(g, t->p[i].grad);
+  while (n > 1) {
+    int joined = 0;
+    for (int i = 0; i < n; i += IR_MAX_SRC)
+      part[joined++] = ir_concat(g, 0, n - i < IR_MAX_SRC ? n - i : IR_MAX_SRC, part + i);
+    n = joined;
   }
-  return ir_sqrt(t->g, sum);
+  Node *sum = n ? ir_reduce(g, OP_reduce_sum, part[0], 1, (int[]){0}) : number(g, 0);
+  free(part);
+  return ir_sqrt(g, ir_reshape(g, sum, 0, NULL));
 }
 
 static void clip_gradients(Training *t, Node *norm, double clip) {

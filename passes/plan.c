@@ -1,5 +1,5 @@
-/* plan: graph → kernels in order, with their memory. fuse → limit → schedule → memory →
- * barriers. */
+/* plan: graph → kernels in order, with their memory. fuse → limit → group → schedule →
+ * memory → barriers. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -7,11 +7,36 @@
 
 enum { WIDE = 8 }; /* sources of one concat: a kernel reads a bounded number of tensors */
 
-Node *plan_leaf(const Graph *g, const char *name) {
-  for (int i = 0; i < g->n_node; i++)
-    if ((g->node[i]->op == OP_param || g->node[i]->op == OP_state) && g->node[i]->name == name)
-      return g->node[i];
-  return NULL;
+/* The leaf that each update replaces, and which leaves get another value. */
+static void find_leaves(Planner *p) {
+  const Graph *g = p->g;
+  int size = 1;
+  while (size < 2 * (g->n_node + g->n_output)) size *= 2;
+  const char **name = xcalloc((size_t)size, sizeof *name);
+  Node **leaf = xcalloc((size_t)size, sizeof *leaf);
+  bool *updated = xcalloc((size_t)size, 1);
+  p->old = arena_alloc(p->arena, sizeof *p->old * ((size_t)g->n_output + 1));
+  p->replaced = arena_alloc(p->arena, (size_t)g->n_node + 1);
+  for (int i = 0; i < g->n_node + g->n_output; i++) {
+    Node *n = i < g->n_node ? g->node[i] : NULL;
+    const Output *o = n ? NULL : &g->output[i - g->n_node];
+    if (n ? n->op != OP_param && n->op != OP_state : o->kind != OUT_update) continue;
+    const char *key = n ? n->name : o->name;
+    int at = (int)(hash_bytes(&key, sizeof key, 0) & (uint64_t)(size - 1));
+    while (name[at] && name[at] != key) at = (at + 1) & (size - 1);
+    name[at] = key;
+    if (n) {
+      leaf[at] = n;
+      continue;
+    }
+    if (updated[at]) die("program %s: two updates of %s", g->name, key);
+    updated[at] = true;
+    p->old[i - g->n_node] = leaf[at];
+    if (leaf[at] && plan_home(o->node) != leaf[at]) p->replaced[leaf[at]->id] = true;
+  }
+  free(name);
+  free(leaf);
+  free(updated);
 }
 
 static Node *narrow_concat(Graph *to, const Node *n, int n_src, Node *const *src) {
@@ -39,24 +64,48 @@ static Node *narrow_concat(Graph *to, const Node *n, int n_src, Node *const *src
                     src);
 }
 
-/* A copy of the graph in which no concat has more than WIDE sources. Inputs stay, though nothing
- * may need them. */
-static Graph *narrow(const Graph *g) {
+/* A sum with few results and very many terms, in two steps, so that a device has enough to do at
+ * once: parts of equal length, then over the parts. */
+static Node *split_reduction(Graph *to, const Node *n, Node *x) {
+  enum { FEW = 64, LONG = 1 << 15, MOST_PARTS = 256, LEAST_PARTS = 8 };
+  Domain d;
+  if (!plan_reduces(n) || n->type.dtype != DT_f32 || !plan_domain(n, &d) || d.inner > 1 ||
+      d.outer >= FEW || d.red < LONG)
+    return ir_rebuild(to, n, &x);
+  int64_t parts = MOST_PARTS;
+  while (d.red % parts) parts--;
+  if (parts < LEAST_PARTS) return ir_rebuild(to, n, &x);
+  x = ir_reshape(to, x, 3, (int64_t[]){d.outer, parts, d.red / parts});
+  x = ir_reduce(to, n->op, x, 1, (int[]){2});
+  x = ir_reduce(to, n->op, x, 1, (int[]){1});
+  return ir_reshape(to, x, n->type.rank, n->type.dim);
+}
+
+/* A copy of the graph that suits kernels: no concat that is not assembled has more than WIDE
+ * sources, long sums are split. Inputs stay, though nothing may need them. */
+static void adapt(Planner *p) {
+  const Graph *g = p->g;
+  const bool *assembles = p->assembles;
   Graph *to = graph_new(g->name);
-  Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map);
+  Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map), **chosen = NULL;
+  int n_chosen = 0;
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     Node *src[IR_MAX_SRC];
     for (int s = 0; s < n->n_src; s++) src[s] = map[n->src[s]->id];
     to->region = n->region;
     to->loc = n->loc;
-    map[i] = n->op == OP_concat && n->n_src > WIDE ? narrow_concat(to, n, n->n_src, src)
-                                                   : ir_rebuild(to, n, src);
+    if (n->op == OP_concat && n->n_src > WIDE && !assembles[i])
+      map[i] = narrow_concat(to, n, n->n_src, src);
+    else
+      map[i] = n->n_src == 1 ? split_reduction(to, n, src[0]) : ir_rebuild(to, n, src);
+    if (assembles[i]) ARENA_PUSH(p->arena, chosen, n_chosen, map[i]);
   }
   for (int i = 0; i < g->n_output; i++)
     ir_output(to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);
   free(map);
-  return to;
+  p->g = to;
+  plan_assemble_as(p, chosen, n_chosen);
 }
 
 static void find_needed(Planner *p) {
@@ -69,30 +118,6 @@ static void find_needed(Planner *p) {
   }
 }
 
-/* Stored nodes that an output reaches through what is inlined. */
-static void find_kernels(Planner *p) {
-  int n = p->g->n_node;
-  bool *used = arena_alloc(p->arena, (size_t)n + 1);
-  p->kernel_of = arena_alloc(p->arena, sizeof *p->kernel_of * ((size_t)n + 1));
-  for (int i = 0; i < p->g->n_output; i++) used[plan_home(p->g->output[i].node)->id] = true;
-  for (int i = n - 1; i >= 0; i--) {
-    p->kernel_of[i] = -1;
-    if (!used[i] || plan_given(p->g->node[i])) continue;
-    for (int s = 0; s < p->g->node[i]->n_src; s++) used[p->g->node[i]->src[s]->id] = true;
-  }
-  for (int i = 0; i < n; i++) {
-    if (!used[i] || !p->stored[i] || plan_given(p->g->node[i])) continue;
-    KernelJob job = {.out = &p->g->node[i], .n_out = 1, .stored = p->stored};
-    Node *operand[CG_MAX_SLOTS];
-    Kernel k = {.root = job.out[0], .n_operand = cg_operands(&job, operand, CG_MAX_SLOTS)};
-    if (k.n_operand > CG_MAX_SLOTS - 2)
-      die("plan: kernel of %%%d reads %d tensors", i, k.n_operand);
-    k.operand = arena_copy(p->arena, operand, sizeof *operand * (size_t)k.n_operand);
-    p->kernel_of[i] = p->n_kernel;
-    ARENA_PUSH(p->arena, p->kernel, p->n_kernel, k);
-  }
-}
-
 int plan_step_reads(const Plan *plan, const PlanStep *s, PlanPlace *out) {
   if (s->job.copy) return out[0] = s->source, 1;
   Node *operand[CG_MAX_SLOTS];
@@ -102,7 +127,11 @@ int plan_step_reads(const Plan *plan, const PlanStep *s, PlanPlace *out) {
 }
 
 Plan *plan_graph(Layout *layout, const Graph *g, const Target *target, Buf *why) {
-  Planner p = {.arena = layout->arena, .g = narrow(g), .target = target, .layout = layout};
+  Planner p = {.arena = layout->arena, .g = (Graph *)g, .target = target, .layout = layout};
+  find_needed(&p);
+  plan_assemble(&p);
+  adapt(&p);
+  find_leaves(&p);
   size_t n = (size_t)p.g->n_node + 1;
   Plan *plan = arena_alloc(p.arena, sizeof *plan);
   plan->graph = p.g;
@@ -112,7 +141,7 @@ Plan *plan_graph(Layout *layout, const Graph *g, const Target *target, Buf *why)
   find_needed(&p);
   plan_fuse(&p);
   plan_limit(&p);
-  find_kernels(&p);
+  plan_group(&p);
   plan_schedule(&p);
   if (!plan_memory(&p, plan, why)) {
     graph_free(p.g);

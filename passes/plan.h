@@ -29,6 +29,7 @@ typedef struct LayoutTensor {
 typedef struct LayoutList {
   LayoutTensor *tensor;
   int n;
+  int next; /* after the one asked for last: programs ask in the same order */
 } LayoutList;
 
 typedef struct Layout {

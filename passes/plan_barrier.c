@@ -34,6 +34,7 @@ void plan_barriers(Plan *plan) {
   Ranges written = {0}, read = {0};
   for (int i = 0; i < plan->n_step; i++) {
     PlanStep *s = &plan->step[i];
+    if (s->assembles) continue;
     PlanPlace operand[CG_MAX_SLOTS];
     int n = plan_step_reads(plan, s, operand);
     s->barrier = false;

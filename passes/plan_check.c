@@ -18,6 +18,7 @@ typedef struct Checker {
   Buf *errors;
   Owned *owned;
   int n, cap;
+  int *last;  /* by node id: where in `owned` it was put last, as a first guess */
   int *epoch; /* by step: barriers up to and before it */
 } Checker;
 
@@ -31,8 +32,10 @@ static bool same(const PlanPlace *a, const PlanPlace *b) {
 }
 
 static Owned *find(Checker *c, const PlanPlace *p, const Node *n) {
-  for (int i = 0; i < c->n; i++)
-    if (c->owned[i].node == n && same(&c->owned[i].place, p)) return &c->owned[i];
+  for (int i = c->last[n->id], left = c->n; left > 0; i++, left--) {
+    Owned *o = &c->owned[i % c->n];
+    if (o->node == n && same(&o->place, p)) return o;
+  }
   return NULL;
 }
 
@@ -41,6 +44,7 @@ static void own(Checker *c, const PlanPlace *p, const Node *n, int step) {
     c->cap = c->cap ? 2 * c->cap : 64;
     c->owned = xrealloc(c->owned, sizeof *c->owned * (size_t)c->cap);
   }
+  c->last[n->id] = c->n;
   c->owned[c->n++] = (Owned){.place = *p, .node = n, .step = step, .read = -1, .read_before = -1};
 }
 
@@ -57,12 +61,18 @@ static void check_read(Checker *c, int step, const Node *n, const PlanPlace *p) 
   o->read = step;
 }
 
-/* Whether the kernel reads the leaf only at the flat indices of its outs, so that one of them may
- * lie over it. */
-static bool reads_flat(const Checker *c, const KernelJob *job, const Node *leaf) {
-  for (int i = 0; i < job->n_out; i++)
-    if (!plan_reads_flat(job->out[i], leaf, c->plan->stored)) return false;
-  return true;
+static bool kernel_domain(const KernelJob *job, Domain *d) {
+  const Node *n = job->anchor ? job->anchor : job->out[0];
+  *d = (Domain){type_count(&n->type), 1, 1};
+  return !plan_reduces(n) || plan_domain(n, d);
+}
+
+/* Whether the kernel reads the old value only at the place where it computes one of its outs, so
+ * that this one may lie over it. */
+static bool reads_flat(const KernelJob *job, const Node *old) {
+  Domain d;
+  Reach reach;
+  return kernel_domain(job, &d) && plan_reach(job, &d, old, &reach) && reach.flat;
 }
 
 static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p) {
@@ -75,7 +85,8 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
   for (int i = 0; i < c->n; i++) {
     const Owned *o = &c->owned[i];
     if (!overlap(&o->place, p)) {
-      c->owned[kept++] = *o;
+      if (c->last[o->node->id] == i) c->last[o->node->id] = kept;
+      if (kept++ < i) c->owned[kept - 1] = *o;
       continue;
     }
     if (o->step == step)
@@ -87,7 +98,7 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
     if (other >= 0 && c->epoch[other] == c->epoch[step])
       buf_printf(c->errors, "step %d overwrites what step %d reads with no barrier between\n", step,
                  other);
-    if (reads_it && (s->job.copy || !same(&o->place, p) || !reads_flat(c, &s->job, o->node)))
+    if (reads_it && (s->job.copy || !same(&o->place, p) || !reads_flat(&s->job, o->node)))
       buf_printf(c->errors, "step %d overwrites %%%d while it reads it\n", step, o->node->id);
   }
   c->n = kept;
@@ -125,16 +136,46 @@ static void check_kept(Checker *c) {
   }
 }
 
+/* Whether the results of the kernel can be computed together. */
+static void check_together(Checker *c, int step) {
+  const KernelJob *job = &c->plan->step[step].job;
+  Domain d;
+  Reach reach;
+  if (job->n_out > 1 && (!kernel_domain(job, &d) || !plan_reach(job, &d, NULL, &reach)))
+    buf_printf(c->errors, "step %d: its results do not belong in one kernel\n", step);
+}
+
+/* An assembled concat is there when all its sources lie where they belong in it. */
+static void check_assembled(Checker *c, int step) {
+  const PlanStep *s = &c->plan->step[step];
+  const Node *n = s->job.out[0];
+  PlanPlace at = s->result[0];
+  for (int i = 0; i < n->n_src; i++) {
+    const Node *home = plan_home(n->src[i]);
+    at.bytes = plan_bytes(home);
+    if (!find(c, &at, home))
+      buf_printf(c->errors, "step %d: %%%d is not in its place in %%%d\n", step, home->id, n->id);
+    at.offset += at.bytes;
+  }
+  own(c, &s->result[0], n, step);
+}
+
 bool plan_check(const Plan *plan, const Layout *layout, Buf *errors) {
   size_t before = errors->len;
   Checker c = {.plan = plan, .layout = layout, .errors = errors};
   c.epoch = xcalloc((size_t)plan->n_step + 1, sizeof *c.epoch);
+  c.last = xcalloc((size_t)plan->graph->n_node + 1, sizeof *c.last);
   for (int i = 0; i < plan->graph->n_node; i++)
     if (plan_given(plan->graph->node[i]) && plan->place[i].chunk >= 0)
       own(&c, &plan->place[i], plan->graph->node[i], -1);
   for (int i = 0; i < plan->n_step; i++) {
     const PlanStep *s = &plan->step[i];
     c.epoch[i] = (i ? c.epoch[i - 1] : 0) + s->barrier;
+    if (s->assembles) {
+      check_assembled(&c, i);
+      continue;
+    }
+    check_together(&c, i);
     if (s->job.copy) {
       check_read(&c, i, s->job.out[0], &s->source);
     } else {
@@ -147,6 +188,7 @@ bool plan_check(const Plan *plan, const Layout *layout, Buf *errors) {
   check_ends(&c);
   check_kept(&c);
   free(c.epoch);
+  free(c.last);
   free(c.owned);
   return errors->len == before;
 }

@@ -49,8 +49,7 @@ static double op_work(const Node *n) {
 }
 
 static bool reduces(const Node *n) {
-  return n->op == OP_reduce_sum || n->op == OP_reduce_prod || n->op == OP_reduce_max ||
-         n->op == OP_reduce_min || n->op == OP_argmax || n->op == OP_cumsum;
+  return plan_reduces(n) || n->op == OP_argmax || n->op == OP_cumsum;
 }
 
 /* The kernels that evaluate a node. When there are more than fit, the last entry stands for all the
@@ -163,11 +162,13 @@ static void find_forced(const Planner *p, bool *must) {
   for (int i = 0; i < p->g->n_node; i++) {
     Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
-    if (plan_given(n) || reduces(n)) must[i] = true;
-    for (int s = 0; s < plan_strided_sources(n); s++)
-      must[i] = must[view_base(n->src[s])->id] = true;
-    if (n->op == OP_scatter_add) must[i] = must[n->src[0]->id] = must[n->src[1]->id] = true;
-    if (n->op == OP_gather || n->op == OP_random) must[n->src[0]->id] = true;
+    must[i] = plan_given(n) || reduces(n) || n->op == OP_matmul || n->op == OP_scatter_add ||
+              plan_is_attention(n->op) || p->assembles[i] || p->part_of[i] || must[i];
+    for (int s = 0; s < n->n_src; s++) {
+      SourceNeed need = plan_source(n, s);
+      if (need != SOURCE_any)
+        must[need == SOURCE_strided ? view_base(n->src[s])->id : n->src[s]->id] = true;
+    }
   }
   for (int i = 0; i < p->g->n_output; i++) {
     const Node *home = plan_home(p->g->output[i].node);
@@ -175,13 +176,42 @@ static void find_forced(const Planner *p, bool *must) {
   }
 }
 
-/* Views between a product or attention and what it reads stay views. */
+/* Elementwise work that only follows a product or a scatter is done on its accumulators, so its
+ * result is stored instead. */
+static void find_epilogues(const Planner *p, bool *must) {
+  int n_node = p->g->n_node;
+  int *n_user = xcalloc((size_t)n_node + 1, sizeof *n_user);
+  Node **user = xcalloc((size_t)n_node + 1, sizeof *user);
+  for (int i = 0; i < n_node; i++) {
+    Node *n = p->g->node[i];
+    for (int s = 0; p->needed[i] && n->op != OP_fold && s < n->n_src; s++) {
+      n_user[n->src[s]->id] += user[n->src[s]->id] != n;
+      user[n->src[s]->id] = n;
+    }
+  }
+  for (int i = 0; i < p->g->n_output; i++) n_user[p->g->output[i].node->id] += 2;
+  for (int i = 0; i < n_node; i++) {
+    Node *end = p->g->node[i];
+    if (!p->needed[i] || (end->op != OP_matmul && end->op != OP_scatter_add)) continue;
+    for (Node *next; n_user[end->id] == 1; end = next) {
+      next = user[end->id];
+      if (!(ir_op[next->op].flags & IR_EW) && next->op != OP_reshape) break;
+    }
+    must[plan_home(end)->id] = true;
+  }
+  free(n_user);
+  free(user);
+}
+
+/* Views between a product and what it reads stay views. */
 static void find_pinned(const Planner *p, bool *pinned) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
-    for (int s = 0; s < plan_strided_sources(n); s++)
-      for (Node *v = n->src[s]; ir_op[v->op].flags & IR_VIEW; v = v->src[0]) pinned[v->id] = true;
+    for (int s = 0; s < n->n_src; s++)
+      for (Node *v = n->src[s];
+           plan_source(n, s) == SOURCE_strided && (ir_op[v->op].flags & IR_VIEW); v = v->src[0])
+        pinned[v->id] = true;
   }
 }
 
@@ -191,6 +221,7 @@ void plan_fuse(Planner *p) {
   bool *must = arena_alloc(p->arena, (size_t)n + 1), *pinned = arena_alloc(p->arena, (size_t)n + 1);
   Users *users = xcalloc((size_t)n + 1, sizeof *users);
   find_forced(p, must);
+  find_epilogues(p, must);
   find_pinned(p, pinned);
   memcpy(p->stored, must, (size_t)n);
   for (int round = 0; round < ROUNDS; round++) {

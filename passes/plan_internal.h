@@ -4,10 +4,22 @@
 
 #include "passes/plan.h"
 
+/* The elements that a kernel runs over: outer · red · inner, where a rows kernel reduces red; any
+ * other kernel has red = inner = 1. */
+typedef struct Domain {
+  int64_t outer, red, inner;
+} Domain;
+
 typedef struct Kernel {
-  Node *root;
-  Node **operand; /* the stored nodes that it reads */
+  Node *out[CG_MAX_OUT]; /* by rising id */
+  int n_out;
+  Node *anchor; /* as in KernelJob */
+  Domain domain;
+  Node **operand; /* the stored nodes that it reads; of an assembled concat its parts */
   int n_operand;
+  bool gone;      /* another has taken it in */
+  bool assembles; /* out[0] is a concat whose sources were computed in their places in it: nothing
+                     is left to do */
 } Kernel;
 
 typedef struct Planner {
@@ -15,11 +27,17 @@ typedef struct Planner {
   Graph *g;
   const Target *target;
   Layout *layout;
-  bool *needed; /* by id: an output depends on it, and not only through a fold */
-  bool *stored; /* by id */
+  Node *
+    *old; /* by output: the param or state that an update replaces, NULL where nothing reads it */
+  bool *replaced;    /* by id: a param or state that gets another value */
+  bool *needed;      /* by id: an output depends on it, and not only through a fold */
+  bool *stored;      /* by id */
+  bool *assembles;   /* by id: a concat that is assembled */
+  Node **part_of;    /* by id: the assembled concat that this node's value is a part of, or NULL */
+  uint64_t *part_at; /* by id: bytes from the concat's start */
   Kernel *kernel;
   int n_kernel;
-  int *kernel_of; /* by id: the kernel with that root, −1 where there is none */
+  int *kernel_of; /* by id: the kernel that computes this stored node, −1 where there is none */
   int *order;     /* kernels as they run */
 } Planner;
 
@@ -31,9 +49,27 @@ static inline bool plan_given(const Node *n) {
 static inline bool plan_free(const Node *n) {
   return n->op == OP_const || n->op == OP_iota || n->op == OP_position;
 }
-/* Its first so many sources are read as strided views of stored nodes. */
-static inline int plan_strided_sources(const Node *n) {
-  return n->op == OP_matmul ? 2 : ir_attention_sources(n->op);
+static inline bool plan_is_attention(Op op) { return ir_attention_sources(op) > 0; }
+static inline bool plan_reduces(const Node *n) {
+  return n->op == OP_reduce_sum || n->op == OP_reduce_prod || n->op == OP_reduce_max ||
+         n->op == OP_reduce_min;
+}
+/* How source k of a node must lie: as elements in memory, as a view of such that has strides
+ * (cg_strided), or anyhow. */
+typedef enum SourceNeed { SOURCE_any, SOURCE_stored, SOURCE_strided } SourceNeed;
+static inline SourceNeed plan_source(const Node *n, int k) {
+  switch (n->op) {
+  case OP_matmul: return SOURCE_strided;
+  case OP_attention:
+  case OP_attention_lse:
+  case OP_attention_dq:
+  case OP_attention_dk:
+  case OP_attention_dv: return k < ir_attention_sources(n->op) ? SOURCE_strided : SOURCE_any;
+  case OP_scatter_add: return SOURCE_stored;
+  case OP_gather:
+  case OP_random: return k == 0 ? SOURCE_stored : SOURCE_any;
+  default: return SOURCE_any;
+  }
 }
 /* Whose bytes are this node's bytes: a reshape moves nothing. Outputs and updates are handed over
  * as their home. */
@@ -42,16 +78,37 @@ static inline Node *plan_home(Node *n) {
   return n;
 }
 static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
-/* The param or state of that name, NULL where the graph has none. */
-Node *plan_leaf(const Graph *, const char *name);
+static inline KernelJob plan_job(const Planner *p, const Kernel *k) {
+  return (KernelJob){.out = k->out, .n_out = k->n_out, .anchor = k->anchor, .stored = p->stored};
+}
 
+/* ---- plan_align.c ---- */
+/* The domain of a reduction; false where its axes do not lie together, or are all 1 long. */
+bool plan_domain(const Node *reduction, Domain *);
+/* Whether the job keeps codegen/plan.h's promises on where values are computed: everything that it
+ * computes and shares is asked for at one place only. Fills the operands (at most max; more is
+ * false). `flat`, where given, is a node: whether it is read only at the place of the outs, so that
+ * one of them may lie over it. */
+typedef struct Reach {
+  Node *operand[CG_MAX_SLOTS];
+  int n_operand, n_random;
+  bool flat;
+} Reach;
+bool plan_reach(const KernelJob *, const Domain *, const Node *flat, Reach *);
+/* Operations with a loop of their own that one kernel computes together. */
+bool plan_siblings(const Node *, const Node *);
+/* Whether `sum` adds up the rows of the product's second operand, as a bias's gradient does. */
+bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored);
+
+/* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */
+void plan_assemble(Planner *);
+void plan_assemble_as(Planner *, Node *const *chosen, int n);
 void plan_fuse(Planner *);     /* plan_fuse.c: fills stored */
 void plan_limit(Planner *);    /* plan_limit.c: stores more, where a kernel would be too large */
+void plan_group(Planner *);    /* plan_group.c: fills kernel and kernel_of; stores less */
 void plan_schedule(Planner *); /* plan_schedule.c: fills order */
 bool plan_memory(Planner *, Plan *,
                  Buf *why); /* plan_memory.c: fills the plan's places and steps */
-/* plan_memory.c: does the kernel read `leaf` only at the index that it writes? */
-bool plan_reads_flat(const Node *root, const Node *leaf, const bool *stored);
 /* The places that a step reads, at most CG_MAX_SLOTS; returns how many. */
 int plan_step_reads(const Plan *, const PlanStep *, PlanPlace *out);
 void plan_barriers(Plan *); /* plan_barrier.c */

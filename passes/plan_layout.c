@@ -60,10 +60,12 @@ bool layout_tensor(Layout *l, ImgClass cls, const char *name, const Type *t, Pla
                    Buf *why) {
   LayoutList *list = cls == IMG_PARAM ? &l->param : &l->state;
   name = intern(name);
-  for (int i = 0; i < list->n; i++) {
+  for (int k = 0; k < list->n; k++) {
+    int i = (list->next + k) % list->n;
     if (list->tensor[i].name != name) continue;
     if (!type_eq(&list->tensor[i].type, t)) die("layout: %s has two types", name);
     *place = list->tensor[i].place;
+    list->next = i + 1;
     return true;
   }
   if (!layout_fits(l, t, name, why)) return false;

@@ -81,16 +81,18 @@ void plan_limit(Planner *p) {
   Expression *e = xcalloc(1, sizeof *e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (p->needed[i] && !plan_given(n) && n->op != OP_matmul) fit(p, n, e);
+    if (p->needed[i] && !plan_given(n) && n->op != OP_matmul && !p->assembles[i]) fit(p, n, e);
   }
   free(e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
-    for (int s = 0; s < plan_strided_sources(n); s++) {
+    for (int s = 0; s < n->n_src; s++) {
       Strided strided;
       bool *stored = &p->stored[plan_home(n->src[s])->id];
-      if (!*stored && !cg_strided(n->src[s], p->stored, &strided)) *stored = true;
+      if (plan_source(n, s) == SOURCE_strided && !*stored &&
+          !cg_strided(n->src[s], p->stored, &strided))
+        *stored = true;
     }
   }
 }

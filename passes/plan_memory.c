@@ -12,10 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct Draft { /* a step whose places are not all known yet */
-  Node *root;
+typedef struct Draft {  /* a step whose places are not all known yet */
+  const Kernel *kernel; /* NULL: `node` alone, computed or copied */
+  Node *node;
   bool copy;
-  PlanPlace *result, *source;
+  PlanPlace *result, *source; /* of `node` */
 } Draft;
 
 typedef struct Live { /* a tensor of scratch and the steps between which it must stay */
@@ -33,44 +34,12 @@ typedef struct Memory {
   int n_head, n_tail;
   Draft *draft; /* all */
   int n_draft;
-  int *turn; /* by node: the kernel's place in the order, −1 where there is none */
-  int *last; /* by node: the turn of its last reader, −1 */
+  int *turn;   /* by node: the kernel's place in the order, −1 where there is none */
+  int *last;   /* by node: the turn of its last reader, −1 */
+  Node **over; /* by node: the value in whose place it is computed, or NULL */
   int io_chunk;
   uint64_t io_used;
 } Memory;
-
-typedef struct FlatSeen {
-  const Node *node;
-  bool flat;
-} FlatSeen;
-
-enum { MAX_SEEN = 400 };
-
-static bool flat_below(const Node *n, bool flat, const Node *leaf, const bool *stored,
-                       FlatSeen *seen, int *n_seen) {
-  bool keeps = flat && ((ir_op[n->op].flags & IR_EW) || n->op == OP_reshape);
-  for (int s = 0; s < n->n_src; s++) {
-    const Node *src = n->src[s];
-    if (stored[src->id]) {
-      if (src == leaf && !keeps) return false;
-      continue;
-    }
-    bool known = false;
-    for (int i = 0; i < *n_seen && !known; i++)
-      known = seen[i].node == src && seen[i].flat == keeps;
-    if (known) continue;
-    if (*n_seen == MAX_SEEN) return false;
-    seen[(*n_seen)++] = (FlatSeen){src, keeps};
-    if (!flat_below(src, keeps, leaf, stored, seen, n_seen)) return false;
-  }
-  return true;
-}
-
-bool plan_reads_flat(const Node *root, const Node *leaf, const bool *stored) {
-  FlatSeen seen[MAX_SEEN];
-  int n_seen = 0;
-  return flat_below(root, true, leaf, stored, seen, &n_seen);
-}
 
 static PlanPlace io_place(Memory *m, const Node *n) {
   uint64_t bytes = plan_bytes(n);
@@ -140,32 +109,32 @@ static PlanPlace *new_place(Memory *m, PlanPlace value) {
 
 /* A step beside the kernels: `n` computed, where that costs nothing, or copied from `source`. */
 static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPlace *source) {
-  Draft d = {n, !plan_free(n), result, plan_free(n) ? NULL : source};
+  Draft d = {NULL, n, !plan_free(n), result, plan_free(n) ? NULL : source};
   if (at_end)
     ARENA_PUSH(m->p->arena, m->tail, m->n_tail, d);
   else
     ARENA_PUSH(m->p->arena, m->head, m->n_head, d);
 }
 
-/* Does this program give the leaf another value? */
-static bool is_replaced(const Graph *g, const Node *leaf) {
-  for (int i = 0; i < g->n_output; i++)
-    if (g->output[i].kind == OUT_update && g->output[i].name == leaf->name)
-      return plan_home(g->output[i].node) != leaf;
-  return false;
+/* Whether the kernel reads `old` only at the place where it computes its out `n`. */
+static bool lies_over(const Memory *m, const Kernel *k, const Node *n, const Node *old) {
+  KernelJob job = plan_job(m->p, k);
+  Reach reach;
+  return type_count(&n->type) == type_count(&old->type) &&
+         plan_reach(&job, &k->domain, old, &reach) && reach.flat;
 }
 
 static bool may_replace(const Memory *m, const Node *n, const Node *leaf) {
   if (m->plan->place[n->id].chunk >= 0) return false;
   if (!leaf) return true;
   if (m->last[leaf->id] > m->turn[n->id]) return false;
-  return plan_reads_flat(n, leaf, m->plan->stored);
+  return lies_over(m, &m->p->kernel[m->p->order[m->turn[n->id]]], n, leaf);
 }
 
-static bool place_update(Memory *m, const Output *o, Buf *why) {
-  const Graph *g = m->p->g;
+static bool place_update(Memory *m, int index, Buf *why) {
+  const Output *o = &m->p->g->output[index];
   Node *n = plan_home(o->node);
-  const Node *leaf = plan_leaf(g, o->name);
+  const Node *leaf = m->p->old[index];
   if (leaf == n) return true;
   PlanPlace *place = &m->plan->place[n->id], to;
   bool is_param = leaf ? leaf->op == OP_param : has_param(m->p->layout, o->name);
@@ -174,7 +143,7 @@ static bool place_update(Memory *m, const Output *o, Buf *why) {
     return false;
   if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
     *place = to;
-  } else if ((n->op == OP_param || n->op == OP_state) && is_replaced(g, n)) {
+  } else if ((n->op == OP_param || n->op == OP_state) && m->p->replaced[n->id]) {
     PlanPlace *aside = new_place(m, (PlanPlace){-1, 0, plan_bytes(n)});
     push_step(m, false, n, aside, place);
     push_step(m, true, n, new_place(m, to), aside);
@@ -184,28 +153,29 @@ static bool place_update(Memory *m, const Output *o, Buf *why) {
   return true;
 }
 
+/* A value that already has a place, as an update's or another output's, is handed over from there. */
 static bool place_output(Memory *m, int index, Buf *why) {
   const Output *o = &m->p->g->output[index];
   if (!layout_fits(m->p->layout, &o->node->type, o->name, why)) return false;
   Node *n = plan_home(o->node);
-  PlanPlace *place = &m->plan->place[n->id], to = io_place(m, n);
-  m->plan->output[index] = to;
+  PlanPlace *place = &m->plan->place[n->id], *to = &m->plan->output[index];
   bool computed = m->turn[n->id] >= 0;
-  if (computed && place->chunk < 0)
-    *place = to;
+  if (computed && place->chunk >= 0) {
+    *to = *place;
+    return true;
+  }
+  *to = io_place(m, n);
+  if (computed)
+    *place = *to;
   else
-    push_step(m, computed, n, &m->plan->output[index], place);
+    push_step(m, false, n, to, place);
   return true;
 }
 
 static bool place_outputs(Memory *m, Buf *why) {
   const Graph *g = m->p->g;
-  for (int i = 0; i < g->n_output; i++) {
-    for (int j = 0; j < i && g->output[i].kind == OUT_update; j++)
-      if (g->output[j].kind == OUT_update && g->output[j].name == g->output[i].name)
-        die("program %s: two updates of %s", g->name, g->output[i].name);
-    if (g->output[i].kind == OUT_update && !place_update(m, &g->output[i], why)) return false;
-  }
+  for (int i = 0; i < g->n_output; i++)
+    if (g->output[i].kind == OUT_update && !place_update(m, i, why)) return false;
   for (int i = 0; i < g->n_output; i++)
     if (g->output[i].kind == OUT_value && !place_output(m, i, why)) return false;
   return true;
@@ -220,9 +190,8 @@ static void find_turns(Memory *m) {
   memset(m->last, -1, sizeof *m->last * n);
   for (int i = 0; i < p->n_kernel; i++) {
     const Kernel *k = &p->kernel[p->order[i]];
-    m->turn[k->root->id] = i;
-    for (int o = 0; o < k->n_operand; o++)
-      if (k->operand[o] != k->root) m->last[k->operand[o]->id] = i;
+    for (int o = 0; o < k->n_out; o++) m->turn[k->out[o]->id] = i;
+    for (int o = 0; o < k->n_operand; o++) m->last[k->operand[o]->id] = i;
   }
 }
 
@@ -232,10 +201,8 @@ static void join_drafts(Memory *m) {
   m->draft = arena_alloc(p->arena, sizeof *m->draft * ((size_t)m->n_draft + 1));
   Draft *d = m->draft;
   for (int i = 0; i < m->n_head; i++) *d++ = m->head[i];
-  for (int i = 0; i < p->n_kernel; i++) {
-    Node *root = p->kernel[p->order[i]].root;
-    *d++ = (Draft){root, false, &m->plan->place[root->id], NULL};
-  }
+  for (int i = 0; i < p->n_kernel; i++)
+    *d++ = (Draft){&p->kernel[p->order[i]], NULL, false, NULL, NULL};
   for (int i = 0; i < m->n_tail; i++) *d++ = m->tail[i];
 }
 
@@ -252,33 +219,83 @@ static int by_size(const void *a, const void *b) {
   return (x->first > y->first) - (x->first < y->first);
 }
 
+/* ---- values computed over others ---- */
+
+/* The place that a node's value shares: of the value it is computed over, of the concat that it is a
+ * part of. */
+static PlanPlace *home_of(const Memory *m, const Node *n) {
+  for (;;) {
+    const Node *in = m->over[n->id] ? m->over[n->id] : m->p->part_of[n->id];
+    if (!in) return &m->plan->place[n->id];
+    n = in;
+  }
+}
+
+static PlanPlace place_of(const Memory *m, const Node *n) {
+  if (m->over[n->id]) return place_of(m, m->over[n->id]);
+  const Node *whole = m->p->part_of[n->id];
+  if (!whole) return m->plan->place[n->id];
+  PlanPlace in = place_of(m, whole);
+  return (PlanPlace){in.chunk, in.offset + m->p->part_at[n->id], plan_bytes(n)};
+}
+
+/* A result takes the place of an operand that its kernel is the last to read. */
+static void find_overlays(Memory *m) {
+  const Planner *p = m->p;
+  const PlanPlace *place = m->plan->place;
+  bool *taken = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
+  m->over = arena_alloc(p->arena, sizeof *m->over * ((size_t)p->g->n_node + 1));
+  for (int i = 0; i < m->n_tail; i++) taken[m->tail[i].node->id] = true;
+  for (int i = 0; i < p->g->n_node; i++) taken[i] = taken[i] || p->part_of[i];
+  for (int t = 0; t < p->n_kernel; t++) {
+    const Kernel *k = &p->kernel[p->order[t]];
+    for (int o = 0; o < k->n_out && !k->assembles; o++)
+      for (int x = 0; x < k->n_operand && !taken[k->out[o]->id] && place[k->out[o]->id].chunk < 0 &&
+                      !m->over[k->out[o]->id];
+           x++) {
+        Node *old = k->operand[x];
+        if (place[old->id].chunk >= 0 || taken[old->id] || m->last[old->id] != t ||
+            !lies_over(m, k, k->out[o], old))
+          continue;
+        m->over[k->out[o]->id] = old;
+        taken[old->id] = true;
+      }
+  }
+  for (int i = 0; i < m->n_tail; i++) {
+    Draft *d = &m->tail[i];
+    if (d->copy && d->source == &place[d->node->id]) d->source = home_of(m, d->node);
+  }
+}
+
+typedef struct LiveList {
+  Live *at;
+  int n;
+} LiveList;
+
+static void live_at(Memory *m, LiveList *list, const Node *n, PlanPlace *place, int step) {
+  Live use = {.node = n, .place = place, .first = step, .last = step};
+  if (place->chunk < 0) ARENA_PUSH(m->p->arena, list->at, list->n, use);
+}
+
 /* Tensors that have no place yet, each with its first and last step. */
 static int find_live(Memory *m, Live **out) {
-  Planner *p = m->p;
-  Live *live = NULL;
-  int n = 0;
+  LiveList list = {0};
   for (int i = 0; i < m->n_draft; i++) {
     const Draft *d = &m->draft[i];
-    Live use = {.node = d->root, .first = i, .last = i};
-    if (d->result->chunk < 0) {
-      use.place = d->result;
-      ARENA_PUSH(p->arena, live, n, use);
+    if (!d->kernel) {
+      live_at(m, &list, d->node, d->result, i);
+      if (d->copy) live_at(m, &list, d->node, d->source, i);
+      continue;
     }
-    if (d->copy && d->source->chunk < 0) {
-      use.place = d->source;
-      ARENA_PUSH(p->arena, live, n, use);
-    }
-    if (d->copy || p->kernel_of[d->root->id] < 0) continue;
-    const Kernel *k = &p->kernel[p->kernel_of[d->root->id]];
-    for (int o = 0; o < k->n_operand; o++) {
-      use.node = k->operand[o];
-      use.place = &m->plan->place[use.node->id];
-      if (use.place->chunk < 0) ARENA_PUSH(p->arena, live, n, use);
-    }
+    for (int o = 0; o < d->kernel->n_out; o++)
+      live_at(m, &list, d->kernel->out[o], home_of(m, d->kernel->out[o]), i);
+    for (int o = 0; o < d->kernel->n_operand; o++)
+      live_at(m, &list, d->kernel->operand[o], home_of(m, d->kernel->operand[o]), i);
   }
-  if (n) qsort(live, (size_t)n, sizeof *live, by_place);
+  Live *live = list.at;
+  if (list.n) qsort(live, (size_t)list.n, sizeof *live, by_place);
   int kept = 0;
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < list.n; i++) {
     if (kept && live[kept - 1].place == live[i].place)
       live[kept - 1].last = live[i].last;
     else
@@ -341,6 +358,7 @@ static bool place_scratch(Memory *m, Buf *why) {
     if (at + t->bytes > *most) *most = at + t->bytes;
   }
   for (int i = 0; i < 64; i++) m->plan->peak_bytes += peak[i];
+  for (int i = 0; i < m->p->g->n_node; i++) m->plan->place[i] = place_of(m, m->p->g->node[i]);
   return true;
 }
 
@@ -350,6 +368,7 @@ bool plan_memory(Planner *p, Plan *plan, Buf *why) {
     plan->place[i] = (PlanPlace){-1, 0, plan_bytes(p->g->node[i])};
   find_turns(&m);
   if (!place_given(&m, why) || !place_outputs(&m, why)) return false;
+  find_overlays(&m);
   join_drafts(&m);
   if (!place_scratch(&m, why)) return false;
   plan->n_step = m.n_draft;
@@ -357,7 +376,13 @@ bool plan_memory(Planner *p, Plan *plan, Buf *why) {
   for (int i = 0; i < m.n_draft; i++) {
     const Draft *d = &m.draft[i];
     PlanStep *s = &plan->step[i];
-    s->job = (KernelJob){.out = arena_copy(p->arena, &d->root, sizeof d->root),
+    if (d->kernel) {
+      s->job = plan_job(p, d->kernel);
+      s->assembles = d->kernel->assembles;
+      for (int o = 0; o < s->job.n_out; o++) s->result[o] = plan->place[s->job.out[o]->id];
+      continue;
+    }
+    s->job = (KernelJob){.out = arena_copy(p->arena, &d->node, sizeof d->node),
                          .n_out = 1,
                          .stored = plan->stored,
                          .copy = d->copy};

@@ -22,7 +22,11 @@ static void print_step(Buf *b, const Plan *plan, const Layout *l, int index) {
     const Node *out = s->job.out[o];
     if (o) buf_str(b, ", ");
     print_place(b, l, &s->result[o]);
-    buf_printf(b, " = %s%s %%%d ", s->job.copy ? "copy " : "", ir_op[out->op].name, out->id);
+    buf_printf(b, " = %s%s %%%d ",
+               s->job.copy    ? "copy "
+               : s->assembles ? "assembled "
+                              : "",
+               ir_op[out->op].name, out->id);
     type_print(b, &out->type);
   }
   if (s->job.copy) {
@@ -30,7 +34,7 @@ static void print_step(Buf *b, const Plan *plan, const Layout *l, int index) {
     print_place(b, l, &s->source);
   } else {
     Node *operand[CG_MAX_SLOTS];
-    int n_operand = cg_operands(&s->job, operand, CG_MAX_SLOTS);
+    int n_operand = s->assembles ? 0 : cg_operands(&s->job, operand, CG_MAX_SLOTS);
     for (int o = 0; o < n_operand; o++) {
       buf_printf(b, "%s%%%d ", o ? ", " : " reads ", operand[o]->id);
       print_place(b, l, &plan->place[operand[o]->id]);

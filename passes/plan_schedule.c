@@ -1,7 +1,8 @@
 /* schedule: the order of kernels. Needs the kernels and what they read. Keeps few values alive at a
  * time: kernels run in the graph's order, which is the order of the source text and, backward, of
  * its reverse; a recomputed node (region < 0) runs when the first kernel asks for it, else
- * checkpoint() would save nothing; an update that only the next run reads waits for all readers of
+ * checkpoint() would save nothing; the parts of an assembled concat run one after the other when it is
+ * asked for, since they may become one dispatch; an update that only the next run reads waits for all readers of
  * the old value, so that it can be written in place; a kernel whose result is no larger than what
  * it is the last to read runs as soon as it
  * can. */
@@ -20,9 +21,9 @@ typedef struct Scheduler {
   int *left;  /* by node: readers that have not run */
   int *waits; /* by kernel: operands not computed, and for an update readers of the old value that
                  have not run */
-  Node **replaced;     /* by kernel: the leaf whose value it replaces, or NULL */
-  int *updater;        /* by node: the sink kernel that replaces its value, or −1 */
-  int *ready, n_ready; /* kernels that nothing holds back since the last choice */
+  Node *(*replaced)[CG_MAX_OUT]; /* by kernel and out: the leaf whose value it replaces, or NULL */
+  int *updater;                  /* by node: the sink kernel that replaces its value, or −1 */
+  int *ready, n_ready;           /* kernels that nothing holds back since the last choice */
 } Scheduler;
 
 static bool reads(const Kernel *k, const Node *n) {
@@ -49,14 +50,25 @@ static void find_readers(Scheduler *s) {
 
 static void find_updates(Scheduler *s) {
   Planner *p = s->p;
+  bool *updates = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
   for (int i = 0; i < p->g->n_output; i++) {
     const Output *o = &p->g->output[i];
     const Node *home = plan_home(o->node);
     int k = p->kernel_of[home->id];
-    if (o->kind != OUT_update || k < 0 || s->replaced[k]) continue;
-    s->replaced[k] = plan_leaf(p->g, o->name);
-    s->sink[k] = s->n_reader[home->id] == 0;
-    if (s->sink[k] && s->replaced[k]) s->updater[s->replaced[k]->id] = k;
+    if (o->kind != OUT_update || k < 0) continue;
+    updates[home->id] = true;
+    for (int j = 0; j < p->kernel[k].n_out; j++)
+      if (p->kernel[k].out[j] == home && !s->replaced[k][j]) s->replaced[k][j] = p->old[i];
+  }
+  for (int k = 0; k < p->n_kernel; k++) {
+    const Kernel *kernel = &p->kernel[k];
+    s->sink[k] = true;
+    for (int j = 0; j < kernel->n_out; j++) {
+      const Node *n = kernel->out[j];
+      s->sink[k] = s->sink[k] && updates[n->id] && s->n_reader[n->id] == 0;
+    }
+    for (int j = 0; s->sink[k] && j < kernel->n_out; j++)
+      if (s->replaced[k][j]) s->updater[s->replaced[k][j]->id] = k;
   }
 }
 
@@ -66,15 +78,18 @@ static void find_waits(Scheduler *s) {
     const Kernel *kernel = &p->kernel[k];
     for (int o = 0; o < kernel->n_operand; o++)
       s->waits[k] += p->kernel_of[kernel->operand[o]->id] >= 0;
-    if (s->sink[k] && s->replaced[k])
-      s->waits[k] += s->n_reader[s->replaced[k]->id] - reads(kernel, s->replaced[k]);
+    for (int j = 0; s->sink[k] && j < kernel->n_out; j++)
+      if (s->replaced[k][j] && s->updater[s->replaced[k][j]->id] == k)
+        s->waits[k] += s->n_reader[s->replaced[k][j]->id] - reads(kernel, s->replaced[k][j]);
   }
 }
 
 /* Bytes that the kernel's run would free, less what it would take. */
 static int64_t gain(const Scheduler *s, int k) {
   const Kernel *kernel = &s->p->kernel[k];
-  int64_t bytes = s->replaced[k] ? 0 : -(int64_t)plan_bytes(kernel->root);
+  int64_t bytes = 0;
+  for (int j = 0; j < kernel->n_out; j++)
+    if (!s->replaced[k][j]) bytes -= (int64_t)plan_bytes(kernel->out[j]);
   for (int o = 0; o < kernel->n_operand; o++) {
     const Node *n = kernel->operand[o];
     if (s->left[n->id] == 1 && !plan_given(n)) bytes += (int64_t)plan_bytes(n);
@@ -102,8 +117,10 @@ static void run(Scheduler *s, int k) {
     s->left[id]--;
     if (updater >= 0 && updater != k) release(s, updater);
   }
-  const Node *root = kernel->root;
-  for (int r = 0; r < s->n_reader[root->id]; r++) release(s, s->reader[root->id][r]);
+  for (int j = 0; j < kernel->n_out; j++) {
+    int id = kernel->out[j]->id;
+    for (int r = 0; r < s->n_reader[id]; r++) release(s, s->reader[id][r]);
+  }
 }
 
 /* Runs the kernel, and then those that it made ready and that make room. */
@@ -132,7 +149,13 @@ void plan_schedule(Planner *p) {
   find_readers(&s);
   find_updates(&s);
   find_waits(&s);
-  for (int k = 0; k < p->n_kernel; k++) s.lazy[k] = p->kernel[k].root->region < 0;
+  for (int k = 0; k < p->n_kernel; k++) {
+    s.lazy[k] = true;
+    for (int j = 0; j < p->kernel[k].n_out; j++) {
+      const Node *n = p->kernel[k].out[j];
+      s.lazy[k] = s.lazy[k] && (n->region < 0 || p->part_of[n->id] || p->assembles[n->id]);
+    }
+  }
   for (int phase = 0; phase < 3;
        phase++) /* what the run itself needs, updates, recomputed values that are outputs */
     for (int k = 0; k < p->n_kernel; k++)
