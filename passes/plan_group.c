@@ -226,10 +226,27 @@ static void commit(Grouper *s, int from, int into, Kernel *k, const Reach *r) {
   for (int o = 0; o < k->n_out; o++) p->kernel_of[k->out[o]->id] = into;
 }
 
-/* Makes one kernel of two where that is possible; it gets the later one's number. */
-static bool merge(Grouper *s, int a, int b) {
+/* The region that all of its results are recomputed for; 0 where they are not. */
+static int recomputed(const Kernel *k) {
+  int region = k->out[0]->region;
+  for (int i = 1; i < k->n_out; i++)
+    if (k->out[i]->region != region) return 0;
+  return region < 0 ? region : 0;
+}
+
+/* What is recomputed must not come early, with what it is computed from or reads as well; with what
+ * asks for it is right. */
+static bool keeps_late(const Kernel *a, const Kernel *b, bool b_asks) {
+  int x = recomputed(a), y = recomputed(b);
+  return x == y || (b_asks && y == 0);
+}
+
+/* Makes one kernel of two where that is possible; it gets the later one's number. `b_asks`: b reads
+ * what a computes. */
+static bool merge(Grouper *s, int a, int b, bool b_asks) {
   Planner *p = s->p;
   if (a == b || a < 0 || b < 0 || p->kernel[a].gone || p->kernel[b].gone) return false;
+  if (!keeps_late(&p->kernel[a], &p->kernel[b], b_asks)) return false;
   if (p->kernel[a].assembles || p->kernel[b].assembles) return false;
   const Kernel *loop;
   if (!common_loop(p, &p->kernel[a], &p->kernel[b], &loop)) return false;
@@ -256,7 +273,7 @@ static bool merge_users(Grouper *s, int *at) {
     const Readers *r = &s->readers[k->out[o]->id];
     for (int i = 0; i < r->n; i++) {
       int user = r->kernel[i];
-      if (s->p->kernel[user].anchor || !merge(s, *at, user)) continue;
+      if (s->p->kernel[user].anchor || !merge(s, *at, user, true)) continue;
       if (user > *at) *at = user;
       return true;
     }
@@ -285,7 +302,7 @@ static bool chains(Grouper *s) {
   bool changed = false;
   for (int k = 0; k < p->n_kernel; k++) {
     for (int o = 0; !p->kernel[k].gone && o < p->kernel[k].n_operand; o++) {
-      if (!merge(s, p->kernel_of[p->kernel[k].operand[o]->id], k)) continue;
+      if (!merge(s, p->kernel_of[p->kernel[k].operand[o]->id], k, true)) continue;
       changed = true;
       o = -1;
     }
@@ -311,7 +328,7 @@ static void siblings(Grouper *s) {
         bool tiny = kept(a) == 1 && kept(b) == 1 && (!a->anchor || !b->anchor);
         bool large = n > 1 && a->domain.outer * a->domain.red * a->domain.inner == n &&
                      b->domain.outer * b->domain.red * b->domain.inner == n;
-        if ((parts || sum || large || tiny) && merge(s, r->kernel[x], r->kernel[y])) {
+        if ((parts || sum || large || tiny) && merge(s, r->kernel[x], r->kernel[y], false)) {
           x = -1;
           break;
         }
