@@ -276,6 +276,53 @@ SpvId expr_at(Kernel *k, Node *n, const Ix *linear) {
   return expr_value(k, n, index);
 }
 
+/* ---- what loops need not compute again ---- */
+
+enum { HOIST_MAX = 400 }; /* nodes looked at */
+typedef struct Hoist {
+  Kernel *k;
+  const Ix *varying;
+  struct {
+    const Node *node;
+    const Ix *index[IR_MAX_RANK];
+  } seen[HOIST_MAX];
+  int n;
+} Hoist;
+
+static bool is_seen(Hoist *h, const Node *n, const Ix *const *index) {
+  size_t bytes = n->type.rank * sizeof *index;
+  for (int i = 0; i < h->n; i++)
+    if (h->seen[i].node == n && memcmp(h->seen[i].index, index, bytes) == 0) return true;
+  if (h->n == HOIST_MAX) return true;
+  h->seen[h->n].node = n;
+  memcpy(h->seen[h->n++].index, index, bytes);
+  return false;
+}
+
+static void hoist(Hoist *h, Node *n, const Ix *const *index) {
+  Kernel *k = h->k;
+  const Ix *at[IR_MAX_RANK] = {0};
+  bool varies = false;
+  if (n->op == OP_const || is_seen(h, n, index)) return;
+  for (int i = 0; i < n->type.rank && !varies; i++) varies = ix_varies(index[i], h->varying);
+  if (!varies) {
+    expr_value(k, n, index);
+    return;
+  }
+  if (k->job->stored[n->id] && !cg_is_out(k->job, n)) return;
+  if (ir_op[n->op].flags & IR_VIEW) {
+    view_index(k, n, index, at);
+    hoist(h, n->src[0], at);
+  }
+  for (int i = 0; i < n->n_src && (ir_op[n->op].flags & IR_EW); i++) hoist(h, n->src[i], index);
+  if (n->op == OP_gather) hoist(h, n->src[1], index);
+}
+
+void expr_hoist(Kernel *k, Node *n, const Ix *const *index, const Ix *varying) {
+  Hoist h = {.k = k, .varying = varying};
+  hoist(&h, n, index);
+}
+
 /* ---- flat values: no index is split, so that nothing depends on a shape ---- */
 
 static SpvId compute_flat(Kernel *k, Node *n, const Ix *linear) {
@@ -307,4 +354,20 @@ SpvId expr_flat(Kernel *k, Node *n, const Ix *linear) {
   SpvId v = compute_flat(k, n, linear);
   memo_put(k, n, index, v);
   return v;
+}
+
+static void hoist_flat(Hoist *h, Node *n) {
+  static const Ix *const none[IR_MAX_RANK];
+  if (n->op == OP_const || is_seen(h, n, none)) return;
+  if (type_count(&n->type) == 1) {
+    expr_at(h->k, n, ix_const(h->k->ix, 0));
+    return;
+  }
+  if (h->k->job->stored[n->id] && !cg_is_out(h->k->job, n)) return;
+  for (int i = 0; i < n->n_src && n->op != OP_random; i++) hoist_flat(h, n->src[i]);
+}
+
+void expr_hoist_flat(Kernel *k, Node *n) {
+  Hoist h = {.k = k};
+  hoist_flat(&h, n);
 }

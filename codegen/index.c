@@ -266,6 +266,15 @@ int64_t ix_step(const Ix *x) {
   return g;
 }
 
+bool ix_varies(const Ix *x, const Ix *value) {
+  for (int i = 0; i < x->n; i++) {
+    const Atom *a = x->term[i].atom;
+    if (a->kind == ATOM_value ? value->n && a == value->term[0].atom : ix_varies(a->of, value))
+      return true;
+  }
+  return false;
+}
+
 /* ---- the shader's side ---- */
 
 static int log2_of(int64_t x) {

@@ -21,6 +21,7 @@ const Ix *ix_mod(IxTable *, const Ix *, int64_t);
 int64_t ix_max(const Ix *);    /* no value is larger */
 int64_t ix_offset(const Ix *); /* its constant */
 int64_t ix_step(const Ix *);   /* greatest common divisor of the coefficients; 0 for a constant */
+bool ix_varies(const Ix *, const Ix *value); /* it depends on that ix_value */
 SpvId ix_emit(IxTable *, const Ix *);
 
 /* The indices of a row-major shape at a linear index, and back. */

@@ -73,6 +73,10 @@ SpvId expr_at(Kernel *, Node *, const Ix *linear); /* by row-major position */
 /* The same of a flat value (flat.c), whose type the index may leave by up to three elements: what is
  * then found means nothing. */
 SpvId expr_flat(Kernel *, Node *, const Ix *linear);
+/* Before a loop: computes what the value at an index needs and what does not depend on `varying`, an
+ * ix_value without instruction that stands for the loop's own, so that the loop finds it. */
+void expr_hoist(Kernel *, Node *, const Ix *const *index, const Ix *varying);
+void expr_hoist_flat(Kernel *, Node *); /* of a flat value: scalars */
 SpvId expr_const(Kernel *, DType, double);
 /* From here to the end of the innermost open scope, a node that no expression can compute (a
  * reduction or product inside the kernel) has this value at one flat index: expressions that ask it

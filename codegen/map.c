@@ -47,6 +47,21 @@ static void store_ragged(Kernel *k, SpvId unit, SpvId whole, SpvId count, SpvId 
   spv_end(b);
 }
 
+/* Before the loop: what its units need whatever the element. */
+static void hoist(Kernel *k, bool flat, int64_t units, int w) {
+  const Ix *unit = ix_value(k->ix, 0, units), *index[IR_MAX_RANK];
+  for (int o = 0; o < k->job->n_out && !k->job->copy; o++)
+    for (int i = 0; i < (flat ? 1 : w); i++) {
+      Node *out = k->job->out[o];
+      const Ix *at = ix_add(k->ix, ix_mul(k->ix, unit, w), ix_const(k->ix, i));
+      ix_split(k->ix, at, out->type.rank, out->type.dim, index);
+      if (flat)
+        expr_hoist_flat(k, out);
+      else
+        expr_hoist(k, out, index, unit);
+    }
+}
+
 void emit_map(Kernel *k) {
   Spv *b = k->b;
   const KernelJob *job = k->job;
@@ -82,6 +97,7 @@ void emit_map(Kernel *k) {
   start = spv_bin(b, SpvOpIAdd, start, subgroup);
   start = spv_bin(b, SpvOpIMul, start, u);
   start = spv_bin(b, SpvOpIAdd, start, in_subgroup);
+  hoist(k, flat, units, w);
   SpvId j = spv_for(b, u);
   j = spv_bin(b, SpvOpIMul, j, s);
   SpvId unit = spv_bin(b, SpvOpIAdd, start, j);

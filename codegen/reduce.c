@@ -20,7 +20,7 @@
 
 #include <stdlib.h>
 
-enum { LONG = 20000 /* terms of one invocation */ };
+enum { LONG = 20000 /* terms of one invocation */, FEW = 16 /* units of outputs */ };
 
 /* ---- passes ---- */
 
@@ -48,12 +48,18 @@ static void bind(Reduce *r, const Ix *unit, int level, Acc (*result)[4]) {
   }
 }
 
+/* A unit of the row's terms, counted through all rows. */
+static const Ix *full_unit(Reduce *r, const Team *t, const Ix *unit) {
+  IxTable *ix = r->k->ix;
+  const Ix *row = ix_value(ix, t->unit, r->outputs);
+  return ix_add(ix, ix_mul(ix, row, r->terms / r->term_width), unit);
+}
+
 /* FULL outs at one unit of the row's terms. */
 static void store_terms(Reduce *r, Team *t, const Ix *unit, SpvId exists) {
   Kernel *k = r->k;
   int w = r->term_width;
-  const Ix *row = ix_mul(k->ix, ix_value(k->ix, t->unit, r->outputs), r->terms / w);
-  const Ix *at = ix_add(k->ix, row, unit);
+  const Ix *at = full_unit(r, t, unit);
   SpvId value[CG_MAX_OUT][4];
   for (int o = 0; o < k->job->n_out; o++)
     for (int c = 0; is_full(r, k->job->out[o]) && c < w; c++)
@@ -64,6 +70,20 @@ static void store_terms(Reduce *r, Team *t, const Ix *unit, SpvId exists) {
   for (int o = 0; o < k->job->n_out; o++)
     if (is_full(r, k->job->out[o])) kernel_store(k, o, index, w, value[o]);
   if (exists) spv_end(k->b);
+}
+
+/* Before a loop over the units: what its outs need whatever the term. */
+static void hoist_full(Reduce *r, Team *t) {
+  Kernel *k = r->k;
+  const Ix *any = sum_any_unit(r), *index[IR_MAX_RANK];
+  for (int o = 0; o < k->job->n_out; o++)
+    for (int c = 0; is_full(r, k->job->out[o]) && c < r->term_width; c++) {
+      Node *out = k->job->out[o];
+      const Ix *at = ix_mul(k->ix, full_unit(r, t, any), r->term_width);
+      at = ix_add(k->ix, at, ix_const(k->ix, c));
+      ix_split(k->ix, at, out->type.rank, out->type.dim, index);
+      expr_hoist(k, out, index, any);
+    }
 }
 
 typedef struct Last {
@@ -88,14 +108,17 @@ static void store_full(Reduce *r, Team *t) {
   }
   if (!sum_unrolled(r, t)) {
     SpvId n = team_share(t, r, r->terms / r->term_width);
+    hoist_full(r, t);
     kernel_repeat(r->k, n, turns, r->levels + 1, store_turn, &(Last){r, t});
   }
   team_end_within(t, r);
 }
 
+/* An out may lie over an operand that all members have read by then. */
 static void store_kept(Reduce *r, Team *t, const Ix *unit) {
   Kernel *k = r->k;
   SpvId value[CG_MAX_OUT][4];
+  if (t->kind == TEAM_tile && n_full(r)) spv_barrier(k->b);
   team_if_first(t, r);
   for (int o = 0; o < k->job->n_out; o++)
     for (int c = 0; !is_full(r, k->job->out[o]) && c < r->out_width; c++)
@@ -130,7 +153,8 @@ static Team choose(const Reduce *r) {
     t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
   int64_t lanes = subgroups ? t->subgroup_size : 32, most = most_members(r);
   Team alone = {.kind = TEAM_alone, .size = 1};
-  if (r->row ? term_units < lanes : term_units < 64 || (units >= 2048 && term_units < LONG))
+  int64_t many = t->is_cpu ? FEW : 2048; /* a tile's barriers are dear on a CPU */
+  if (r->row ? term_units < lanes : term_units < 64 || (units >= many && term_units < LONG))
     return alone;
   if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes))
     return (Team){.kind = TEAM_subgroup, .size = (uint32_t)lanes};
@@ -192,24 +216,38 @@ static Shape shape_of(const Node *n) {
   return s;
 }
 
-/* By the flat index where dimensions lie together, so that outs find the same index; else by the
- * dimensions. */
-static SpvId source_value(Reduce *r, const Reduction *d, const Ix *out, const Ix *term) {
+/* The source's index. By the flat one where dimensions lie together, so that outs find the same; else
+ * by the dimensions. */
+static void source_index(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
+                         const Ix **index) {
   const Shape *s = r->context;
-  Kernel *k = r->k;
-  IxTable *t = k->ix;
+  IxTable *t = r->k->ix;
+  const Type *x = &d->node->src[0]->type;
   if (s->together) {
     const Ix *at = ix_mul(t, ix_div(t, out, s->inner), s->red * s->inner);
     at = ix_add(t, at, ix_mul(t, term, s->inner));
     at = ix_add(t, at, ix_mod(t, out, s->inner));
-    return expr_at(k, d->node->src[0], at);
+    ix_split(t, at, x->rank, x->dim, index);
+    return;
   }
-  const Ix *part[IR_MAX_RANK], *index[IR_MAX_RANK];
+  const Ix *part[IR_MAX_RANK];
   ix_split(t, out, s->n_kept, s->kept_dim, part);
   for (int i = 0; i < s->n_kept; i++) index[s->kept[i]] = part[i];
   ix_split(t, term, s->n_reduced, s->reduced_dim, part);
   for (int i = 0; i < s->n_reduced; i++) index[s->reduced[i]] = part[i];
-  return expr_value(k, d->node->src[0], index);
+}
+
+static SpvId source_value(Reduce *r, const Reduction *d, const Ix *out, const Ix *term) {
+  const Ix *index[IR_MAX_RANK];
+  source_index(r, d, out, term, index);
+  return expr_value(r->k, d->node->src[0], index);
+}
+
+static void source_hoist(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
+                         const Ix *varying) {
+  const Ix *index[IR_MAX_RANK];
+  source_index(r, d, out, term, index);
+  expr_hoist(r->k, d->node->src[0], index, varying);
 }
 
 static bool is_reduction(const Node *n) {
@@ -253,6 +291,7 @@ void emit_reduce(Kernel *k) {
               .out_width = 1,
               .term_width = 1,
               .value = source_value,
+              .hoist = source_hoist,
               .context = &s};
   int64_t run = !s.together ? s.last : s.inner == 1 ? s.red : s.inner;
   if (run % 4 == 0) *(r.row ? &r.term_width : &r.out_width) = 4;

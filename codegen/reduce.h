@@ -24,6 +24,10 @@ typedef struct Reduce {
   int n, levels;
   /* The value of a term: `out` < outputs, `term` < terms, both row-major. */
   SpvId (*value)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term);
+  /* Before a loop over terms: computes what such a value needs whatever the term; `varying` is in
+   * `term` and stands for the loop's own. NULL: there is nothing. */
+  void (*hoist)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term,
+                const Ix *varying);
   const void *context;
 } Reduce;
 
@@ -69,6 +73,8 @@ bool acc_has_index(const Reduction *);
  * values stay in registers from level to level. */
 int64_t sum_turns(const Reduce *, const Team *);
 bool sum_unrolled(const Reduce *, const Team *);
+/* Stands for the unit of terms of any turn, before a loop over them. */
+const Ix *sum_any_unit(const Reduce *);
 /* The member's i-th unit of terms where turns are unrolled; *exists: 0 where all have one. */
 const Ix *sum_unit(Reduce *, Team *, int i, SpvId *exists);
 void sum_level(Reduce *, Team *, int level, Acc (*result)[4]);

@@ -114,18 +114,22 @@ typedef struct Sum {
   Acc nest[MAX_NEST][REDUCE_MAX][4];
 } Sum;
 
-/* Term c of the unit of terms at `unit`, or the term at `unit` of output c. */
-static Acc term(Sum *s, const Reduction *d, const Ix *unit, int c) {
+/* Which output and term: c of the unit of terms, or of the unit of outputs. */
+static const Ix *place(Sum *s, const Ix *unit, int c, const Ix **out) {
   Reduce *r = s->r;
   IxTable *t = r->k->ix;
-  const Ix *o = s->out, *x = unit;
-  if (r->out_width == 4)
-    o = ix_add(t, ix_mul(t, o, 4), ix_const(t, c));
-  else
-    x = ix_add(t, ix_mul(t, unit, r->term_width), ix_const(t, c));
+  const Ix *offset = ix_const(t, c);
+  bool outs = r->out_width == 4;
+  *out = outs ? ix_add(t, ix_mul(t, s->out, 4), offset) : s->out;
+  return outs ? unit : ix_add(t, ix_mul(t, unit, r->term_width), offset);
+}
+
+static Acc term(Sum *s, const Reduction *d, const Ix *unit, int c) {
+  Reduce *r = s->r;
+  const Ix *out, *x = place(s, unit, c, &out);
   Acc a = {0};
-  a.value = r->value(r, d, o, x);
-  if (acc_has_index(d)) a.index = ix_emit(t, x);
+  a.value = r->value(r, d, out, x);
+  if (acc_has_index(d)) a.index = ix_emit(r->k->ix, x);
   return a;
 }
 
@@ -234,8 +238,21 @@ static bool has_sums(const Sum *s) {
   return false;
 }
 
+const Ix *sum_any_unit(const Reduce *r) { return ix_value(r->k->ix, 0, r->terms / r->term_width); }
+
+static void hoist_terms(Sum *s) {
+  Reduce *r = s->r;
+  const Ix *any = sum_any_unit(r), *out;
+  for (int i = 0; r->hoist && i < r->n; i++)
+    for (int c = 0; takes_part(s, i) && c < s->width; c++) {
+      const Ix *x = place(s, any, c, &out);
+      r->hoist(r, &r->of[i], out, x, any);
+    }
+}
+
 static void sum_loops(Sum *s, Acc (*result)[4]) {
   Reduce *r = s->r;
+  hoist_terms(s);
   int nest = 0;
   bool sums = has_sums(s);
   int64_t bound = sum_turns(r, s->team);

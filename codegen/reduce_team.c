@@ -15,9 +15,11 @@ static void if_below(Reduce *r, SpvId x, int64_t n) {
 
 static void begin_alone(Team *t, Reduce *r, int64_t units) {
   Spv *b = r->k->b;
-  kernel_groups(r->k, (units + LOCAL - 1) / LOCAL, LOCAL);
+  uint32_t n = LOCAL;
+  while (r->k->target->is_cpu && n > 8 && units < 16 * n) n /= 2; /* work for every thread */
+  kernel_groups(r->k, (units + n - 1) / n, n);
   t->unit = kernel_group(r->k);
-  SpvId local = spv_u(b, LOCAL);
+  SpvId local = spv_u(b, n);
   t->unit = spv_bin(b, SpvOpIMul, t->unit, local);
   SpvId lane = kernel_lane(r->k, 0);
   t->unit = spv_bin(b, SpvOpIAdd, t->unit, lane);
