@@ -64,6 +64,10 @@ Plan *plan_graph(Layout *, const Graph *, const Target *, Buf *why);
 /* ---- plan_print.c ---- */
 void plan_print(Buf *, const Plan *, const Layout *);
 
+/* ---- plan_live.c ---- */
+uint64_t plan_live_bytes(const Plan *,
+                         const Layout *); /* of scratch: the least peak of this order */
+
 /* ---- plan_dot.c ---- */
 void plan_dot(Buf *, const Plan *); /* for Graphviz: a box for each kernel */
 

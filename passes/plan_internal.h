@@ -111,6 +111,18 @@ bool plan_memory(Planner *, Plan *,
                  Buf *why); /* plan_memory.c: fills the plan's places and steps */
 /* The places that a step reads, at most CG_MAX_SLOTS; returns how many. */
 int plan_step_reads(const Plan *, const PlanStep *, PlanPlace *out);
+typedef struct Live { /* a tensor of scratch and the steps between which it must stay */
+  const Node *node;
+  PlanPlace *place;
+  uint64_t bytes;
+  int first, last;
+  int nth; /* chunk of scratch, and offset there: what plan_place finds */
+  uint64_t at;
+} Live;
+
+/* plan_place.c: places the tensors of `n_step` steps in chunks of `room` bytes; gives the sum of the
+ * chunks' peaks. Reorders them. */
+uint64_t plan_place(Live *, int n, int n_step, uint64_t room);
 void plan_barriers(Plan *); /* plan_barrier.c */
 
 #endif

@@ -19,14 +19,6 @@ typedef struct Draft {  /* a step whose places are not all known yet */
   PlanPlace *result, *source; /* of `node` */
 } Draft;
 
-typedef struct Live { /* a tensor of scratch and the steps between which it must stay */
-  const Node *node;
-  PlanPlace *place;
-  uint64_t bytes;
-  int first, last;
-  int nth; /* chunk of scratch */
-} Live;
-
 typedef struct Memory {
   Planner *p;
   Plan *plan;
@@ -212,13 +204,6 @@ static int by_place(const void *a, const void *b) {
   return (x->first > y->first) - (x->first < y->first);
 }
 
-/* The larger first, then the earlier. */
-static int by_size(const void *a, const void *b) {
-  const Live *x = a, *y = b;
-  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-  return (x->first > y->first) - (x->first < y->first);
-}
-
 /* ---- values computed over others ---- */
 
 /* The place that a node's value shares: of the value it is computed over, of the concat that it is a
@@ -306,29 +291,6 @@ static int find_live(Memory *m, Live **out) {
   return kept;
 }
 
-/* The smallest gap of the chunk in which the tensor fits while it lives, or the end; false where
- * there is neither. `placed` is in order of chunk and offset. */
-static bool find_gap(const Memory *m, Live *const *placed, int n, const Live *t, uint64_t *at,
-                     uint64_t *waste) {
-  uint64_t end = 0;
-  *waste = UINT64_MAX;
-  for (int i = 0; i < n; i++) {
-    const Live *l = placed[i];
-    if (l->nth != t->nth || l->first > t->last || l->last < t->first) continue;
-    if (l->place->offset >= end + t->bytes && l->place->offset - end - t->bytes < *waste) {
-      *waste = l->place->offset - end - t->bytes;
-      *at = end;
-    }
-    uint64_t after = (l->place->offset + l->bytes + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
-    if (after > end) end = after;
-  }
-  if (*waste != UINT64_MAX) return true;
-  if (end + t->bytes > layout_room(m->p->layout)) return false;
-  *at = end;
-  *waste = UINT64_MAX - 1;
-  return true;
-}
-
 static bool intermediate_fits(const Memory *m, const Node *n, Buf *why) {
   Buf what = {0};
   if (n->loc.file) buf_printf(&what, "%s:%d:%d: ", n->loc.file, n->loc.line, n->loc.col);
@@ -340,24 +302,12 @@ static bool intermediate_fits(const Memory *m, const Node *n, Buf *why) {
 
 static bool place_scratch(Memory *m, Buf *why) {
   Live *live;
-  int n = find_live(m, &live), n_placed = 0;
-  if (n) qsort(live, (size_t)n, sizeof *live, by_size);
-  Live **placed = arena_alloc(m->p->arena, sizeof *placed * ((size_t)n + 1));
-  uint64_t peak[64] = {0};
-  for (int i = 0; i < n; i++) {
-    Live *t = &live[i];
-    uint64_t at, waste;
-    if (!intermediate_fits(m, t->node, why)) return false;
-    t->nth = 0;
-    while (!find_gap(m, placed, n_placed, t, &at, &waste)) t->nth++;
-    *t->place = layout_at(m->p->layout, IMG_SCRATCH, t->nth, at, t->bytes);
-    int to = n_placed++;
-    while (to > 0 && placed[to - 1]->place->offset > at) placed[to] = placed[to - 1], to--;
-    placed[to] = t;
-    uint64_t *most = &peak[t->nth < 64 ? t->nth : 63];
-    if (at + t->bytes > *most) *most = at + t->bytes;
-  }
-  for (int i = 0; i < 64; i++) m->plan->peak_bytes += peak[i];
+  int n = find_live(m, &live);
+  for (int i = 0; i < n; i++)
+    if (!intermediate_fits(m, live[i].node, why)) return false;
+  m->plan->peak_bytes = plan_place(live, n, m->n_draft, layout_room(m->p->layout));
+  for (int i = 0; i < n; i++)
+    *live[i].place = layout_at(m->p->layout, IMG_SCRATCH, live[i].nth, live[i].at, live[i].bytes);
   for (int i = 0; i < m->p->g->n_node; i++) m->plan->place[i] = place_of(m, m->p->g->node[i]);
   return true;
 }

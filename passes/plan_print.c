@@ -49,8 +49,9 @@ void plan_print(Buf *b, const Plan *plan, const Layout *l) {
   const Graph *g = plan->graph;
   int barriers = 0;
   for (int i = 0; i < plan->n_step; i++) barriers += plan->step[i].barrier;
-  buf_printf(b, "program %s: %d steps, %d barriers, %" PRIu64 " bytes of scratch\n", g->name,
-             plan->n_step, barriers, plan->peak_bytes);
+  buf_printf(
+    b, "program %s: %d steps, %d barriers, %" PRIu64 " bytes of scratch for %" PRIu64 " at once\n",
+    g->name, plan->n_step, barriers, plan->peak_bytes, plan_live_bytes(plan, l));
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     if (plan->place[i].chunk < 0 || !plan_given(n)) continue;

@@ -1,0 +1,120 @@
+/* place: where in scratch each tensor lies while it lives. Tensors that live at one step never
+ * overlap; the peak is to be little above the most bytes that live at one step, which no placement
+ * undercuts. Finding the least peak is NP-hard (dynamic storage allocation); a few greedy orders come within a few
+ * percent, except where tensors of many sizes must share many chunks none of which they may straddle. */
+#include "passes/plan_internal.h"
+
+#include <stdlib.h>
+
+/* The larger first, then the earlier. */
+static int by_size(const void *a, const void *b) {
+  const Live *x = a, *y = b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  if (x->first != y->first) return x->first < y->first ? -1 : 1;
+  return (x->node->id > y->node->id) - (x->node->id < y->node->id);
+}
+
+static int by_first(const void *a, const void *b) {
+  const Live *x = a, *y = b;
+  if (x->first != y->first) return x->first < y->first ? -1 : 1;
+  return by_size(a, b);
+}
+
+static int by_length(const void *a, const void *b) {
+  const Live *x = a, *y = b;
+  int s = x->last - x->first, t = y->last - y->first;
+  return s != t ? (s < t) - (s > t) : by_size(a, b);
+}
+
+typedef enum Fit { FIT_tightest, FIT_lowest } Fit;
+
+/* The gap of the chunk in which the tensor fits while it lives, the tightest or the lowest, or the
+ * end; false where there is neither. `placed` is in order of offset. */
+static bool find_gap(Fit fit, uint64_t room, Live *const *placed, int n, const Live *t,
+                     uint64_t *at) {
+  uint64_t end = 0, waste = UINT64_MAX;
+  for (int i = 0; i < n; i++) {
+    const Live *l = placed[i];
+    if (l->nth != t->nth || l->first > t->last || l->last < t->first) continue;
+    if (l->at >= end + t->bytes && l->at - end - t->bytes < waste) {
+      waste = l->at - end - t->bytes;
+      *at = end;
+      if (fit == FIT_lowest) return true;
+    }
+    uint64_t after = (l->at + l->bytes + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
+    if (after > end) end = after;
+  }
+  if (waste != UINT64_MAX) return true;
+  if (end + t->bytes > room) return false;
+  *at = end;
+  return true;
+}
+
+/* Gives each its chunk and offset, in the order of the list: the chunk whose peak grows least, the
+ * first of such. The sum of the peaks. */
+static uint64_t place_list(Fit fit, uint64_t room, Live *live, int n, Live **placed) {
+  uint64_t *peak = xcalloc((size_t)n, sizeof *peak), sum = 0; /* a chunk holds one at least */
+  int n_chunk = 0;
+  for (int i = 0; i < n; i++) {
+    Live *t = &live[i];
+    uint64_t least = UINT64_MAX, at = 0;
+    int nth = 0;
+    for (t->nth = 0; t->nth <= n_chunk && t->nth < n && least; t->nth++) {
+      if (!find_gap(fit, room, placed, i, t, &t->at)) continue;
+      uint64_t end = t->at + t->bytes, most = peak[t->nth], growth = end > most ? end - most : 0;
+      if (growth < least) least = growth, at = t->at, nth = t->nth;
+    }
+    t->at = at, t->nth = nth;
+    if (nth == n_chunk) n_chunk++;
+    peak[nth] += least;
+    sum += least;
+    int to = i;
+    while (to > 0 && placed[to - 1]->at > t->at) placed[to] = placed[to - 1], to--;
+    placed[to] = t;
+  }
+  free(peak);
+  return sum;
+}
+
+/* The most bytes that live at one step. */
+static uint64_t most_at_once(const Live *live, int n, int n_step) {
+  int64_t *change = xcalloc((size_t)n_step + 1, sizeof *change), now = 0, most = 0;
+  for (int i = 0; i < n; i++) {
+    change[live[i].first] += (int64_t)live[i].bytes;
+    change[live[i].last + 1] -= (int64_t)live[i].bytes;
+  }
+  for (int i = 0; i < n_step; i++) {
+    now += change[i];
+    if (now > most) most = now;
+  }
+  free(change);
+  return (uint64_t)most;
+}
+
+/* Large tensors first, where they fit tightest, is good enough as a rule; where it leaves gaps, the
+ * other ways are tried and the best one stays. */
+uint64_t plan_place(Live *live, int n, int n_step, uint64_t room) {
+  static const struct {
+    int (*order)(const void *, const void *);
+    Fit fit;
+  } way[] = {{by_size, FIT_tightest},
+             {by_size, FIT_lowest},
+             {by_first, FIT_tightest},
+             {by_length, FIT_tightest}};
+  if (!n) return 0;
+  Live **placed = xcalloc((size_t)n, sizeof(Live *));
+  uint64_t at_once = most_at_once(live, n, n_step), least = UINT64_MAX, peak = 0;
+  int best = 0, last = -1;
+  for (int w = 0; w < COUNT_OF(way) && least > at_once + at_once / 50; w++) {
+    qsort(live, (size_t)n, sizeof *live, way[w].order);
+    peak = place_list(way[w].fit, room, live, n, placed);
+    if (peak < least) least = peak, best = w;
+    last = w;
+  }
+  if (best != last) {
+    qsort(live, (size_t)n, sizeof *live, way[best].order);
+    peak = place_list(way[best].fit, room, live, n, placed);
+  }
+  free(placed);
+  return peak;
+}
