@@ -299,15 +299,28 @@ static SpvId divide(Kernel *k, SpvId x, SpvId y) {
   SpvId scale = choose(k, large, quarter, one);
   x = mul_f(k, x, scale);
   y = mul_f(k, y, scale);
-  return x == y ? spv_exact(k->b, SpvOpFDiv, x, y) : div_f(k, x, y);
+  return div_f(k, x, y);
 }
 
-/* x − x and x / x are NaN where x is infinite or NaN: exact, or a driver makes them constants. */
+/* x − x and x / x, which drivers make 0 and 1 even where x is infinite or NaN. */
+static SpvId with_itself(Kernel *k, Op op, SpvId x) {
+  SpvId regular = is_finite(k, x);
+  if (op == OP_div) {
+    SpvId zero = const_f(k, 0);
+    SpvId nonzero = spv_cmp(k->b, SpvOpFUnordNotEqual, x, zero);
+    regular = both(k, regular, nonzero);
+  }
+  SpvId result = const_f(k, op == OP_div);
+  SpvId nan = const_f(k, NAN);
+  return choose(k, regular, result, nan);
+}
+
 static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   bool strict = k->target->strict;
+  if (x == y && (op == OP_sub || op == OP_div)) return with_itself(k, op, x);
   switch (op) {
   case OP_add: return strict ? xadd(k, x, y) : add_f(k, x, y);
-  case OP_sub: return strict || x == y ? xsub(k, x, y) : sub_f(k, x, y);
+  case OP_sub: return strict ? xsub(k, x, y) : sub_f(k, x, y);
   case OP_mul: return strict ? xmul(k, x, y) : mul_f(k, x, y);
   case OP_div: return divide(k, x, y);
   case OP_pow: return math_pow(k, x, y);
