@@ -13,7 +13,7 @@
  *   alone     one invocation per output (or four neighbouring ones); lanes lie across outputs: many columns, or short rows
  *   subgroup  one subgroup per output; lane L takes terms L, L + S, …:                         rows
  *   tile      a workgroup of X outputs × Y members; member y takes terms y, y + Y, …:         rows without subgroups,
- *                                                                                 few outputs, long sums
+ *                                                                                 few outputs, long sums or rows
  *
  * The order is fixed: the same bits every time. A reduction over dimensions that do not lie together is alone in its kernel. */
 #include "codegen/reduce.h"
@@ -156,7 +156,8 @@ static Team choose(const Reduce *r) {
   int64_t many = t->is_cpu ? FEW : 2048; /* a tile's barriers are dear on a CPU */
   if (r->row ? term_units < lanes : term_units < 64 || (units >= many && term_units < LONG))
     return alone;
-  if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes))
+  bool spread = !t->is_cpu && units < 4096 && term_units >= 32 * lanes; /* a subgroup is too slow */
+  if (r->row && subgroups && !spread && (units >= 8 || term_units < 64 * lanes))
     return (Team){.kind = TEAM_subgroup, .size = (uint32_t)lanes};
   uint32_t x = r->row ? 1 : power_below(2 * units - 1, 32);
   uint32_t y = power_below(r->row ? term_units : term_units / 4, most / x);
