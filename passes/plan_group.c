@@ -15,8 +15,7 @@
 #include <string.h>
 
 enum {
-  MAX_BETWEEN = 400,  /* kernels looked at for a path between two; where there are more, none is
-                         taken in */
+  MAX_BETWEEN = 4096, /* kernels that may stand between two that become one */
   FEW_ROWS = 16,      /* fewer leave a device idle … */
   FEW_VALUES = 16384, /* … unless there is little to do */
   OTHER_SLOTS = 5     /* of a kernel with its own loop that are neither results nor operands */
@@ -28,8 +27,10 @@ typedef struct Readers {
 
 typedef struct Grouper {
   Planner *p;
-  bool *firm;        /* by id: must be in memory for a reader's sake, or as an output */
-  Readers *readers;  /* by id: kernels that read the stored node */
+  bool *firm;       /* by id: must be in memory for a reader's sake, or as an output */
+  Readers *readers; /* by id: kernels that read the stored node */
+  int *order,
+    *place; /* kernels so that each comes after what it needs, −1: none; by kernel: where */
   int *mark, serial; /* by kernel: of the search for paths */
   int *stack;
 } Grouper;
@@ -118,28 +119,59 @@ static void drop_reader(Grouper *s, const Node *n, int kernel) {
 
 /* ---- paths ---- */
 
-/* Whether `from` needs, through at least one other kernel, a result of `to`; true also where the
- * search grows too long. */
-static bool path(Grouper *s, int from, int to) {
+/* Marks the kernels between two places of the order that need, directly or not, a result of `a`,
+ * which stands at the first one. */
+static void mark_dependents(Grouper *s, int a, int to) {
   const Planner *p = s->p;
-  int n_stack = 0, looked = 0, oldest = p->kernel[to].out[0]->id;
   s->serial++;
-  s->stack[n_stack++] = from;
-  while (n_stack) {
-    int k = s->stack[--n_stack];
-    for (int o = 0; o < p->kernel[k].n_operand; o++) {
+  s->mark[a] = s->serial;
+  for (int at = s->place[a] + 1; at < to; at++) {
+    int k = s->order[at];
+    if (k < 0) continue;
+    for (int o = 0; o < p->kernel[k].n_operand && s->mark[k] != s->serial; o++) {
       int before = p->kernel_of[p->kernel[k].operand[o]->id];
-      if (before < 0 || s->mark[before] == s->serial) continue;
-      if (before == to && k == from) continue;
-      if (before == to) return true;
-      const Kernel *b = &p->kernel[before];
-      if (b->out[b->n_out - 1]->id < oldest) continue; /* ids are topological */
-      s->mark[before] = s->serial;
-      if (++looked > MAX_BETWEEN) return true;
-      s->stack[n_stack++] = before;
+      if (before >= 0 && s->mark[before] == s->serial) s->mark[k] = s->serial;
     }
   }
+}
+
+/* Whether one of the two needs, through a third kernel, a result of the other; true also where too
+ * many stand between them. Leaves the third ones that need the earlier one marked. */
+static bool path(Grouper *s, int a, int b) {
+  const Planner *p = s->p;
+  if (s->place[a] > s->place[b]) {
+    int t = a;
+    a = b;
+    b = t;
+  }
+  if (s->place[b] - s->place[a] > MAX_BETWEEN) return true;
+  mark_dependents(s, a, s->place[b]);
+  for (int o = 0; o < p->kernel[b].n_operand; o++) {
+    int before = p->kernel_of[p->kernel[b].operand[o]->id];
+    if (before >= 0 && before != a && s->mark[before] == s->serial) return true;
+  }
   return false;
+}
+
+/* One kernel stands for two in the order: after what neither needs from the earlier one, before what
+ * does. Needs the marks that path() has left. */
+static void move_together(Grouper *s, int a, int b, int into) {
+  int from = s->place[a] < s->place[b] ? s->place[a] : s->place[b];
+  int to = s->place[a] + s->place[b] - from, n_late = 0, at = from;
+  int *late = s->stack;
+  for (int i = from; i <= to; i++) {
+    int k = s->order[i];
+    if (k < 0 || k == a || k == b) continue;
+    if (s->mark[k] == s->serial)
+      late[n_late++] = k;
+    else
+      s->order[at++] = k;
+  }
+  s->order[at++] = into;
+  for (int i = 0; i < n_late; i++) s->order[at++] = late[i];
+  while (at <= to) s->order[at++] = -1;
+  for (int i = from; i <= to; i++)
+    if (s->order[i] >= 0) s->place[s->order[i]] = i;
 }
 
 /* ---- two kernels as one ---- */
@@ -258,11 +290,12 @@ static bool merge(Grouper *s, int a, int b, bool b_asks) {
   KernelJob job = plan_job(p, &k);
   Reach reach;
   bool ok = plan_reach(&job, &k.domain, NULL, &reach) && slots_suffice(&k, &reach) &&
-            (!k.anchor || k.anchor->op != OP_matmul || cg_matmul_accepts(&job)) && !path(s, b, a) &&
-            !path(s, a, b);
+            (!k.anchor || k.anchor->op != OP_matmul || cg_matmul_accepts(&job)) && !path(s, a, b);
   for (int i = 0; i < n_inner && !ok; i++) p->stored[inner[i]->id] = true;
-  if (ok) commit(s, a < b ? a : b, a < b ? b : a, &k, &reach);
-  return ok;
+  if (!ok) return false;
+  move_together(s, a, b, a < b ? b : a);
+  commit(s, a < b ? a : b, a < b ? b : a, &k, &reach);
+  return true;
 }
 
 /* ---- which to try, in which order ---- */
@@ -354,8 +387,11 @@ void plan_group(Planner *p) {
                .firm = xcalloc(n_node, sizeof *s.firm),
                .readers = xcalloc(n_node, sizeof *s.readers),
                .mark = xcalloc(n_kernel, sizeof *s.mark),
+               .order = xcalloc(n_kernel, sizeof *s.order),
+               .place = xcalloc(n_kernel, sizeof *s.place),
                .stack = xcalloc(n_kernel, sizeof *s.stack)};
   find_firm(&s);
+  for (int k = 0; k < p->n_kernel; k++) s.order[k] = s.place[k] = k;
   for (int k = 0; k < p->n_kernel; k++)
     for (int o = 0; o < p->kernel[k].n_operand; o++) add_reader(&s, p->kernel[k].operand[o], k);
   epilogues(&s);
@@ -366,5 +402,7 @@ void plan_group(Planner *p) {
   free(s.firm);
   free(s.readers);
   free(s.mark);
+  free(s.order);
+  free(s.place);
   free(s.stack);
 }
