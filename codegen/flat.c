@@ -32,8 +32,23 @@ typedef struct Walk {
   int n;
 } Walk;
 
+/* Something inside takes a loop of its own, which only a kernel of its shape has. */
+static bool has_loop(Walk *w, const Node *n) {
+  if (w->job->stored[n->id] && !cg_is_out(w->job, n)) return false;
+  for (int i = 0; i < w->n; i++)
+    if (w->seen[i] == n) return false;
+  if (w->n == MAX_NODES || n->op == OP_matmul || n->op == OP_scatter_add ||
+      (n->op >= OP_reduce_sum && n->op <= OP_reduce_min))
+    return true;
+  w->seen[w->n++] = n;
+  for (int i = 0; i < n->n_src; i++)
+    if (has_loop(w, n->src[i])) return true;
+  return false;
+}
+
 static bool is_flat(Walk *w, const Node *n) {
-  if (type_count(&n->type) == 1 || (w->job->stored[n->id] && !cg_is_out(w->job, n))) return true;
+  if (w->job->stored[n->id] && !cg_is_out(w->job, n)) return true;
+  if (type_count(&n->type) == 1) return !has_loop(&(Walk){.job = w->job}, n);
   for (int i = 0; i < w->n; i++)
     if (w->seen[i] == n) return true; /* found so, or being looked at */
   if (w->n == MAX_NODES) return false;

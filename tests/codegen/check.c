@@ -5,6 +5,7 @@
  * inside, are allowed what rounding every operation to f32 does to the result, four times over. */
 #include "tests/codegen/check.h"
 
+#include "tests/codegen/cut.h"
 #include "tests/gen/gen.h"
 
 #include <math.h>
@@ -92,8 +93,7 @@ static Node *magnitudes(Graph *g, Node *root) {
     src[0] = magnitudes(g, root->src[0]);
     return src[0] ? ir_rebuild(g, root, src) : NULL;
   }
-  if (ir_attention_sources(root->op))
-    return gen_attention_definition(g, root, true);
+  if (ir_attention_sources(root->op)) return gen_attention_definition(g, root, true);
   if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&
       root->op != OP_scatter_add)
     return NULL;
@@ -185,9 +185,8 @@ static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
   w->magnitude = w->value;
   if (m) ok = ok && ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &m, 1, &w->magnitude, &why);
   if (!ok) die("%s: %s", c->title, why.data);
-  if (is_whole(job))
-    find_noise(w);
-  else if (computes_below(c, root))
+  if (is_whole(job)) find_noise(w);
+  if ((!is_whole(job) || (c->flags & CHECK_cut)) && computes_below(c, root))
     largest(c, t.to, &t, w);
   if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r);
   graph_free(t.to);
@@ -332,6 +331,17 @@ static Check begin(Bench *b, const Target *target, const Graph *g, const Feed *f
   return c;
 }
 
+static void run_cut(Check *c) {
+  CutGroup *group;
+  uint32_t seed = (uint32_t)hash_bytes(c->title, strlen(c->title), 0);
+  int n = cut_graph(c->arena, c->g, c->stored, seed, &group);
+  for (int i = 0; i < n; i++) {
+    KernelJob job = {
+      .out = group[i].out, .n_out = group[i].n_out, .anchor = group[i].anchor, .stored = c->stored};
+    run_job(c, &job, NULL);
+  }
+}
+
 void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
                  const char *title, unsigned flags) {
   Check c = begin(b, target, g, feed, n_feed, title, flags);
@@ -341,9 +351,10 @@ void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *fee
     if (!c.stored[i]) continue;
     if (is_leaf(n->op) || n->op == OP_fold)
       given(&c, n);
-    else
+    else if (!(flags & CHECK_cut))
       run_job(&c, &(KernelJob){.out = &n, .n_out = 1, .stored = c.stored}, NULL);
   }
+  if (flags & CHECK_cut) run_cut(&c);
   arena_free(c.arena);
 }
 

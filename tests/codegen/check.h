@@ -5,9 +5,10 @@
 #include "tests/codegen/bench.h"
 
 typedef enum CheckFlags {
-  CHECK_exact = 1,    /* the evaluator's bits */
-  CHECK_boundary = 2, /* subnormal operands and results may be zero */
-  CHECK_store_all = 4 /* every node is a kernel of its own; else as much as possible is inlined */
+  CHECK_exact = 1,     /* the evaluator's bits */
+  CHECK_boundary = 2,  /* subnormal operands and results may be zero */
+  CHECK_store_all = 4, /* every node is a kernel of its own; else as much as possible is inlined */
+  CHECK_cut = 8        /* kernels with several results, put together at random (cut.c) */
 } CheckFlags;
 
 /* Runs the kernels for the graph's outputs on `target`; each gets the values that the device
