@@ -11,7 +11,7 @@
   X(rsqrt)                                                                                         \
   X(mlp)                                                                                           \
   X(swap) X(update) X(reversed) X(aliases) X(checkpoint) X(attention) X(concat) X(operands)        \
-    X(reuse)
+    X(reuse) X(one_row)
 
 /* Every param and state gets a random node of its type as its next value. */
 void add_updates(Graph *, uint32_t seed);
