@@ -15,7 +15,7 @@
 
 #include "tests/never_wrong/device.h"
 
-enum { BATCH = 20, MAX_JOBS = 64, PLAIN_EVERY = 4 };
+enum { BATCH = 20, MAX_JOBS = 64, PLAIN_EVERY = 4, TOLD_EVERY = 1000 };
 
 static struct {
   long seed, first, cases, jobs;
@@ -224,10 +224,24 @@ static void report_failure(const Graph *g, long number, const Buf *why) {
 
 /* ---- all cases ---- */
 static struct {
-  long failed, programs;
+  long cases, failed, programs;
   Tally values, slopes;
   bool no_device;
+  struct timespec start;
 } sum;
+
+static void print_sum(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  printf("%ld cases, %ld failed; %ld programs on the device; %lld values, %.1f%% within tight "
+         "bounds; %lld slopes, %.1f%% smooth; %ld s\n",
+         sum.cases, sum.failed, sum.programs, (long long)sum.values.all,
+         100.0 * (double)sum.values.tight / (double)(sum.values.all + !sum.values.all),
+         (long long)sum.slopes.all,
+         100.0 * (double)sum.slopes.tight / (double)(sum.slopes.all + !sum.slopes.all),
+         (long)(now.tv_sec - sum.start.tv_sec));
+  fflush(stdout);
+}
 
 static void check_singly(long number) {
   Buf why = {0};
@@ -277,6 +291,9 @@ static void run_all(void) {
     Child done = child[i];
     child[i] = child[--n_child];
     collect(&done, status);
+    sum.cases += done.n;
+    if (sum.cases / TOLD_EVERY != (sum.cases - done.n) / TOLD_EVERY && sum.cases < option.cases)
+      print_sum();
   }
 }
 
@@ -329,19 +346,11 @@ int main(int argc, char **argv) {
     return 2;
   }
   if (option.file) return check_file();
-  struct timespec start_time, now;
-  clock_gettime(CLOCK_MONOTONIC, &start_time);
+  clock_gettime(CLOCK_MONOTONIC, &sum.start);
   printf("seed %ld, cases %ld to %ld\n", option.seed, option.first,
          option.first + option.cases - 1);
   run_all();
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  printf("%ld cases, %ld failed; %ld programs on the device; %lld values, %.1f%% within tight "
-         "bounds; %lld slopes, %.1f%% smooth; %ld s\n",
-         option.cases, sum.failed, sum.programs, (long long)sum.values.all,
-         100.0 * (double)sum.values.tight / (double)(sum.values.all + !sum.values.all),
-         (long long)sum.slopes.all,
-         100.0 * (double)sum.slopes.tight / (double)(sum.slopes.all + !sum.slopes.all),
-         (long)(now.tv_sec - start_time.tv_sec));
+  print_sum();
   if (sum.no_device) printf("skipped: no Vulkan device; the evaluator alone was compared\n");
   return sum.failed > 0;
 }
