@@ -24,11 +24,14 @@ cmake --build "$build" --target alphac llmc_files >"$work/log" || { cat "$work/l
   -D train.precision=f32 "$@"
 "$build/bench/cpu/llmc_files" "$work"
 
-# Each gives "LEAST MEDIAN": milliseconds of the counted steps. train_gpt2 has no option for the number of steps: it ends when
-# nobody reads on.
+# Each gives "LEAST MEDIAN": milliseconds of the counted steps. train_gpt2 has no option for the number of steps: it is ended.
 theirs() {
-  (cd "$work" && OMP_NUM_THREADS=$threads stdbuf -oL "$train_gpt2" 2>/dev/null) |
-    awk -v steps="$steps" '/^step [0-9]/ && ++n > 2 { sub(/.*took /, ""); print $1; if (n == steps + 2) exit }' >"$work/ms"
+  (cd "$work" && OMP_NUM_THREADS=$threads exec stdbuf -oL "$train_gpt2" >"$work/steps" 2>&1) &
+  pid=$!
+  while [ "$(grep -c '^step [0-9]' "$work/steps")" -lt $((steps + 2)) ] && kill -0 "$pid" 2>/dev/null; do sleep 0.5; done
+  kill "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true
+  sed -n 's/^step [0-9].*took \([0-9.]*\) ms.*/\1/p' "$work/steps" | sed -n "3,$((steps + 2))p" >"$work/ms"
   spread "$work/ms"
 }
 ours() {
@@ -40,6 +43,7 @@ spread() { # least and median of the numbers in a file
 }
 
 printf '%-6s %24s %24s\n' round 'alphac ms least, median' 'llm.c ms least, median'
+: >"$work/steps"
 for round in $(seq "$rounds"); do
   a=$(ours) b=$(theirs)
   [ -n "$a" ] && [ -n "$b" ] || { echo "run.sh: a program gave no times" >&2; exit 1; }
