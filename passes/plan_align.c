@@ -20,6 +20,7 @@ typedef struct Walk {
   const KernelJob *job;
   Domain d;
   const Node *flat;
+  bool stores_full; /* some out is FULL, and red > 1 */
   Reach *reach;
   uint64_t seen[SEEN]; /* keys of what was visited, hashed; 0: empty */
   int n_seen;
@@ -91,7 +92,9 @@ static bool first_visit(Walk *w, const Node *n, Place at, bool below) {
 
 static bool add_operand(Walk *w, Node *n, Place at) {
   Reach *r = w->reach;
-  if (n == w->flat && !at_own_place(w, n, at)) r->flat = false;
+  /* One invocation stores a row's KEPT results while others may still be at its FULL ones. */
+  if (n == w->flat && (!at_own_place(w, n, at) || (at == PLACE_kept && w->stores_full)))
+    r->flat = false;
   for (int i = 0; i < r->n_operand; i++)
     if (r->operand[i] == n) return true;
   if (r->n_operand == CG_MAX_SLOTS) return false;
@@ -188,6 +191,9 @@ bool plan_reach(const KernelJob *job, const Domain *d, const Node *flat, Reach *
     reach->flat = false;
     return visit_own_loop(&w);
   }
+  for (int i = 0; i < job->n_out; i++)
+    w.stores_full = w.stores_full || (d->red > 1 && !plan_reduces(job->out[i]) &&
+                                      type_count(&job->out[i]->type) == full_count(&w));
   for (int i = 0; i < job->n_out; i++) {
     Node *n = job->out[i];
     if (job->anchor && job->anchor->op == OP_matmul && plan_is_k_sum(job->anchor, n, job->stored))
