@@ -281,12 +281,15 @@ static SpvId integer_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   }
 }
 
-/* FMin and FMax say nothing of NaN. Where y is NaN no comparison holds, and y is chosen. */
+/* FMin and FMax say nothing of NaN, and drivers make them of a comparison and a choice: both sources
+ * are tested by their bits. */
 static SpvId float_min_max(Kernel *k, Op op, SpvId x, SpvId y) {
   SpvId first = spv_cmp(k->b, op == OP_min ? SpvOpFOrdLessThan : SpvOpFOrdGreaterThan, x, y);
-  SpvId nan = math_is_nan(k, x);
-  first = either(k, first, nan);
-  return choose(k, first, x, y);
+  SpvId x_nan = math_is_nan(k, x);
+  SpvId y_nan = math_is_nan(k, y);
+  first = either(k, first, x_nan);
+  SpvId r = choose(k, first, x, y);
+  return choose(k, y_nan, y, r);
 }
 
 /* Vulkan leaves division by more than 2^126 undefined; a quarter of both is the same quotient. */
