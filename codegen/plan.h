@@ -8,8 +8,9 @@
 #include "ir/ir.h"
 
 enum {
-  CG_MAX_SLOTS = 16, /* 8-byte push constant slots: 128 bytes are sure on every device */
-  CG_MAX_OUT = 8     /* results of one kernel */
+  CG_MAX_SLOTS = 16,     /* 8-byte push constant slots: 128 bytes are sure on every device */
+  CG_MAX_OUT = 8,        /* results of one kernel */
+  CG_MAX_REDUCTIONS = 16 /* inside of one kernel */
 };
 
 /* One kernel: computes each node of `out` for every index and stores it, row-major, 4 bytes an element. Every tensor's address
@@ -128,7 +129,7 @@ typedef struct PlanStep {
   KernelJob job;
   PlanPlace result[CG_MAX_OUT]; /* by out */
   PlanPlace source;             /* of a copy: where the value is read */
-  bool barrier;   /* memory barrier before it */
+  bool barrier;                 /* memory barrier before it */
   bool assembles; /* nothing to run: the sources of the concat out[0] were computed in their places
                      in it */
 } PlanStep;

@@ -5,7 +5,7 @@
 
 #include "codegen/kernel.h"
 
-enum { REDUCE_MAX = 16 /* reductions of one kernel */ };
+enum { REDUCE_MAX = CG_MAX_REDUCTIONS /* reductions of one kernel */ };
 
 typedef struct Reduction {
   Node *node; /* whose value it is: reduce_*, argmax, or a product seen as a sum */

@@ -128,7 +128,8 @@ static bool visit(Walk *w, Node *n, Place at, bool below) {
   if (stored && !out) return add_operand(w, n, at);
   if ((out || plan_reduces(n) || is_product(n)) && !shared_ok(w, n, at, below)) return false;
   if (n->op == OP_random) w->reach->n_random++;
-  if (plan_reduces(n)) return visit(w, n->src[0], PLACE_full, true);
+  if (plan_reduces(n))
+    return ++w->reach->n_reduction <= CG_MAX_REDUCTIONS && visit(w, n->src[0], PLACE_full, true);
   if ((ir_op[n->op].flags & IR_EW) || n->op == OP_reshape) return visit_sources(w, n, at, below);
   if (n->op == OP_expand && at == PLACE_full && expands_red(w, n))
     return visit(w, n->src[0], PLACE_kept, below);

@@ -91,7 +91,7 @@ bool plan_domain(const Node *reduction, Domain *);
  * one of them may lie over it. */
 typedef struct Reach {
   Node *operand[CG_MAX_SLOTS];
-  int n_operand, n_random;
+  int n_operand, n_random, n_reduction;
   bool flat;
 } Reach;
 bool plan_reach(const KernelJob *, const Domain *, const Node *flat, Reach *);
