@@ -1,5 +1,7 @@
 #include "tests/codegen/bench.h"
 
+#include <stdio.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,4 +133,25 @@ bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
   free(memory);
   free(before);
   return ok;
+}
+
+int bench_main(BenchCases *cases, int argc, char **argv) {
+  Bench b;
+  Buf why = {0};
+  if (!bench_open(&b, &why)) {
+    printf("skipped: no Vulkan device: %s\n", why.data);
+    return 0;
+  }
+  static const Target gpu = {.name = "a GPU",
+                             .subgroup_size = 32,
+                             .subgroup_shuffle = true,
+                             .subgroup_arithmetic = true,
+                             .shared_bytes = 48 << 10,
+                             .max_invocations = 1024,
+                             .chunk_bytes = (uint64_t)1 << 31};
+  const Target *target[] = {&target_portable, &b.native, &gpu};
+  for (int t = 0; t < COUNT_OF(target); t++) cases(&b, target[t], argc, argv);
+  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
+  bench_close(&b);
+  return b.wrong != 0;
 }

@@ -22,6 +22,11 @@ bool bench_run(Bench *, Arena *, const KernelJob *, const KernelCode *,
                const double *(*value)(const Node *, void *), void *, Node *const *over,
                uint32_t *const *result, Buf *why);
 
+/* main of a test of kernels: `cases` for the portable target, the device's own, and a GPU with
+ * subgroups of 32, whose modules are only validated where the device has others. Exit status. */
+typedef void BenchCases(Bench *, const Target *, int argc, char **argv);
+int bench_main(BenchCases *, int argc, char **argv);
+
 /* 4 bytes an element as in device memory, and back. */
 void bench_pack(const Type *, const double *, uint32_t *);
 void bench_unpack(const Type *, const uint32_t *, double *);

@@ -124,23 +124,9 @@ static void all(Bench *b, const Target *t) {
   for (int i = 0; i < COUNT_OF(shape); i++) scatter(b, t, shape[i][0], shape[i][1], shape[i][2]);
 }
 
-int main(void) {
-  Bench b;
-  Buf why = {0};
-  if (!bench_open(&b, &why)) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  static const Target gpu = {.name = "a GPU",
-                             .subgroup_size = 32,
-                             .subgroup_shuffle = true,
-                             .subgroup_arithmetic = true,
-                             .shared_bytes = 48 << 10,
-                             .max_invocations = 1024,
-                             .chunk_bytes = (uint64_t)1 << 31};
-  const Target *target[] = {&target_portable, &b.native, &gpu};
-  for (int t = 0; t < COUNT_OF(target); t++) all(&b, target[t]);
-  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
-  bench_close(&b);
-  return b.wrong != 0;
+static void cases(Bench *b, const Target *target, int argc, char **argv) {
+  (void)argc, (void)argv;
+  all(b, target);
 }
+
+int main(int argc, char **argv) { return bench_main(cases, argc, argv); }

@@ -24,38 +24,21 @@ static void run_case(Bench *b, const Target *t, Graph *given, const GenFeed *fee
   }
 }
 
-int main(int argc, char **argv) {
-  Bench b;
-  Buf why = {0};
-  if (!bench_open(&b, &why)) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  static const Target gpu = {.name = "a GPU",
-                             .subgroup_size = 32,
-                             .subgroup_shuffle = true,
-                             .subgroup_arithmetic = true,
-                             .shared_bytes = 48 << 10,
-                             .max_invocations = 1024,
-                             .chunk_bytes = (uint64_t)1 << 31};
-  const Target *target[] = {&target_portable, &b.native, &gpu};
-  for (int t = 0; t < COUNT_OF(target); t++) {
-    for (int op = 0; op < OP_COUNT; op++)
-      for (int i = 0; wanted(ir_op[op].name, argc, argv) && i < gen_count((Op)op); i++) {
-        GenFeed feed;
-        Graph *g = gen_case((Op)op, i, &feed);
-        run_case(&b, target[t], g, &feed, 0);
-        graph_free(g);
-      }
-    for (int i = 0; wanted("programs", argc, argv) && i < GEN_PROGRAMS; i++) {
+static void everything(Bench *b, const Target *target, int argc, char **argv) {
+  for (int op = 0; op < OP_COUNT; op++)
+    for (int i = 0; wanted(ir_op[op].name, argc, argv) && i < gen_count((Op)op); i++) {
       GenFeed feed;
-      Graph *g = gen_program(i, &feed);
-      run_case(&b, target[t], g, &feed, 0);
-      run_case(&b, target[t], g, &feed, CHECK_cut);
+      Graph *g = gen_case((Op)op, i, &feed);
+      run_case(b, target, g, &feed, 0);
       graph_free(g);
     }
+  for (int i = 0; wanted("programs", argc, argv) && i < GEN_PROGRAMS; i++) {
+    GenFeed feed;
+    Graph *g = gen_program(i, &feed);
+    run_case(b, target, g, &feed, 0);
+    run_case(b, target, g, &feed, CHECK_cut);
+    graph_free(g);
   }
-  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
-  bench_close(&b);
-  return b.wrong != 0;
 }
+
+int main(int argc, char **argv) { return bench_main(everything, argc, argv); }

@@ -259,30 +259,13 @@ static int refused(Bench *b) {
   return wrong;
 }
 
-int main(int argc, char **argv) {
-  Bench b;
-  Buf why = {0};
-  if (!bench_open(&b, &why)) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  static const Target gpu = {.name = "a GPU",
-                             .subgroup_size = 32,
-                             .subgroup_shuffle = true,
-                             .subgroup_arithmetic = true,
-                             .shared_bytes = 48 << 10,
-                             .max_invocations = 1024,
-                             .chunk_bytes = (uint64_t)1 << 31};
-  const Target *target[] = {&target_portable, &b.native, &gpu};
-  for (int t = 0; t < COUNT_OF(target); t++) {
-    cases(&b, target[t], argc, argv);
-    if (argc > 1) continue;
-    batches(&b, target[t], 20, 36, 8);
-    batches(&b, target[t], 5, 7, 3);
-    bias_gradient(&b, target[t]);
-  }
-  b.wrong += refused(&b);
-  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
-  bench_close(&b);
-  return b.wrong != 0;
+static void everything(Bench *b, const Target *target, int argc, char **argv) {
+  cases(b, target, argc, argv);
+  if (target == &target_portable) b->wrong += refused(b);
+  if (argc > 1) return;
+  batches(b, target, 20, 36, 8);
+  batches(b, target, 5, 7, 3);
+  bias_gradient(b, target);
 }
+
+int main(int argc, char **argv) { return bench_main(everything, argc, argv); }

@@ -279,28 +279,12 @@ static bool wanted(const char *name, int argc, char **argv) {
   return argc == 1;
 }
 
-int main(int argc, char **argv) {
-  Bench b;
-  Buf why = {0};
-  if (!bench_open(&b, &why)) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  static const Target gpu = {.name = "a GPU",
-                             .subgroup_size = 32,
-                             .subgroup_shuffle = true,
-                             .subgroup_arithmetic = true,
-                             .shared_bytes = 48 << 10,
-                             .max_invocations = 1024,
-                             .chunk_bytes = (uint64_t)1 << 31};
+static void everything(Bench *b, const Target *target, int argc, char **argv) {
   static const int64_t size[][2] = {{37, 1},  {9, 7},     {37, 8},   {5, 16},   {37, 50},
                                     {3, 257}, {37, 1024}, {4, 1028}, {2, 50257}};
-  const Target *target[] = {&target_portable, &b.native, &gpu};
-  for (int t = 0; t < COUNT_OF(target); t++)
-    for (int i = 0; i < COUNT_OF(cases); i++)
-      for (int n = 0; wanted(cases[i].title, argc, argv) && n < COUNT_OF(size); n++)
-        run(&b, target[t], &cases[i], size[n][0], size[n][1]);
-  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
-  bench_close(&b);
-  return b.wrong != 0;
+  for (int i = 0; i < COUNT_OF(cases); i++)
+    for (int n = 0; wanted(cases[i].title, argc, argv) && n < COUNT_OF(size); n++)
+      run(b, target, &cases[i], size[n][0], size[n][1]);
 }
+
+int main(int argc, char **argv) { return bench_main(everything, argc, argv); }
