@@ -5,6 +5,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Matrix units, as VK_KHR_cooperative_matrix offers them at subgroup scope: products of m × k by k × n
+ * 16-bit elements, added up in f32. m = 0: none. */
+typedef struct TargetMatrix {
+  uint32_t m, n, k;
+} TargetMatrix;
+
 typedef struct Target {
   const char *name;       /* "portable", or the device's name */
   uint32_t subgroup_size; /* 0: unknown, use no subgroup operations */
@@ -13,8 +19,12 @@ typedef struct Target {
                   best */
   uint32_t shared_bytes;    /* of workgroup memory */
   uint32_t max_invocations; /* per workgroup */
-  uint64_t chunk_bytes;     /* largest piece of memory that one allocation may have */
-  bool strict;              /* sums, differences and products round one by one: no fma */
+  bool
+    storage16; /* buffers may have 16-bit elements: f16 and bf16 take 2 bytes in memory, else 4 */
+  TargetMatrix matrix_f16, matrix_bf16;
+  uint32_t cores;       /* compute units that each run workgroups of their own; 0: unknown */
+  uint64_t chunk_bytes; /* largest piece of memory that one allocation may have */
+  bool strict;          /* sums, differences and products round one by one: no fma */
 } Target;
 
 /* Vulkan 1.2 with bufferDeviceAddress and timelineSemaphore, nothing more: 16 KiB shared, 128

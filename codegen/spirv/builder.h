@@ -71,10 +71,26 @@ SpvId spv_get(Spv *, SpvId variable);
 void spv_set(Spv *, SpvId variable, SpvId value);
 SpvId spv_at(Spv *, SpvId shared_array,
              SpvId index); /* pointer to an element, for spv_get and spv_set */
-SpvId spv_local_at(Spv *, SpvId local_array, SpvId index); /* the same in a variable of the function */
-void spv_barrier(Spv *);   /* of the workgroup, with its memory */
+SpvId spv_local_at(Spv *, SpvId local_array,
+                   SpvId index); /* the same in a variable of the function */
+void spv_barrier(Spv *);         /* of the workgroup, with its memory */
 SpvId spv_shuffle(Spv *, SpvId x, SpvId lane);
 SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);
+
+/* ---- 16-bit elements and cooperative matrices (matrix.c). Each adds the capability and extension that
+ * it needs. ---- */
+SpvId spv_u16(Spv *), spv_f16(Spv *), spv_bf16(Spv *);
+typedef enum SpvMatrixUse { SPV_matrix_a, SPV_matrix_b, SPV_matrix_sum } SpvMatrixUse;
+SpvId spv_matrix(Spv *, SpvId element, uint32_t rows, uint32_t columns,
+                 SpvMatrixUse); /* of a subgroup */
+SpvId spv_matrix_zero(Spv *, SpvId matrix_type);
+/* From and to workgroup or physical memory: `pointer` to the first element, of any scalar or vector type;
+ * `stride` between rows (columns: column_major) in what it points at. All invocations of the subgroup. */
+SpvId spv_matrix_load(Spv *, SpvId matrix_type, SpvId pointer, bool column_major, SpvId stride);
+void spv_matrix_store(Spv *, SpvId pointer, SpvId matrix, bool column_major, SpvId stride);
+SpvId spv_matrix_mul_add(Spv *, SpvId a, SpvId b, SpvId sum); /* a·b + sum */
+SpvId spv_matrix_convert(Spv *, SpvId matrix_type,
+                         SpvId matrix); /* another element type, same use */
 
 /* ---- structured control: each opened scope is closed by spv_end ---- */
 void spv_if(Spv *, SpvId condition);
