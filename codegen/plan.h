@@ -115,7 +115,8 @@ typedef struct KernelCache KernelCache;
 KernelCache *cg_cache(Arena *, const Target *);
 int cg_emit_once(KernelCache *, const KernelJob *, KernelCode *out);
 void cg_cache_end(KernelCache *); /* frees what is not in the arena */
-/* SPIRV-Tools: false with its message in `why`. */
+/* SPIRV-Tools: false with its message in `why`. True with a message where these SPIRV-Tools are too old
+ * to know what the module uses. */
 bool cg_validate(const uint32_t *word, int n_word, Buf *why);
 void cg_disassemble(const uint32_t *word, int n_word, Buf *out);
 

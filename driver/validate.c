@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { MAX_THREADS = 16 };
@@ -22,7 +23,8 @@ struct Validator {
   Job *job;
   int n_job, cap_job, next;
   bool started, ended;
-  Buf wrong; /* of the first invalid module */
+  Buf wrong;     /* of the first invalid module */
+  Buf unchecked; /* why modules could not be validated */
 };
 
 /* Takes the next job and validates it, with the lock released meanwhile. */
@@ -34,6 +36,7 @@ static void validate_next(Validator *v) {
   pthread_mutex_lock(&v->lock);
   if (!ok && !v->wrong.len)
     buf_printf(&v->wrong, "kernel %s is not valid SPIR-V: %s", job.what, wrong.data);
+  if (ok && wrong.len && !v->unchecked.len) buf_printf(&v->unchecked, "%s", wrong.data);
   buf_free(&wrong);
 }
 
@@ -91,6 +94,8 @@ void validate_end(Validator *v) {
   pthread_cond_destroy(&v->more);
   pthread_mutex_destroy(&v->lock);
   if (v->wrong.len) die("%s", v->wrong.data);
+  if (v->unchecked.len) fprintf(stderr, "alphac: note: some kernels were %s\n", v->unchecked.data);
+  buf_free(&v->unchecked);
   free(v->job);
   free(v);
 }

@@ -85,11 +85,11 @@ static SpvId intern_in(Spv *b, Words *s, SpvOp op, SpvId type, uint32_t scope, i
   return v->id = put_result(b, s, op, type, n, operand);
 }
 
-static SpvId global(Spv *b, SpvOp op, SpvId type, int n, const uint32_t *operand) {
+SpvId spv_global(Spv *b, SpvOp op, SpvId type, int n, const uint32_t *operand) {
   return intern_in(b, &b->global, op, type, 0, n, operand);
 }
 #define GLOBAL(b, op, type, ...)                                                                   \
-  global(b, op, type, COUNT_OF(((uint32_t[]){__VA_ARGS__})), (uint32_t[]){__VA_ARGS__})
+  spv_global(b, op, type, COUNT_OF(((uint32_t[]){__VA_ARGS__})), (uint32_t[]){__VA_ARGS__})
 
 /* ---- module ---- */
 
@@ -106,10 +106,20 @@ Spv *spv_new(Arena *a) {
   return b;
 }
 
-void spv_capability(Spv *b, SpvCapability c) {
+bool spv_has_capability(const Spv *b, SpvCapability c) {
   for (int i = 0; i < b->n_capability; i++)
-    if (b->capability[i] == c) return;
-  ARENA_PUSH(b->arena, b->capability, b->n_capability, c);
+    if (b->capability[i] == c) return true;
+  return false;
+}
+
+void spv_capability(Spv *b, SpvCapability c) {
+  if (!spv_has_capability(b, c)) ARENA_PUSH(b->arena, b->capability, b->n_capability, c);
+}
+
+void spv_extension(Spv *b, const char *name) {
+  for (int i = 0; i < b->n_extension; i++)
+    if (strcmp(b->extension[i], name) == 0) return;
+  ARENA_PUSH(b->arena, b->extension, b->n_extension, name);
 }
 
 void spv_decorate(Spv *b, SpvId id, SpvDecoration d, int n, const uint32_t *more) {
@@ -161,8 +171,11 @@ uint32_t *spv_finish(Spv *b, const uint32_t local[3], int *n_word) {
   spv_word(b, &out, (uint32_t)b->n_type);
   spv_word(b, &out, 0);
   for (int i = 0; i < b->n_capability; i++) PUT(b, &out, SpvOpCapability, b->capability[i]);
+  for (int i = 0; i < b->n_extension; i++)
+    put_string(b, &out, SpvOpExtension, 0, NULL, b->extension[i], 0, NULL);
   put_string(b, &out, SpvOpExtInstImport, 1, &b->glsl, "GLSL.std.450", 0, NULL);
-  PUT(b, &out, SpvOpMemoryModel, SpvAddressingModelPhysicalStorageBuffer64, SpvMemoryModelGLSL450);
+  PUT(b, &out, SpvOpMemoryModel, SpvAddressingModelPhysicalStorageBuffer64,
+      b->vulkan_memory ? SpvMemoryModelVulkan : SpvMemoryModelGLSL450);
   put_string(b, &out, SpvOpEntryPoint, 2, (uint32_t[]){SpvExecutionModelGLCompute, b->main}, "main",
              b->n_interface, b->interface);
   PUT(b, &out, SpvOpExecutionMode, b->main, SpvExecutionModeLocalSize, local[0], local[1],
@@ -183,8 +196,8 @@ uint32_t *spv_finish(Spv *b, const uint32_t local[3], int *n_word) {
 
 /* ---- types and constants ---- */
 
-SpvId spv_void(Spv *b) { return global(b, SpvOpTypeVoid, 0, 0, NULL); }
-SpvId spv_bool(Spv *b) { return global(b, SpvOpTypeBool, 0, 0, NULL); }
+SpvId spv_void(Spv *b) { return spv_global(b, SpvOpTypeVoid, 0, 0, NULL); }
+SpvId spv_bool(Spv *b) { return spv_global(b, SpvOpTypeBool, 0, 0, NULL); }
 SpvId spv_u32(Spv *b) { return GLOBAL(b, SpvOpTypeInt, 0, 32, 0); }
 SpvId spv_f32(Spv *b) { return GLOBAL(b, SpvOpTypeFloat, 0, 32); }
 
@@ -201,7 +214,17 @@ SpvId spv_array(Spv *b, SpvId element, uint32_t n) {
 }
 
 SpvId spv_pointer(Spv *b, SpvStorageClass c, SpvId type) {
-  return of(b, GLOBAL(b, SpvOpTypePointer, 0, c, type), type);
+  int before = b->n_type;
+  SpvId id = of(b, GLOBAL(b, SpvOpTypePointer, 0, c, type), type);
+  if (c == SpvStorageClassWorkgroup && b->n_type > before)
+    ARENA_PUSH(b->arena, b->shared_pointer, b->n_shared_pointer, id);
+  return id;
+}
+
+bool spv_is_shared(Spv *b, SpvId pointer) {
+  for (int i = 0; i < b->n_shared_pointer; i++)
+    if (b->shared_pointer[i] == b->type[pointer]) return b->shared_accessed = true;
+  return false;
 }
 
 SpvId spv_pair(Spv *b, SpvId element) {
@@ -234,7 +257,7 @@ SpvId spv_f(Spv *b, float v) {
 
 SpvId spv_b(Spv *b, bool v) {
   SpvId type = spv_bool(b);
-  return global(b, v ? SpvOpConstantTrue : SpvOpConstantFalse, type, 0, NULL);
+  return spv_global(b, v ? SpvOpConstantTrue : SpvOpConstantFalse, type, 0, NULL);
 }
 
 /* Of a value; of a vector or array type its element's; of a pointer type what it points at. */
@@ -366,10 +389,17 @@ void spv_store_aligned(Spv *b, SpvId pointer, SpvId value, uint32_t align) {
 
 SpvId spv_get(Spv *b, SpvId variable) {
   SpvId type = spv_type(b, spv_type(b, variable));
+  if (spv_is_shared(b, variable) && b->vulkan_memory)
+    return spv_result(b, SpvOpLoad, type, variable, SpvMemoryAccessNonPrivatePointerMask);
   return spv_result(b, SpvOpLoad, type, variable);
 }
 
-void spv_set(Spv *b, SpvId variable, SpvId value) { spv_effect(b, SpvOpStore, variable, value); }
+void spv_set(Spv *b, SpvId variable, SpvId value) {
+  if (spv_is_shared(b, variable) && b->vulkan_memory)
+    spv_effect(b, SpvOpStore, variable, value, SpvMemoryAccessNonPrivatePointerMask);
+  else
+    spv_effect(b, SpvOpStore, variable, value);
+}
 
 static SpvId element_of(Spv *b, SpvStorageClass c, SpvId variable, SpvId index) {
   SpvId array = spv_type(b, spv_type(b, variable));
@@ -387,8 +417,10 @@ SpvId spv_local_at(Spv *b, SpvId local_array, SpvId index) {
 
 void spv_barrier(Spv *b) {
   SpvId scope = spv_u(b, SpvScopeWorkgroup);
-  SpvId semantics =
-    spv_u(b, SpvMemorySemanticsAcquireReleaseMask | SpvMemorySemanticsWorkgroupMemoryMask);
+  uint32_t mask = SpvMemorySemanticsAcquireReleaseMask | SpvMemorySemanticsWorkgroupMemoryMask;
+  if (b->vulkan_memory)
+    mask |= SpvMemorySemanticsMakeAvailableMask | SpvMemorySemanticsMakeVisibleMask;
+  SpvId semantics = spv_u(b, mask);
   spv_effect(b, SpvOpControlBarrier, scope, scope, semantics);
 }
 

@@ -78,16 +78,20 @@ SpvId spv_shuffle(Spv *, SpvId x, SpvId lane);
 SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);
 
 /* ---- 16-bit elements and cooperative matrices (matrix.c). Each adds the capability and extension that
- * it needs. ---- */
+ * it needs; matrix types are made before workgroup memory is first accessed. ---- */
 SpvId spv_u16(Spv *), spv_f16(Spv *), spv_bf16(Spv *);
 typedef enum SpvMatrixUse { SPV_matrix_a, SPV_matrix_b, SPV_matrix_sum } SpvMatrixUse;
 SpvId spv_matrix(Spv *, SpvId element, uint32_t rows, uint32_t columns,
-                 SpvMatrixUse); /* of a subgroup */
-SpvId spv_matrix_zero(Spv *, SpvId matrix_type);
+                 SpvMatrixUse);                  /* of a subgroup */
+SpvId spv_matrix_zero(Spv *, SpvId matrix_type); /* of f32 */
 /* From and to workgroup or physical memory: `pointer` to the first element, of any scalar or vector type;
- * `stride` between rows (columns: column_major) in what it points at. All invocations of the subgroup. */
-SpvId spv_matrix_load(Spv *, SpvId matrix_type, SpvId pointer, bool column_major, SpvId stride);
-void spv_matrix_store(Spv *, SpvId pointer, SpvId matrix, bool column_major, SpvId stride);
+ * `stride` between rows (columns: column_major) in what it points at; `align`: bytes, of a pointer into
+ * physical memory. All invocations of the subgroup. Both pointer and stride must be multiples of 16 bytes,
+ * or of the bytes of a row (column) of the matrix, where those are fewer. */
+SpvId spv_matrix_load(Spv *, SpvId matrix_type, SpvId pointer, bool column_major, SpvId stride,
+                      uint32_t align);
+void spv_matrix_store(Spv *, SpvId pointer, SpvId matrix, bool column_major, SpvId stride,
+                      uint32_t align);
 SpvId spv_matrix_mul_add(Spv *, SpvId a, SpvId b, SpvId sum); /* a·b + sum */
 SpvId spv_matrix_convert(Spv *, SpvId matrix_type,
                          SpvId matrix); /* another element type, same use */

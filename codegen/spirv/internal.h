@@ -31,6 +31,12 @@ struct Spv {
   int n_type;  /* = the next id */
   SpvCapability *capability;
   int n_capability;
+  const char **extension;
+  int n_extension;
+  SpvId *shared_pointer; /* pointer types into workgroup memory */
+  int n_shared_pointer;
+  bool shared_accessed;
+  bool vulkan_memory; /* the module uses the Vulkan memory model */
   SpvId *interface;
   int n_interface;
   SpvInput *builtin;
@@ -51,5 +57,10 @@ void spv_word(Spv *, Words *, uint32_t);
 void spv_put(Spv *, Words *, SpvOp, int n, const uint32_t *operand);
 void spv_decorate(Spv *, SpvId, SpvDecoration, int n, const uint32_t *more);
 SpvId spv_new_id(Spv *);
+SpvId spv_global(Spv *, SpvOp, SpvId type, int n, const uint32_t *operand); /* interned */
+void spv_extension(Spv *, const char *name);
+bool spv_has_capability(const Spv *, SpvCapability);
+/* Whether the pointer points into workgroup memory; notes that it is accessed. */
+bool spv_is_shared(Spv *, SpvId pointer);
 
 #endif
