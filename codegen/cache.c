@@ -105,6 +105,8 @@ static void make_key(KernelCache *c, const KernelJob *job) {
   put_int(c, job->copy | job->tabled << 1);
   put_int(c, job->n_out);
   for (int i = 0; i < job->n_out; i++) walk(c, job, job->out[i]);
+  put_int(c, job->runs != NULL);
+  if (job->runs) put(c, job->runs, sizeof *job->runs * (size_t)job->n_out);
   if (job->anchor) walk(c, job, job->anchor);
 }
 

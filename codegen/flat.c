@@ -105,6 +105,7 @@ bool flat_is_sum(const KernelJob *job) {
 }
 
 bool cg_can_table(const KernelJob *job) {
+  if (job->runs) return false;
   if (job->copy || flat_is_sum(job)) return true;
   for (int i = 0; i < job->n_out; i++)
     if (job->anchor || !flat_value(job, job->out[i])) return false;

@@ -253,8 +253,20 @@ SpvId kernel_to_memory(Kernel *k, DType d, SpvId value) {
   return spv_select(k->b, value, one, zero);
 }
 
+/* Where in memory unit `index` of an out lies that lies in runs of that many units. */
+static SpvId in_runs(Kernel *k, SpvId index, int64_t run, int64_t pitch) {
+  Spv *b = k->b;
+  SpvId length = spv_u(b, (uint32_t)run);
+  SpvId before = spv_bin(b, SpvOpUDiv, index, length);
+  SpvId gap = spv_u(b, (uint32_t)(pitch - run));
+  gap = spv_bin(b, SpvOpIMul, before, gap);
+  return spv_bin(b, SpvOpIAdd, index, gap);
+}
+
 void kernel_store(Kernel *k, int out, SpvId index, int n, const SpvId *value) {
   Spv *b = k->b;
+  const KernelRuns *lies = k->job->runs ? &k->job->runs[out] : NULL;
+  if (lies && lies->run) index = in_runs(k, index, lies->run / n, lies->pitch / n);
   DType d = (DType)k->job->out[out]->type.dtype;
   SpvId type = kernel_element_type(k, d), buffer = k->result[out], raw[4];
   for (int i = 0; i < n; i++) raw[i] = kernel_to_memory(k, d, value[i]);

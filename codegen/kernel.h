@@ -53,7 +53,7 @@ SpvId kernel_load(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_flat(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
 SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
-/* n = 1 or 4 values of the out's type to its result, from element n · index on. */
+/* n = 1 or 4 values of the out's type to its result, from element n · index on, wherever the job has it lie. */
 void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
 
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */

@@ -41,14 +41,21 @@ enum {
  *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of reductions and scans: either
  *   outs + operands + calls of random <= CG_MAX_SLOTS − 1 (cg_operands counts operands; CG_MAX_SLOTS − 1 − outs fit)
  *   no out is read by its own kernel at another index than it is computed at
+ *   an out lies in one piece, or in runs (a part of a larger tensor); runs and their distance are multiples of 16 bytes
  *   an out lies where no operand does, except over one that the kernel reads at the out's own flat index and nowhere else:
  *     kernels compute all outs of an index before they store any, and store FULL outs in their last pass over the row */
+typedef struct KernelRuns { /* how an out lies in memory, in elements */
+  int64_t run,
+    pitch; /* `run` of them together, each run beginning `pitch` after the one before; run = 0: all together */
+} KernelRuns;
+
 typedef struct KernelJob {
   Node *const *out; /* by rising id */
   int n_out;
   Node *anchor;
-  const bool *stored; /* by node id */
-  bool copy;          /* store the stored value of out[0] itself at another place */
+  const bool *stored;     /* by node id */
+  const KernelRuns *runs; /* by out; NULL: each lies in one piece */
+  bool copy;              /* store the stored value of out[0] itself at another place */
   bool
     tabled; /* one dispatch runs many instances of the kernel: each finds its slots in an argument
                          table (cg_can_table) */
@@ -124,6 +131,8 @@ void cg_disassemble(const uint32_t *word, int n_word, Buf *out);
 typedef struct PlanPlace { /* where a stored node lives */
   int chunk;               /* index into the layout's chunks; −1: not stored */
   uint64_t offset, bytes;
+  uint64_t run,
+    pitch; /* `run` bytes lie together, each run beginning `pitch` bytes after the one before; run = 0: all together */
 } PlanPlace;
 
 typedef struct PlanStep {

@@ -9,9 +9,11 @@
 #include "ir/ir.h"
 
 enum {
-  PLAN_ALIGN = 256
-}; /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing
-    * uses */
+  PLAN_ALIGN =
+    256, /* bytes: every tensor begins at a multiple, and every chunk ends with as much that nothing uses */
+  PLAN_ALIGN_RUNS =
+    16 /* bytes: begin and length of a part of a tensor that lies in runs, and of the runs */
+};
 
 typedef struct LayoutChunk {
   ImgClass cls;

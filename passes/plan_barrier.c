@@ -11,14 +11,9 @@ typedef struct Ranges {
   int n, cap;
 } Ranges;
 
-static bool overlap(const PlanPlace *a, const PlanPlace *b) {
-  return a->chunk == b->chunk && a->offset < b->offset + b->bytes &&
-         b->offset < a->offset + a->bytes;
-}
-
 static bool meets(const Ranges *r, const PlanPlace *p) {
   for (int i = 0; i < r->n; i++)
-    if (overlap(&r->at[i], p)) return true;
+    if (plan_overlap(&r->at[i], p)) return true;
   return false;
 }
 

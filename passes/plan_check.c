@@ -22,13 +22,9 @@ typedef struct Checker {
   int *epoch; /* by step: barriers up to and before it */
 } Checker;
 
-static bool overlap(const PlanPlace *a, const PlanPlace *b) {
-  return a->chunk == b->chunk && a->offset < b->offset + b->bytes &&
-         b->offset < a->offset + a->bytes;
-}
-
 static bool same(const PlanPlace *a, const PlanPlace *b) {
-  return a->chunk == b->chunk && a->offset == b->offset && a->bytes == b->bytes;
+  return a->chunk == b->chunk && a->offset == b->offset && a->bytes == b->bytes &&
+         a->run == b->run && a->pitch == b->pitch;
 }
 
 static Owned *find(Checker *c, const PlanPlace *p, const Node *n) {
@@ -77,14 +73,15 @@ static bool reads_flat(const KernelJob *job, const Node *old) {
 
 static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p) {
   const PlanStep *s = &c->plan->step[step];
-  if (p->chunk < 0 || p->chunk >= c->layout->n_chunk || p->offset % PLAN_ALIGN ||
-      p->offset + p->bytes + PLAN_ALIGN > c->layout->chunk[p->chunk].bytes ||
+  uint64_t align = p->run ? PLAN_ALIGN_RUNS : PLAN_ALIGN;
+  if (p->chunk < 0 || p->chunk >= c->layout->n_chunk || p->offset % align || p->run % align ||
+      p->pitch % align || plan_end(p) + PLAN_ALIGN > c->layout->chunk[p->chunk].bytes ||
       p->bytes != plan_bytes(n))
     buf_printf(c->errors, "step %d writes out of its chunk\n", step);
   int kept = 0;
   for (int i = 0; i < c->n; i++) {
     const Owned *o = &c->owned[i];
-    if (!overlap(&o->place, p)) {
+    if (!plan_overlap(&o->place, p)) {
       if (c->last[o->node->id] == i) c->last[o->node->id] = kept;
       if (kept++ < i) c->owned[kept - 1] = *o;
       continue;
@@ -145,17 +142,34 @@ static void check_together(Checker *c, int step) {
     buf_printf(c->errors, "step %d: its results do not belong in one kernel\n", step);
 }
 
+/* A kernel stores its results as the plan's places say. */
+static void check_runs(Checker *c, int step) {
+  const PlanStep *s = &c->plan->step[step];
+  for (int o = 0; o < s->job.n_out; o++) {
+    KernelRuns lies = s->job.runs ? s->job.runs[o] : (KernelRuns){0};
+    uint64_t element = plan_bytes(s->job.out[o]) / (uint64_t)type_count(&s->job.out[o]->type);
+    if (element * (uint64_t)lies.run != s->result[o].run ||
+        (lies.run && element * (uint64_t)lies.pitch != s->result[o].pitch))
+      buf_printf(c->errors, "step %d stores %%%d in other runs than its place has\n", step,
+                 s->job.out[o]->id);
+  }
+}
+
 /* An assembled concat is there when all its sources lie where they belong in it. */
 static void check_assembled(Checker *c, int step) {
   const PlanStep *s = &c->plan->step[step];
   const Node *n = s->job.out[0];
   PlanPlace at = s->result[0];
+  uint64_t pieces = 1;
+  for (int i = 0; i < n->ints[0]; i++) pieces *= (uint64_t)n->type.dim[i];
   for (int i = 0; i < n->n_src; i++) {
     const Node *home = plan_home(n->src[i]);
     at.bytes = plan_bytes(home);
+    at.run = pieces > 1 ? at.bytes / pieces : 0;
+    at.pitch = pieces > 1 ? plan_bytes(n) / pieces : 0;
     if (!find(c, &at, home))
       buf_printf(c->errors, "step %d: %%%d is not in its place in %%%d\n", step, home->id, n->id);
-    at.offset += at.bytes;
+    at.offset += at.bytes / pieces;
   }
   own(c, &s->result[0], n, step);
 }
@@ -176,6 +190,7 @@ bool plan_check(const Plan *plan, const Layout *layout, Buf *errors) {
       continue;
     }
     check_together(&c, i);
+    check_runs(&c, i);
     if (s->job.copy) {
       check_read(&c, i, s->job.out[0], &s->source);
     } else {

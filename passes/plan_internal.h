@@ -29,12 +29,12 @@ typedef struct Planner {
   Layout *layout;
   Node *
     *old; /* by output: the param or state that an update replaces, NULL where nothing reads it */
-  bool *replaced;    /* by id: a param or state that gets another value */
-  bool *needed;      /* by id: an output depends on it, and not only through a fold */
-  bool *stored;      /* by id */
-  bool *assembles;   /* by id: a concat that is assembled */
-  Node **part_of;    /* by id: the assembled concat that this node's value is a part of, or NULL */
-  uint64_t *part_at; /* by id: bytes from the concat's start */
+  bool *replaced;  /* by id: a param or state that gets another value */
+  bool *needed;    /* by id: an output depends on it, and not only through a fold */
+  bool *stored;    /* by id */
+  bool *assembles; /* by id: a concat that is assembled */
+  Node **part_of;  /* by id: the assembled concat that this node's value is a part of, or NULL */
+  PlanPlace *part; /* by id: where in the concat it lies, as if that began at 0 */
   Kernel *kernel;
   int n_kernel;
   int *kernel_of; /* by id: the kernel that computes this stored node, −1 where there is none */
@@ -78,6 +78,19 @@ static inline Node *plan_home(Node *n) {
   return n;
 }
 static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
+/* One past a place's last byte. */
+static inline uint64_t plan_end(const PlanPlace *p) {
+  return p->offset + (p->run ? (p->bytes / p->run - 1) * p->pitch + p->run : p->bytes);
+}
+/* Whether two places share a byte; true also for places in runs of which that is not plain. */
+static inline bool plan_overlap(const PlanPlace *a, const PlanPlace *b) {
+  if (a->chunk != b->chunk || a->offset >= plan_end(b) || b->offset >= plan_end(a)) return false;
+  if (!a->run || !b->run || a->pitch != b->pitch) return true;
+  bool a_first = a->offset <= b->offset;
+  const PlanPlace *first = a_first ? a : b, *second = a_first ? b : a;
+  uint64_t distance = (second->offset - first->offset) % a->pitch;
+  return distance < first->run || distance + second->run > a->pitch;
+}
 static inline KernelJob plan_job(const Planner *p, const Kernel *k) {
   return (KernelJob){.out = k->out, .n_out = k->n_out, .anchor = k->anchor, .stored = p->stored};
 }

@@ -40,7 +40,7 @@ PlanPlace layout_at(Layout *l, ImgClass cls, int nth, uint64_t at, uint64_t byte
   int chunk = chunk_index(l, cls, nth);
   uint64_t end = at + round_up(bytes) + PLAN_ALIGN;
   if (end > l->chunk[chunk].bytes) l->chunk[chunk].bytes = end;
-  return (PlanPlace){chunk, at, bytes};
+  return (PlanPlace){.chunk = chunk, .offset = at, .bytes = bytes};
 }
 
 /* After the last tensor of a list, which is never given back. */

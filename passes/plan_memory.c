@@ -136,7 +136,7 @@ static bool place_update(Memory *m, int index, Buf *why) {
   if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
     *place = to;
   } else if ((n->op == OP_param || n->op == OP_state) && m->p->replaced[n->id]) {
-    PlanPlace *aside = new_place(m, (PlanPlace){-1, 0, plan_bytes(n)});
+    PlanPlace *aside = new_place(m, (PlanPlace){.chunk = -1, .bytes = plan_bytes(n)});
     push_step(m, false, n, aside, place);
     push_step(m, true, n, new_place(m, to), aside);
   } else {
@@ -220,8 +220,10 @@ static PlanPlace place_of(const Memory *m, const Node *n) {
   if (m->over[n->id]) return place_of(m, m->over[n->id]);
   const Node *whole = m->p->part_of[n->id];
   if (!whole) return m->plan->place[n->id];
-  PlanPlace in = place_of(m, whole);
-  return (PlanPlace){in.chunk, in.offset + m->p->part_at[n->id], plan_bytes(n)};
+  PlanPlace in = place_of(m, whole), part = m->p->part[n->id];
+  part.chunk = in.chunk;
+  part.offset += in.offset;
+  return part;
 }
 
 /* A result takes the place of an operand that its kernel is the last to read. */
@@ -312,10 +314,23 @@ static bool place_scratch(Memory *m, Buf *why) {
   return true;
 }
 
+/* How the results lie, for their kernel; NULL where each lies in one piece. */
+static const KernelRuns *runs_of(Arena *arena, const PlanStep *s) {
+  KernelRuns *runs = NULL;
+  for (int o = 0; o < s->job.n_out; o++) {
+    const PlanPlace *at = &s->result[o];
+    int64_t element = (int64_t)plan_bytes(s->job.out[o]) / type_count(&s->job.out[o]->type);
+    if (!at->run) continue;
+    if (!runs) runs = arena_alloc(arena, sizeof *runs * (size_t)s->job.n_out);
+    runs[o] = (KernelRuns){(int64_t)at->run / element, (int64_t)at->pitch / element};
+  }
+  return runs;
+}
+
 bool plan_memory(Planner *p, Plan *plan, Buf *why) {
   Memory m = {.p = p, .plan = plan};
   for (int i = 0; i < p->g->n_node; i++)
-    plan->place[i] = (PlanPlace){-1, 0, plan_bytes(p->g->node[i])};
+    plan->place[i] = (PlanPlace){.chunk = -1, .bytes = plan_bytes(p->g->node[i])};
   find_turns(&m);
   if (!place_given(&m, why) || !place_outputs(&m, why)) return false;
   find_overlays(&m);
@@ -330,6 +345,7 @@ bool plan_memory(Planner *p, Plan *plan, Buf *why) {
       s->job = plan_job(p, d->kernel);
       s->assembles = d->kernel->assembles;
       for (int o = 0; o < s->job.n_out; o++) s->result[o] = plan->place[s->job.out[o]->id];
+      s->job.runs = runs_of(p->arena, s);
       continue;
     }
     s->job = (KernelJob){.out = arena_copy(p->arena, &d->node, sizeof d->node),

@@ -11,6 +11,7 @@ static void print_place(Buf *b, const Layout *l, const PlanPlace *p) {
   buf_printf(b, "%s", class_name[l->chunk[p->chunk].cls]);
   if (nth) buf_printf(b, ".%d", nth);
   buf_printf(b, "+%" PRIu64, p->offset);
+  if (p->run) buf_printf(b, " (%" PRIu64 " of every %" PRIu64 ")", p->run, p->pitch);
 }
 
 static void print_step(Buf *b, const Plan *plan, const Layout *l, int index) {

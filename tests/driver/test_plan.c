@@ -122,6 +122,33 @@ static void referee_refuses(void **state) {
   buf_free(&why);
 }
 
+/* Parts in runs: one that reaches into its neighbour's, and a kernel that is told other runs. */
+static void referee_refuses_runs(void **state) {
+  (void)state;
+  Target target = cpu_target();
+  Graph *g = read_graph("runs");
+  Arena *arena = arena_new();
+  Layout *layout = layout_new(arena, &target);
+  Buf why = {0};
+  Plan *plan = plan_graph(layout, g, &target, &why);
+  assert_non_null(plan);
+  PlanStep *s = &plan->step[0];
+  assert_int_equal(s->job.n_out, 3);
+  assert_int_equal(s->result[2].run, 64);
+  s->result[2].offset -= 16;
+  assert_false(plan_check(plan, layout, &why));
+  assert_non_null(strstr(why.data, "writes two results to one place"));
+  s->result[2].offset += 16;
+  s->job.runs = NULL;
+  buf_clear(&why);
+  assert_false(plan_check(plan, layout, &why));
+  assert_non_null(strstr(why.data, "in other runs than its place has"));
+  graph_free(plan->graph);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&why);
+}
+
 /* A tensor larger than a chunk is refused by name. */
 static void too_large(void **state) {
   (void)state;
@@ -169,6 +196,7 @@ int main(void) {
 #undef LIST
       cmocka_unit_test(referee),
     cmocka_unit_test(referee_refuses),
+    cmocka_unit_test(referee_refuses_runs),
     cmocka_unit_test(too_large),
     cmocka_unit_test(programs_share),
   };
