@@ -142,7 +142,7 @@ static void store_quad(Attention *m, SpvId quad, int n, void *context) {
 }
 
 const Node *att_member(const Node *n) {
-  while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
+  while (!ir_attention_sources(n->op) && n->n_src == 1) n = n->src[0];
   return n;
 }
 

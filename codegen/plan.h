@@ -35,9 +35,10 @@ enum {
  *   param, state, input, fold are stored; argmax, cumsum, scatter_add, attention… are outs where they are computed
  *   reduce_* and matmul are stored, or computed inside kernels of their shape
  *   computed inside wherever asked: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
- *   sources of matmul and of attention… but for mask and keep: stored, or VIEW chains over a stored node that cg_strided accepts
+ *   sources of matmul and of attention… but for mask and keep: stored, or chains of VIEW operations and widenings over a stored
+ *     node that cg_strided accepts
  *   attention's mask and keep: expressions, evaluated at (b…, h, i, j) for each query and key that see each other
- *   outs of attention…: the operation, or permutes and reshapes of it that cg_store_strides accepts
+ *   outs of attention…: the operation, or permutes, reshapes and casts to 16 bit of it that cg_store_strides accepts
  *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of reductions and scans: either
  *   outs + operands + calls of random <= CG_MAX_SLOTS − 1 (cg_operands counts operands; CG_MAX_SLOTS − 1 − outs fit)
  *   no out is read by its own kernel at another index than it is computed at
@@ -86,7 +87,8 @@ typedef struct KernelCode {
   double flops, bytes; /* arithmetic of the definition; least memory traffic */
 } KernelCode;
 
-/* A view chain over a stored node as base + Σ index[i]·stride[i], in elements. */
+/* A chain of views and widenings over a stored node as base + Σ index[i]·stride[i], in elements. The
+ * base may be of a 16-bit type where the node is f32. */
 typedef struct Strided {
   Node *base;
   int64_t offset, stride[IR_MAX_RANK]; /* by dimension of the viewing node */
@@ -94,10 +96,12 @@ typedef struct Strided {
 
 /* ---- codegen/ ---- */
 bool cg_is_out(const KernelJob *, const Node *); /* computed and stored by the kernel */
+bool cg_widens(const Node *);        /* a cast that loses nothing: 16-bit float to f32 */
+bool cg_reads_through(const Node *); /* a VIEW operation, or a widening */
 bool cg_strided(const Node *, const bool *stored,
                 Strided *out); /* false where no such strides exist */
-/* `out` is `anchor` behind permutes and reshapes: the strides, by dimension of the anchor, at which
- * its elements lie in out. false where there are other nodes between, or no such strides. */
+/* `out` is `anchor` behind permutes, reshapes and casts: the strides, by dimension of the anchor, at
+ * which its elements lie in out. false where there are other nodes between, or no such strides. */
 bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride);
 int cg_operands(const KernelJob *, Node **operand,
                 int max); /* distinct stored nodes it reads; may exceed max */

@@ -1,4 +1,4 @@
-/* Views of stored nodes as base + Σ index·stride. */
+/* Views of stored nodes, widened or not, as base + Σ index·stride. */
 #include "codegen/plan.h"
 
 #include <string.h>
@@ -38,12 +38,18 @@ static bool reshape(const Type *from, const Type *to, int64_t *stride) {
   return true;
 }
 
+bool cg_widens(const Node *n) {
+  return n->op == OP_cast && n->type.dtype == DT_f32 && dtype_is_16((DType)n->src[0]->type.dtype);
+}
+
+bool cg_reads_through(const Node *n) { return (ir_op[n->op].flags & IR_VIEW) || cg_widens(n); }
+
 bool cg_strided(const Node *n, const bool *stored, Strided *out) {
   if (stored[n->id]) {
     contiguous((Node *)n, out);
     return true;
   }
-  if (!(ir_op[n->op].flags & IR_VIEW)) return false;
+  if (!cg_reads_through(n)) return false;
   const Node *x = n->src[0];
   if (!cg_strided(x, stored, out)) return false;
   int64_t old[IR_MAX_RANK];
@@ -60,7 +66,7 @@ bool cg_strided(const Node *n, const bool *stored, Strided *out) {
   case OP_slice:
     for (int i = 0; i < x->type.rank; i++) out->offset += n->ints[i] * old[i];
     return true;
-  default: return false;
+  default: return true; /* the same elements, in a wider type */
   }
 }
 
@@ -70,6 +76,7 @@ bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride) {
   for (const Node *n = out; n != anchor; n = n->src[0]) {
     int64_t old[IR_MAX_RANK];
     memcpy(old, s.stride, sizeof old);
+    if (n->op == OP_cast) continue;
     if (n->op == OP_permute) {
       for (int i = 0; i < n->type.rank; i++) s.stride[n->ints[i]] = old[i];
     } else if (n->op != OP_reshape || !reshape(&n->type, &n->src[0]->type, s.stride)) {

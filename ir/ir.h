@@ -154,6 +154,7 @@ void type_print(Buf *, const Type *); /* f32[4,16] */
 const char *dtype_name(DType);
 bool dtype_by_name(const char *, DType *);
 bool dtype_is_float(DType);
+bool dtype_is_16(DType);           /* f16, bf16 */
 double dtype_round(DType, double); /* the nearest value of that type; i32 wraps to 32 bits */
 void shape_strides(const Type *, int64_t *stride); /* row-major, in elements */
 

@@ -43,6 +43,7 @@ bool dtype_by_name(const char *name, DType *out) {
   return false;
 }
 
+bool dtype_is_16(DType d) { return d == DT_f16 || d == DT_bf16; }
 bool dtype_is_float(DType d) { return d == DT_f16 || d == DT_bf16 || d == DT_f32; }
 
 /* Nearest even at `bits` explicit mantissa bits, subnormals below 2^emin, infinity from the first

@@ -141,6 +141,11 @@ static bool visit(Walk *w, Node *n, Place at, bool below) {
 /* Only tells where the value is stored. */
 static bool moves(const Node *n) { return n->op == OP_permute || n->op == OP_reshape; }
 
+/* An f32 value rounded to 16 bits. */
+static bool narrows(const Node *n) {
+  return n->op == OP_cast && dtype_is_16((DType)n->type.dtype) && n->src[0]->type.dtype == DT_f32;
+}
+
 static bool has_own_loop(const Node *anchor) {
   return anchor && !plan_reduces(anchor) && !is_product(anchor);
 }
@@ -160,12 +165,12 @@ bool plan_siblings(const Node *a, const Node *b) {
          memcmp(a->ints, b->ints, sizeof *a->ints * (size_t)a->n_int) == 0;
 }
 
-/* Outs are the anchor, its siblings, and of attention permutations of such. */
+/* Outs are the anchor, its siblings, and of attention such permuted and rounded. */
 static bool visit_own_loop(Walk *w) {
   const KernelJob *job = w->job;
   for (int i = 0; i < job->n_out; i++) {
     const Node *n = job->out[i];
-    while (plan_is_attention(job->anchor->op) && moves(n)) n = n->src[0];
+    while (plan_is_attention(job->anchor->op) && (moves(n) || narrows(n))) n = n->src[0];
     if (!plan_siblings(n, job->anchor) || !visit_sources(w, n, PLACE_any, false)) return false;
   }
   return true;
@@ -177,7 +182,8 @@ bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored) {
   Domain d;
   Strided s;
   if (sum->op != OP_reduce_sum || !plan_domain(sum, &d) || d.outer != 1) return false;
-  const Node *from = plan_home(sum->src[0]), *b = product->src[1];
+  const Node *from = sum->src[0], *b = product->src[1];
+  while (!stored[from->id] && (from->op == OP_reshape || cg_widens(from))) from = from->src[0];
   int rank = b->type.rank;
   if (!stored[from->id] || !cg_strided(b, stored, &s) || s.base != from || s.offset) return false;
   return type_count(&b->type) == type_count(&from->type) && b->type.dim[rank - 2] == d.red &&

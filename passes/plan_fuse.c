@@ -153,7 +153,7 @@ static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const 
 }
 
 static Node *view_base(Node *n) {
-  while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
+  while (cg_reads_through(n)) n = n->src[0];
   return n;
 }
 
@@ -203,14 +203,14 @@ static void find_epilogues(const Planner *p, bool *must) {
   free(user);
 }
 
-/* Views between a product and what it reads stay views. */
+/* Views and widenings between a product and what it reads are not stored. */
 static void find_pinned(const Planner *p, bool *pinned) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
     for (int s = 0; s < n->n_src; s++)
-      for (Node *v = n->src[s];
-           plan_source(n, s) == SOURCE_strided && (ir_op[v->op].flags & IR_VIEW); v = v->src[0])
+      for (Node *v = n->src[s]; plan_source(n, s) == SOURCE_strided && cg_reads_through(v);
+           v = v->src[0])
         pinned[v->id] = true;
   }
 }

@@ -38,7 +38,7 @@ typedef struct Grouper {
 /* ---- the beginning: every stored value by itself ---- */
 
 static Node *view_base(Node *n, const bool *stored) {
-  while (!stored[n->id] && (ir_op[n->op].flags & IR_VIEW)) n = n->src[0];
+  while (!stored[n->id] && cg_reads_through(n)) n = n->src[0];
   return n;
 }
 

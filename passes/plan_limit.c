@@ -77,6 +77,23 @@ static void fit(Planner *p, const Node *n, Expression *e) {
   }
 }
 
+/* What a product is to read where its source's views have no strides: the views done, in 16 bits where
+ * the source is a widening. */
+static void store_source(Planner *p, const Node *source) {
+  Strided s;
+  const Node *narrow = source;
+  if (cg_strided(source, p->stored, &s)) return;
+  while (cg_reads_through(narrow) && !dtype_is_16((DType)narrow->type.dtype))
+    narrow = narrow->src[0];
+  bool *self = &p->stored[plan_home((Node *)narrow)->id];
+  if (dtype_is_16((DType)narrow->type.dtype) && !*self) {
+    *self = true;
+    if (cg_strided(source, p->stored, &s)) return;
+    *self = false;
+  }
+  p->stored[plan_home((Node *)source)->id] = true;
+}
+
 void plan_limit(Planner *p) {
   Expression *e = xcalloc(1, sizeof *e);
   for (int i = 0; i < p->g->n_node; i++) {
@@ -87,12 +104,7 @@ void plan_limit(Planner *p) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
-    for (int s = 0; s < n->n_src; s++) {
-      Strided strided;
-      bool *stored = &p->stored[plan_home(n->src[s])->id];
-      if (plan_source(n, s) == SOURCE_strided && !*stored &&
-          !cg_strided(n->src[s], p->stored, &strided))
-        *stored = true;
-    }
+    for (int s = 0; s < n->n_src; s++)
+      if (plan_source(n, s) == SOURCE_strided) store_source(p, n->src[s]);
   }
 }

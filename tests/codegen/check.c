@@ -103,6 +103,19 @@ static Node *magnitudes(Graph *g, Node *root) {
   return ir_rebuild(g, root, src);
 }
 
+/* A result that is rounded to 16 bits at last, before it was: half a unit of the last place then
+ * tells the nearest. (A cast rounds in f64 too.) */
+static Node *unrounded(Graph *g, Node *root) {
+  bool moves = root->op == OP_permute || root->op == OP_reshape;
+  Node *x = moves ? unrounded(g, root->src[0]) : root;
+  if (moves && x == root->src[0]) return root;
+  if (root->op == OP_reshape) return ir_reshape(g, x, root->type.rank, root->type.dim);
+  if (moves) return ir_rebuild(g, root, &x);
+  bool narrows = root->op == OP_cast && dtype_is_16((DType)root->type.dtype) &&
+                 root->src[0]->type.dtype == DT_f32;
+  return narrows ? root->src[0] : root;
+}
+
 typedef struct Want {
   Tensor value, magnitude, rounded; /* f64; the bound's scale; f32 mode */
   struct Want *flushed; /* of boundary cases: the same where subnormal operands are zero, as devices
@@ -138,7 +151,7 @@ static void largest(const Check *c, const Graph *g, const Copy *t, Want *w) {
 }
 
 /* The same graph on operands without subnormals. */
-static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r) {
+static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r, Node *exact) {
   Want *w = arena_alloc(c->arena, sizeof *w);
   Buf why = {0};
   Feed *feed = arena_alloc(c->arena, sizeof *feed * (size_t)(t.n_feed + 1));
@@ -152,7 +165,7 @@ static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r) {
       if (fabs(x[k]) < 0x1p-126) x[k] = copysign(0, x[k]);
     feed[i] = (Feed){OP_input, t.feed[i].name, x};
   }
-  if (!ir_eval(c->arena, g, EVAL_f64, feed, t.n_feed, &r, 1, &w->value, &why) ||
+  if (!ir_eval(c->arena, g, EVAL_f64, feed, t.n_feed, &exact, 1, &w->value, &why) ||
       !ir_eval(c->arena, g, EVAL_f32, feed, t.n_feed, &r, 1, &w->rounded, &why))
     die("%s: %s", c->title, why.data);
   w->magnitude = w->value;
@@ -161,11 +174,12 @@ static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r) {
 
 static bool is_whole(const KernelJob *job) { return job->n_out > 1 || job->anchor; }
 
-static void find_noise(Want *w) {
+/* From the value as f32 operations give it, before a rounding to 16 bits. */
+static void find_noise(Want *w, const Tensor *f32) {
   int64_t n = type_count(&w->value.type);
   double mean = 0, worst = 0;
   for (int64_t i = 0; i < n; i++) {
-    double x = w->value.data[i], y = w->rounded.data[i];
+    double x = w->value.data[i], y = f32->data[i];
     if (!isfinite(x) || !isfinite(y)) continue;
     mean += fabs(x) / (double)n;
     worst = fmax(worst, fabs(x - y));
@@ -178,17 +192,19 @@ static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
             .job = job,
             .to = graph_new("want"),
             .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
-  Node *r = copy_node(&t, root), *m = magnitudes(t.to, r);
+  Node *r = copy_node(&t, root), *exact = unrounded(t.to, r), *m = magnitudes(t.to, exact);
   Buf why = {0};
-  bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &r, 1, &w->value, &why) &&
+  bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &exact, 1, &w->value, &why) &&
             ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &r, 1, &w->rounded, &why);
   w->magnitude = w->value;
   if (m) ok = ok && ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &m, 1, &w->magnitude, &why);
+  Tensor f32;
+  ok = ok && ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &exact, 1, &f32, &why);
   if (!ok) die("%s: %s", c->title, why.data);
-  if (is_whole(job)) find_noise(w);
+  if (is_whole(job)) find_noise(w, &f32);
   if ((!is_whole(job) || (c->flags & CHECK_cut)) && computes_below(c, root))
     largest(c, t.to, &t, w);
-  if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r);
+  if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r, exact);
   graph_free(t.to);
 }
 

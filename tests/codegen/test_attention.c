@@ -17,6 +17,7 @@ typedef struct Setup {
   Bench *bench;
   const Target *target;
   const Sizes *n;
+  DType half; /* of q, k, v and do in memory, and of results that are merged; DT_f32: none */
   Graph *g;
   Arena *arena;
   Feed feed[8];
@@ -38,7 +39,7 @@ static Node *leaf(Setup *s, DType d, int rank, const int64_t *dim, double lo, do
   double *data = arena_alloc(s->arena, sizeof *data * (size_t)n);
   for (int64_t i = 0; i < n; i++) {
     double u = (double)noise((uint32_t)i * 8 + (uint32_t)s->n_feed) / 0x1p32;
-    data[i] = (float)(lo + u * (hi - lo));
+    data[i] = dtype_round(d == DT_i32 ? DT_f32 : d, lo + u * (hi - lo));
     if (d == DT_i32) data[i] = floor(data[i]);
   }
   const char *name = intern(arena_printf(s->arena, "x%d", s->n_feed));
@@ -48,8 +49,8 @@ static Node *leaf(Setup *s, DType d, int rank, const int64_t *dim, double lo, do
 
 /* [1, heads, rows, channels], stored as rows of all heads */
 static Node *heads(Setup *s, int64_t heads, int64_t rows, int64_t channels) {
-  Node *x = leaf(s, DT_f32, 4, (int64_t[]){1, rows, heads, channels}, -1, 1);
-  return ir_permute(s->g, x, (int[]){0, 2, 1, 3});
+  Node *x = leaf(s, s->half, 4, (int64_t[]){1, rows, heads, channels}, -1, 1);
+  return ir_cast(s->g, ir_permute(s->g, x, (int[]){0, 2, 1, 3}), DT_f32);
 }
 
 static void begin(Setup *s, const Sizes *n, bool backward) {
@@ -78,8 +79,9 @@ static void begin(Setup *s, const Sizes *n, bool backward) {
 
 static Node *make(Setup *s, Op op) { return ir_attend(s->g, op, s->src, &s->a); }
 
-/* Merged heads: [1, heads, rows, channels] → [1, rows, heads · channels] */
+/* Merged heads, rounded: [1, heads, rows, channels] → [1, rows, heads · channels] */
 static Node *merged(Setup *s, Node *x) {
+  x = ir_cast(s->g, x, s->half);
   const int64_t *d = x->type.dim;
   Node *rows = ir_permute(s->g, x, (int[]){0, 2, 1, 3});
   return ir_reshape(s->g, rows, 3, (int64_t[]){1, d[2], d[1] * d[3]});
@@ -87,9 +89,10 @@ static Node *merged(Setup *s, Node *x) {
 
 static void end(Setup *s, const char *what, int n_out, Node **out, Node *anchor) {
   const Sizes *n = s->n;
-  const char *title = arena_printf(s->arena, "%s h=%lld/%lld t=%lld s=%lld c=%lld e=%lld", what,
-                                   (long long)n->h, (long long)n->kv, (long long)n->t,
-                                   (long long)n->s, (long long)n->c, (long long)n->e);
+  const char *title =
+    arena_printf(s->arena, "%s %s h=%lld/%lld t=%lld s=%lld c=%lld e=%lld", what,
+                 dtype_name(s->half), (long long)n->h, (long long)n->kv, (long long)n->t,
+                 (long long)n->s, (long long)n->c, (long long)n->e);
   check_job(s->bench, s->target, s->g, s->feed, s->n_feed, title, n_out, out, anchor, NULL);
   graph_free(s->g);
   arena_free(s->arena);
@@ -136,7 +139,9 @@ int main(void) {
   const Target *target[] = {&target_portable, &b.native};
   for (int t = 0; t < COUNT_OF(target); t++)
     for (int i = 0; i < COUNT_OF(sizes); i++)
-      all(&(Setup){.bench = &b, .target = target[t]}, &sizes[i]);
+      for (DType half = DT_f16; half <= DT_f32; half++)
+        if (half == DT_f32 || i < 5) /* the others try long loops and many workgroups */
+          all(&(Setup){.bench = &b, .target = target[t], .half = half}, &sizes[i]);
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);
   return b.wrong != 0;

@@ -14,6 +14,7 @@ typedef struct Product {
   Arena *arena;
   int64_t m, n, k;
   int turned; /* 1: A lies k × m, 2: B lies n × k */
+  DType half; /* of A and B in memory, widened by the kernel; DT_f32: as they are */
   Feed feed[MAX_FEED];
   int n_feed;
   Node *a, *b, *y; /* y = a·b, the anchor */
@@ -58,8 +59,9 @@ static Node *biased(Product *p, Node *x) {
 }
 
 static Node *operand(Product *p, int64_t rows, int64_t columns, bool turned) {
-  if (!turned) return leaf(p, DT_f32, DIM(rows, columns));
-  return ir_permute(p->g, leaf(p, DT_f32, DIM(columns, rows)), (int[]){1, 0});
+  if (!turned) return ir_cast(p->g, leaf(p, p->half, DIM(rows, columns)), DT_f32);
+  Node *x = leaf(p, p->half, DIM(columns, rows));
+  return ir_cast(p->g, ir_permute(p->g, x, (int[]){1, 0}), DT_f32);
 }
 
 static void out(Product *p, Node *x) { p->out[p->n_out++] = x; }
@@ -163,15 +165,15 @@ static int by_id(const void *x, const void *y) {
 
 static void finish(Product *p, const char *title) {
   char name[80];
-  snprintf(name, sizeof name, "%s, %lldx%lldx%lld turned %d", title, (long long)p->m,
-           (long long)p->n, (long long)p->k, p->turned);
+  snprintf(name, sizeof name, "%s, %s %lldx%lldx%lld turned %d", title, dtype_name(p->half),
+           (long long)p->m, (long long)p->n, (long long)p->k, p->turned);
   qsort(p->out, (size_t)p->n_out, sizeof *p->out, by_id);
   check_job(p->bench, p->target, p->g, p->feed, p->n_feed, name, p->n_out, p->out, p->y, NULL);
   graph_free(p->g);
   arena_free(p->arena);
 }
 
-static Product begin(Bench *b, const Target *t, const int64_t *size, int turned) {
+static Product begin(Bench *b, const Target *t, const int64_t *size, int turned, DType half) {
   Product p = {.bench = b,
                .target = t,
                .g = graph_new("product"),
@@ -179,7 +181,8 @@ static Product begin(Bench *b, const Target *t, const int64_t *size, int turned)
                .m = size[0],
                .n = size[1],
                .k = size[2],
-               .turned = turned};
+               .turned = turned,
+               .half = half};
   p.a = operand(&p, p.m, p.k, turned & 1);
   p.b = operand(&p, p.k, p.n, turned & 2);
   p.y = ir_matmul(p.g, p.a, p.b);
@@ -196,19 +199,26 @@ static void cases(Bench *b, const Target *t, int argc, char **argv) {
     if (!wanted) continue;
     for (int i = 0; i < COUNT_OF(size); i++)
       for (int turned = 0; turned<4; turned += size[i][2]> 1000 ? 3 : 1) {
-        Product p = begin(b, t, size[i], turned);
-        all[c].build(&p);
-        finish(&p, all[c].title);
+        /* A transposition has one 16-bit type, the next one the other; long sums f32 alone. */
+        for (int f32 = 0; f32 < 2; f32++) {
+          if (!f32 && size[i][2] > 1000) continue;
+          DType half = turned % 2 ? DT_bf16 : DT_f16;
+          Product p = begin(b, t, size[i], turned, f32 ? DT_f32 : half);
+          all[c].build(&p);
+          finish(&p, all[c].title);
+        }
       }
-    Product p = begin(b, t, few, 2);
-    all[c].build(&p);
-    finish(&p, all[c].title);
+    for (int f32 = 0; f32 < 2; f32++) {
+      Product p = begin(b, t, few, 2, f32 ? DT_f32 : DT_bf16);
+      all[c].build(&p);
+      finish(&p, all[c].title);
+    }
   }
 }
 
 /* Batches: a bias per column, a scale per batch, the batch moved inside. */
 static void batches(Bench *b, const Target *t, int64_t m, int64_t n, int64_t k) {
-  Product p = begin(b, t, (int64_t[]){m, n, k}, 0);
+  Product p = begin(b, t, (int64_t[]){m, n, k}, 0, DT_f32);
   Node *x = leaf(&p, DT_f32, DIM(2, 3, m, k)), *w = leaf(&p, DT_f32, DIM(2, 3, k, n));
   p.y = ir_matmul(p.g, x, w);
   Node *scaled = ir_mul(p.g, p.y, wide(&p, leaf(&p, DT_f32, DIM(2, 3, 1, 1)), p.y));
@@ -219,9 +229,9 @@ static void batches(Bench *b, const Target *t, int64_t m, int64_t n, int64_t k) 
 }
 
 /* The bias gradient as it is written: dY [b, t, n], flattened for the product, summed over b and t. */
-static void bias_gradient(Bench *b, const Target *t) {
-  Product p = begin(b, t, (int64_t[]){40, 36, 24}, 1);
-  Node *dy = leaf(&p, DT_f32, DIM(2, 12, 36));
+static void bias_gradient(Bench *b, const Target *t, DType half) {
+  Product p = begin(b, t, (int64_t[]){40, 36, 24}, 1, half);
+  Node *dy = ir_cast(p.g, leaf(&p, half, DIM(2, 12, 36)), DT_f32);
   p.y = ir_matmul(p.g, ir_reshape(p.g, p.a, DIM(1, 40, 24)), ir_reshape(p.g, dy, DIM(1, 24, 36)));
   out(&p, p.y);
   out(&p, ir_reduce(p.g, OP_reduce_sum, dy, 2, (int[]){0, 1}));
@@ -234,7 +244,8 @@ static int refused(Bench *b) {
   int wrong = 0;
   for (int i = 0; i < 7; i++) {
     bool few = i == 6; /* too long for tiles */
-    Product p = begin(b, &b->native, few ? (int64_t[]){2, 2, 200001} : (int64_t[]){24, 24, 24}, 2);
+    Product p =
+      begin(b, &b->native, few ? (int64_t[]){2, 2, 200001} : (int64_t[]){24, 24, 24}, 2, DT_f32);
     Node *square = ir_permute(p.g, p.y, (int[]){1, 0});
     switch (i) {
     case 0: out(&p, ir_add(p.g, p.y, square)); break;             /* two indices */
@@ -265,7 +276,8 @@ static void everything(Bench *b, const Target *target, int argc, char **argv) {
   if (argc > 1) return;
   batches(b, target, 20, 36, 8);
   batches(b, target, 5, 7, 3);
-  bias_gradient(b, target);
+  bias_gradient(b, target, DT_f32);
+  bias_gradient(b, target, DT_bf16);
 }
 
 int main(int argc, char **argv) { return bench_main(everything, argc, argv); }

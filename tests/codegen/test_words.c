@@ -157,6 +157,16 @@ static void strides_of_views(void **state) {
   check_strided(ir_reshape(g, wide, DIM(2, 2, 3, 12)), true, 0, DIM(72, 0, 0, 1));
   check_strided(ir_reshape(g, wide, DIM(12, 12)), false, 0, 0, NULL);
   check_strided(ir_neg(g, x), false, 0, 0, NULL);
+  /* widenings are read through, whichever side of a view they are on; no other cast is */
+  Type half = SHAPE(2, 6, 12);
+  half.dtype = DT_bf16;
+  Node *h = ir_leaf(g, OP_input, "h", &half), *f = ir_cast(g, h, DT_f32);
+  check_strided(f, true, 0, DIM(72, 12, 1));
+  check_strided(ir_permute(g, f, (int[]){2, 0, 1}), true, 0, DIM(1, 72, 12));
+  Node *turned = ir_cast(g, ir_permute(g, h, (int[]){2, 0, 1}), DT_f32);
+  check_strided(ir_reshape(g, turned, DIM(3, 4, 2, 6)), true, 0, DIM(4, 1, 72, 12));
+  check_strided(ir_cast(g, x, DT_bf16), false, 0, 0, NULL);
+  check_strided(ir_cast(g, h, DT_f16), false, 0, 0, NULL);
   graph_free(g);
 }
 
