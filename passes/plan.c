@@ -1,5 +1,5 @@
 /* plan: graph → kernels in order, with their memory. fuse → limit → group → schedule →
- * memory → barriers. */
+ * level → memory → barriers. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>

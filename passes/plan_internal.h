@@ -39,6 +39,7 @@ typedef struct Planner {
   int n_kernel;
   int *kernel_of; /* by id: the kernel that computes this stored node, −1 where there is none */
   int *order;     /* kernels as they run */
+  int *level;     /* by place in the order: no barrier stands within a level */
 } Planner;
 
 /* In memory before the program runs. */
@@ -120,11 +121,14 @@ void plan_fuse(Planner *);     /* plan_fuse.c: fills stored */
 void plan_limit(Planner *);    /* plan_limit.c: stores more, where a kernel would be too large */
 void plan_group(Planner *);    /* plan_group.c: fills kernel and kernel_of; stores less */
 void plan_schedule(Planner *); /* plan_schedule.c: fills order */
+/* plan_level.c: sorts order, fills level; or takes an order with each kernel a level of its own. */
+void plan_level(Planner *);
+void plan_one_by_one(Planner *, int *order);
 bool plan_memory(Planner *, Plan *,
                  Buf *why); /* plan_memory.c: fills the plan's places and steps */
 /* The places that a step reads, at most CG_MAX_SLOTS; returns how many. */
 int plan_step_reads(const Plan *, const PlanStep *, PlanPlace *out);
-typedef struct Live { /* a tensor of scratch and the steps between which it must stay */
+typedef struct Live { /* a tensor of scratch and the times (levels) between which it must stay */
   const Node *node;
   PlanPlace *place;
   uint64_t bytes;
@@ -133,9 +137,10 @@ typedef struct Live { /* a tensor of scratch and the steps between which it must
   uint64_t at;
 } Live;
 
-/* plan_place.c: places the tensors of `n_step` steps in chunks of `room` bytes; gives the sum of the
+/* plan_place.c: places the tensors of `n_time` times in chunks of `room` bytes; gives the sum of the
  * chunks' peaks. Reorders them. */
-uint64_t plan_place(Live *, int n, int n_step, uint64_t room);
+uint64_t plan_at_once(const Live *, int n, int n_time); /* the most bytes that live at one time */
+uint64_t plan_place(Live *, int n, int n_time, uint64_t room);
 void plan_barriers(Plan *); /* plan_barrier.c */
 
 #endif

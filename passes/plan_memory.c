@@ -26,9 +26,12 @@ typedef struct Memory {
   int n_head, n_tail;
   Draft *draft; /* all */
   int n_draft;
-  int *turn;   /* by node: the kernel's place in the order, −1 where there is none */
-  int *last;   /* by node: the turn of its last reader, −1 */
+  int *turn;   /* by node: the kernel's level, −1 where there is none */
+  int *last;   /* by node: the level of its last reader, −1 */
+  int *reader; /* by node: the only kernel of that level that reads it, −1 */
   Node **over; /* by node: the value in whose place it is computed, or NULL */
+  Live *live;  /* tensors of scratch */
+  int n_live;
   int io_chunk;
   uint64_t io_used;
 } Memory;
@@ -119,8 +122,10 @@ static bool lies_over(const Memory *m, const Kernel *k, const Node *n, const Nod
 static bool may_replace(const Memory *m, const Node *n, const Node *leaf) {
   if (m->plan->place[n->id].chunk >= 0) return false;
   if (!leaf) return true;
-  if (m->last[leaf->id] > m->turn[n->id]) return false;
-  return lies_over(m, &m->p->kernel[m->p->order[m->turn[n->id]]], n, leaf);
+  int kernel = m->p->kernel_of[n->id], last = m->last[leaf->id];
+  if (last > m->turn[n->id] || (last == m->turn[n->id] && m->reader[leaf->id] != kernel))
+    return false;
+  return lies_over(m, &m->p->kernel[kernel], n, leaf);
 }
 
 static bool place_update(Memory *m, int index, Buf *why) {
@@ -178,12 +183,17 @@ static void find_turns(Memory *m) {
   size_t n = (size_t)p->g->n_node + 1;
   m->turn = arena_alloc(p->arena, sizeof *m->turn * n);
   m->last = arena_alloc(p->arena, sizeof *m->last * n);
+  m->reader = arena_alloc(p->arena, sizeof *m->reader * n);
   memset(m->turn, -1, sizeof *m->turn * n);
   memset(m->last, -1, sizeof *m->last * n);
   for (int i = 0; i < p->n_kernel; i++) {
     const Kernel *k = &p->kernel[p->order[i]];
-    for (int o = 0; o < k->n_out; o++) m->turn[k->out[o]->id] = i;
-    for (int o = 0; o < k->n_operand; o++) m->last[k->operand[o]->id] = i;
+    for (int o = 0; o < k->n_out; o++) m->turn[k->out[o]->id] = p->level[i];
+    for (int o = 0; o < k->n_operand; o++) {
+      int id = k->operand[o]->id;
+      m->reader[id] = m->last[id] == p->level[i] ? -1 : p->order[i];
+      m->last[id] = p->level[i];
+    }
   }
 }
 
@@ -226,7 +236,7 @@ static PlanPlace place_of(const Memory *m, const Node *n) {
   return part;
 }
 
-/* A result takes the place of an operand that its kernel is the last to read. */
+/* A result takes the place of an operand that its kernel is the last to read, with no other beside it. */
 static void find_overlays(Memory *m) {
   const Planner *p = m->p;
   const PlanPlace *place = m->plan->place;
@@ -241,8 +251,8 @@ static void find_overlays(Memory *m) {
                       !m->over[k->out[o]->id];
            x++) {
         Node *old = k->operand[x];
-        if (place[old->id].chunk >= 0 || taken[old->id] || m->last[old->id] != t ||
-            !lies_over(m, k, k->out[o], old))
+        if (place[old->id].chunk >= 0 || taken[old->id] || m->last[old->id] != p->level[t] ||
+            m->reader[old->id] != p->order[t] || !lies_over(m, k, k->out[o], old))
           continue;
         m->over[k->out[o]->id] = old;
         taken[old->id] = true;
@@ -259,25 +269,34 @@ typedef struct LiveList {
   int n;
 } LiveList;
 
-static void live_at(Memory *m, LiveList *list, const Node *n, PlanPlace *place, int step) {
-  Live use = {.node = n, .place = place, .first = step, .last = step};
+static void live_at(Memory *m, LiveList *list, const Node *n, PlanPlace *place, int time) {
+  Live use = {.node = n, .place = place, .first = time, .last = time};
   if (place->chunk < 0) ARENA_PUSH(m->p->arena, list->at, list->n, use);
 }
 
-/* Tensors that have no place yet, each with its first and last step. */
+/* Steps of one level share a time, steps beside the kernels have their own. */
+static int time_of(const Memory *m, int draft) {
+  const Planner *p = m->p;
+  int kernel = draft - m->n_head, levels = p->n_kernel ? p->level[p->n_kernel - 1] + 1 : 0;
+  if (kernel < 0) return draft;
+  return m->n_head + (kernel < p->n_kernel ? p->level[kernel] : levels + kernel - p->n_kernel);
+}
+
+/* Tensors that have no place yet, each with its first and last time. */
 static int find_live(Memory *m, Live **out) {
   LiveList list = {0};
   for (int i = 0; i < m->n_draft; i++) {
     const Draft *d = &m->draft[i];
+    int time = time_of(m, i);
     if (!d->kernel) {
-      live_at(m, &list, d->node, d->result, i);
-      if (d->copy) live_at(m, &list, d->node, d->source, i);
+      live_at(m, &list, d->node, d->result, time);
+      if (d->copy) live_at(m, &list, d->node, d->source, time);
       continue;
     }
     for (int o = 0; o < d->kernel->n_out; o++)
-      live_at(m, &list, d->kernel->out[o], home_of(m, d->kernel->out[o]), i);
+      live_at(m, &list, d->kernel->out[o], home_of(m, d->kernel->out[o]), time);
     for (int o = 0; o < d->kernel->n_operand; o++)
-      live_at(m, &list, d->kernel->operand[o], home_of(m, d->kernel->operand[o]), i);
+      live_at(m, &list, d->kernel->operand[o], home_of(m, d->kernel->operand[o]), time);
   }
   Live *live = list.at;
   if (list.n) qsort(live, (size_t)list.n, sizeof *live, by_place);
@@ -303,8 +322,8 @@ static bool intermediate_fits(const Memory *m, const Node *n, Buf *why) {
 }
 
 static bool place_scratch(Memory *m, Buf *why) {
-  Live *live;
-  int n = find_live(m, &live);
+  Live *live = m->live;
+  int n = m->n_live;
   for (int i = 0; i < n; i++)
     if (!intermediate_fits(m, live[i].node, why)) return false;
   m->plan->peak_bytes = plan_place(live, n, m->n_draft, layout_room(m->p->layout));
@@ -327,33 +346,54 @@ static const KernelRuns *runs_of(Arena *arena, const PlanStep *s) {
   return runs;
 }
 
-bool plan_memory(Planner *p, Plan *plan, Buf *why) {
-  Memory m = {.p = p, .plan = plan};
+/* Everything but the places in scratch. */
+static bool lay_out(Memory *m, Planner *p, Plan *plan, Buf *why) {
+  *m = (Memory){.p = p, .plan = plan};
   for (int i = 0; i < p->g->n_node; i++)
     plan->place[i] = (PlanPlace){.chunk = -1, .bytes = plan_bytes(p->g->node[i])};
-  find_turns(&m);
-  if (!place_given(&m, why) || !place_outputs(&m, why)) return false;
-  find_overlays(&m);
-  join_drafts(&m);
-  if (!place_scratch(&m, why)) return false;
-  plan->n_step = m.n_draft;
-  plan->step = arena_alloc(p->arena, sizeof *plan->step * ((size_t)m.n_draft + 1));
-  for (int i = 0; i < m.n_draft; i++) {
-    const Draft *d = &m.draft[i];
-    PlanStep *s = &plan->step[i];
-    if (d->kernel) {
-      s->job = plan_job(p, d->kernel);
-      s->assembles = d->kernel->assembles;
-      for (int o = 0; o < s->job.n_out; o++) s->result[o] = plan->place[s->job.out[o]->id];
-      s->job.runs = runs_of(p->arena, s);
-      continue;
-    }
+  find_turns(m);
+  if (!place_given(m, why) || !place_outputs(m, why)) return false;
+  find_overlays(m);
+  join_drafts(m);
+  m->n_live = find_live(m, &m->live);
+  return true;
+}
+
+/* By levels where that needs next to no more memory than one kernel after the other. */
+static bool choose_order(Memory *m, Planner *p, Plan *plan, Buf *why) {
+  int *order = p->order;
+  plan_one_by_one(p, order);
+  if (!lay_out(m, p, plan, why)) return false;
+  uint64_t least = plan_at_once(m->live, m->n_live, m->n_draft);
+  plan_level(p);
+  if (!lay_out(m, p, plan, why)) return false;
+  if (plan_at_once(m->live, m->n_live, m->n_draft) <= least + least / 20) return true;
+  plan_one_by_one(p, order);
+  return lay_out(m, p, plan, why);
+}
+
+static void make_step(const Memory *m, const Draft *d, PlanStep *s) {
+  Planner *p = m->p;
+  if (!d->kernel) {
     s->job = (KernelJob){.out = arena_copy(p->arena, &d->node, sizeof d->node),
                          .n_out = 1,
-                         .stored = plan->stored,
+                         .stored = m->plan->stored,
                          .copy = d->copy};
     s->result[0] = *d->result;
     s->source = d->copy ? *d->source : (PlanPlace){.chunk = -1};
+    return;
   }
+  s->job = plan_job(p, d->kernel);
+  s->assembles = d->kernel->assembles;
+  for (int o = 0; o < s->job.n_out; o++) s->result[o] = m->plan->place[s->job.out[o]->id];
+  s->job.runs = runs_of(p->arena, s);
+}
+
+bool plan_memory(Planner *p, Plan *plan, Buf *why) {
+  Memory m;
+  if (!choose_order(&m, p, plan, why) || !place_scratch(&m, why)) return false;
+  plan->n_step = m.n_draft;
+  plan->step = arena_alloc(p->arena, sizeof *plan->step * ((size_t)m.n_draft + 1));
+  for (int i = 0; i < m.n_draft; i++) make_step(&m, &m.draft[i], &plan->step[i]);
   return true;
 }

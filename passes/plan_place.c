@@ -77,13 +77,13 @@ static uint64_t place_list(Fit fit, uint64_t room, Live *live, int n, Live **pla
 }
 
 /* The most bytes that live at one step. */
-static uint64_t most_at_once(const Live *live, int n, int n_step) {
-  int64_t *change = xcalloc((size_t)n_step + 1, sizeof *change), now = 0, most = 0;
+uint64_t plan_at_once(const Live *live, int n, int n_time) {
+  int64_t *change = xcalloc((size_t)n_time + 1, sizeof *change), now = 0, most = 0;
   for (int i = 0; i < n; i++) {
     change[live[i].first] += (int64_t)live[i].bytes;
     change[live[i].last + 1] -= (int64_t)live[i].bytes;
   }
-  for (int i = 0; i < n_step; i++) {
+  for (int i = 0; i < n_time; i++) {
     now += change[i];
     if (now > most) most = now;
   }
@@ -93,7 +93,7 @@ static uint64_t most_at_once(const Live *live, int n, int n_step) {
 
 /* Large tensors first, where they fit tightest, is good enough as a rule; where it leaves gaps, the
  * other ways are tried and the best one stays. */
-uint64_t plan_place(Live *live, int n, int n_step, uint64_t room) {
+uint64_t plan_place(Live *live, int n, int n_time, uint64_t room) {
   static const struct {
     int (*order)(const void *, const void *);
     Fit fit;
@@ -103,7 +103,7 @@ uint64_t plan_place(Live *live, int n, int n_step, uint64_t room) {
              {by_length, FIT_tightest}};
   if (!n) return 0;
   Live **placed = xcalloc((size_t)n, sizeof(Live *));
-  uint64_t at_once = most_at_once(live, n, n_step), least = UINT64_MAX, peak = 0;
+  uint64_t at_once = plan_at_once(live, n, n_time), least = UINT64_MAX, peak = 0;
   int best = 0, last = -1;
   for (int w = 0; w < COUNT_OF(way) && least > at_once + at_once / 50; w++) {
     qsort(live, (size_t)n, sizeof *live, way[w].order);

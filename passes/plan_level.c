@@ -1,0 +1,123 @@
+/* levels: which kernels run between the same two barriers. Needs the schedule's order; gives the order again, sorted by level,
+ * and the level at each place of it.
+ *
+ * A kernel's level is one more than the highest of those that compute what it reads: as few barriers as the program can have,
+ * each kernel as early as it can run, and what is independent side by side (a product's two gradients; the next layer's
+ * activations beside this one's weight gradients). Not earlier than scheduled:
+ *
+ *   recomputed values               checkpoint() would save nothing
+ *   parts of an assembled concat    all of one concat have one level: equal kernels become one dispatch
+ *   updates                         above all that reads the old value, which they overwrite
+ *
+ * Kernels of one level need their operands and results at the same time: plan_memory.c compares with the schedule's order, one
+ * kernel after the other. */
+#include "passes/plan_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Levels {
+  Planner *p;
+  int *level;  /* by kernel */
+  int *least;  /* by kernel: what it may not be below */
+  int *update; /* by node: the kernel that replaces this leaf's value, −1 */
+  int n;       /* levels */
+} Levels;
+
+static bool recomputed(const Kernel *k) {
+  for (int o = 0; o < k->n_out; o++)
+    if (k->out[o]->region >= 0) return false;
+  return true;
+}
+
+static void raise_to(int *level, int at_least) {
+  if (*level < at_least) *level = at_least;
+}
+
+/* Needs the levels of all kernels before it. `front` is the highest of them. */
+static int level_of(const Levels *s, int k, int front) {
+  const Planner *p = s->p;
+  const Kernel *kernel = &p->kernel[k];
+  int level = s->least[k];
+  if (recomputed(kernel)) raise_to(&level, front);
+  for (int o = 0; o < kernel->n_operand; o++) {
+    int before = p->kernel_of[kernel->operand[o]->id];
+    if (before >= 0) raise_to(&level, s->level[before] + !kernel->assembles);
+  }
+  return level;
+}
+
+static void find_updates(Levels *s) {
+  const Planner *p = s->p;
+  memset(s->update, -1, sizeof *s->update * (size_t)p->g->n_node);
+  for (int i = 0; i < p->g->n_output; i++)
+    if (p->g->output[i].kind == OUT_update && p->old[i])
+      s->update[p->old[i]->id] = p->kernel_of[plan_home(p->g->output[i].node)->id];
+}
+
+static void find_levels(Levels *s) {
+  const Planner *p = s->p;
+  int front = 0;
+  for (int i = 0; i < p->n_kernel; i++) {
+    int k = p->order[i];
+    s->level[k] = level_of(s, k, front);
+    raise_to(&front, s->level[k]);
+    for (int o = 0; o < p->kernel[k].n_operand; o++) {
+      int update = s->update[p->kernel[k].operand[o]->id];
+      if (update >= 0 && update != k) raise_to(&s->least[update], s->level[k] + 1);
+    }
+  }
+  s->n = front + 1;
+}
+
+/* The parts of a concat get the level of the highest; whether any was lower. */
+static bool level_parts(Levels *s) {
+  const Planner *p = s->p;
+  bool changed = false;
+  for (int c = 0; c < p->n_kernel; c++) {
+    const Kernel *concat = &p->kernel[c];
+    for (int o = 0; concat->assembles && o < concat->n_operand; o++) {
+      int part = p->kernel_of[concat->operand[o]->id];
+      if (part < 0 || s->level[part] == s->level[c]) continue;
+      raise_to(&s->least[part], s->level[c]);
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+/* The order sorted by level, what is of one level as it was. */
+static void sort(const Levels *s, int *order, int *level) {
+  const Planner *p = s->p;
+  int *at = xcalloc((size_t)s->n + 1, sizeof *at);
+  for (int k = 0; k < p->n_kernel; k++) at[s->level[k] + 1]++;
+  for (int l = 0; l < s->n; l++) at[l + 1] += at[l];
+  for (int i = 0; i < p->n_kernel; i++) {
+    int k = p->order[i], to = at[s->level[k]]++;
+    order[to] = k;
+    level[to] = s->level[k];
+  }
+  free(at);
+}
+
+void plan_level(Planner *p) {
+  size_t n_kernel = (size_t)p->n_kernel + 1, n_node = (size_t)p->g->n_node + 1;
+  Levels s = {.p = p};
+  s.level = arena_alloc(p->arena, sizeof *s.level * n_kernel);
+  s.least = arena_alloc(p->arena, sizeof *s.least * n_kernel);
+  s.update = arena_alloc(p->arena, sizeof *s.update * n_node);
+  int *order = arena_alloc(p->arena, sizeof *order * n_kernel);
+  int *level = arena_alloc(p->arena, sizeof *level * n_kernel);
+  find_updates(&s);
+  do find_levels(&s);
+  while (level_parts(&s));
+  sort(&s, order, level);
+  p->order = order;
+  p->level = level;
+}
+
+void plan_one_by_one(Planner *p, int *order) {
+  p->order = order;
+  p->level = arena_alloc(p->arena, sizeof *p->level * ((size_t)p->n_kernel + 1));
+  for (int i = 0; i < p->n_kernel; i++) p->level[i] = i;
+}
