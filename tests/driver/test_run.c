@@ -1,6 +1,6 @@
 /* Whole programs on the device against the evaluator: the goldens' graphs and the generated
  * programs, each with updates of params and states (a ← b, b ← a; one node under several names;
- * what feeds another's update), run several times over. */
+ * what feeds another's update), run several times over. Its argument is the goldens' folder. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +18,7 @@ enum { TIMES = 3 };
 #define FLOOR 0.02     /* values of about 1 cancel */
 
 static RunDevice device;
+static const char *plans;
 
 /* The device must agree with the evaluator in f32 or, where a comparison or a rounding fell the
  * other way, in f64. */
@@ -46,7 +47,7 @@ static void compare(const Graph *g, const char *title, const Feed *feed, int n_f
 
 static void read_and_compare(const char *name) {
   Buf path = {0}, text = {0}, errors = {0};
-  buf_printf(&path, "%s/%s.ir", PLANS, name);
+  buf_printf(&path, "%s/%s.ir", plans, name);
   assert_true(buf_read_file(&text, path.data));
   Graph *g = ir_parse(name, text.data, text.len, &errors);
   if (!g) fail_msg("%s", errors.data);
@@ -91,7 +92,9 @@ static void generated(void **state) {
   }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc != 2) die("usage: test_run PLANS");
+  plans = argv[1];
   Buf why = {0};
   if (!run_open(&device, &why)) {
     printf("skipped: no Vulkan device: %s\n", why.data);

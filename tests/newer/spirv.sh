@@ -1,0 +1,22 @@
+#!/bin/sh
+# Every module that alphac writes for a model, for the device at hand and for any, is accepted by the spirv-val at hand:
+#   spirv.sh ALPHAC MODEL.alpha [-D SETTING ...]
+set -eu
+alphac=$1 model=$2 dir=$(mktemp -d)
+shift 2
+trap 'rm -rf "$dir"' EXIT
+for precision in bf16 f16 f32; do
+  for target in native portable; do
+    "$alphac" "$model" -D vocab=256 -D width=128 -D heads=2 -D layers=1 -D train.batch=2 -D train.precision=$precision "$@" \
+      --target $target --emit=spirv -o "$dir/$precision.$target"
+  done
+done
+modules=0 refused=0
+for module in "$dir"/*/*.spv; do
+  modules=$((modules + 1))
+  spirv-val --target-env vulkan1.2 "$module" >"$dir/said" 2>&1 && continue
+  echo "FAILED: $module" && cat "$dir/said"
+  refused=$((refused + 1))
+done
+echo "$modules modules, $refused refused"
+[ $modules -ge 100 ] && [ $refused = 0 ]
