@@ -78,6 +78,14 @@ void *xmalloc(size_t), *xcalloc(size_t n, size_t bytes), *xrealloc(void *, size_
 const char *intern(const char *text);
 const char *intern_n(const char *text, size_t bytes);
 
+/* ---- half.c: f16 and bf16 in 16 bits; a float between two of them rounds to the nearest, ties to
+ * even ---- */
+float half_to_float(bool bf16, uint16_t);
+uint16_t half_from_float(bool bf16, float);
+/* n values from 4-byte floats to 16 bits each, and back. `to` may be `from`. */
+void half_pack(bool bf16, const void *from, size_t n, void *to);
+void half_unpack(bool bf16, const void *from, size_t n, void *to);
+
 /* ---- suggest.c ---- */
 /* The candidate nearest to `word` by edit distance, NULL where none is near enough to be meant. */
 const char *suggest(const char *word, const char *const *candidate, int n);

@@ -1,4 +1,4 @@
-/* One kernel under construction: push constants, operands, loads, stores, loops. */
+/* One kernel under construction: push constants, operands, loops. */
 #include "codegen/kernel.h"
 
 #include <stdlib.h>
@@ -107,15 +107,6 @@ static void find_instance(Kernel *k) {
   k->table.group = spv_bin(b, SpvOpISub, group, begin);
 }
 
-SpvId kernel_element_type(Kernel *k, DType d) {
-  return dtype_is_float(d) ? spv_f32(k->b) : spv_u32(k->b);
-}
-
-static SpvId buffer_type(Kernel *k, DType d, int n) {
-  SpvId element = kernel_element_type(k, d);
-  return spv_buffer(k->b, n == 1 ? element : spv_vec(k->b, element, n), 4 * (uint32_t)n);
-}
-
 void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
                   const Target *target, KernelCode *out) {
   *k = (Kernel){.arena = arena,
@@ -134,11 +125,11 @@ void kernel_begin(Kernel *k, Arena *arena, Arena *scratch, const KernelJob *job,
     die("codegen: a kernel for %s reads %d operands", ir_op[job->out[0]->op].name, k->n_operand);
   if (job->tabled) find_instance(k);
   for (int i = 0; i < job->n_out; i++) {
-    SpvId type = buffer_type(k, (DType)job->out[i]->type.dtype, 1);
+    SpvId type = kernel_pushed(k, (DType)job->out[i]->type.dtype);
     k->result[i] = new_slot(k, (KernelSlot){.kind = SLOT_result, .node = job->out[i]}, type);
   }
   for (int i = 0; i < k->n_operand; i++) {
-    SpvId type = buffer_type(k, (DType)k->operand[i]->type.dtype, 1);
+    SpvId type = kernel_pushed(k, (DType)k->operand[i]->type.dtype);
     k->pointer[i] = new_slot(k, (KernelSlot){.kind = SLOT_operand, .node = k->operand[i]}, type);
   }
 }
@@ -156,9 +147,10 @@ void kernel_end(Kernel *k, const char *family) {
   out->n_slot = k->n_slot;
   uint32_t *word = spv_finish(k->b, out->local, &out->n_word);
   out->word = arena_copy(k->arena, word, (size_t)out->n_word * sizeof *word);
-  for (int i = 0; i < job->n_out; i++) out->bytes += 4.0 * (double)type_count(&job->out[i]->type);
+  for (int i = 0; i < job->n_out; i++)
+    out->bytes += (double)cg_bytes(k->target, &job->out[i]->type);
   for (int i = 0; i < k->n_operand; i++)
-    out->bytes += 4.0 * (double)type_count(&k->operand[i]->type);
+    out->bytes += (double)cg_bytes(k->target, &k->operand[i]->type);
 }
 
 SpvId kernel_raw(Kernel *k, uint32_t low, uint32_t high) {
@@ -199,84 +191,6 @@ SpvId kernel_lane(Kernel *k, int axis) {
   SpvId type = uvec3(k);
   SpvId lane = spv_builtin(k->b, SpvBuiltInLocalInvocationId, type);
   return spv_extract(k->b, lane, (uint32_t)axis);
-}
-
-/* ---- memory ---- */
-
-static SpvId pointer_of(Kernel *k, const Node *operand) {
-  for (int i = 0; i < k->n_operand; i++)
-    if (k->operand[i] == operand) return k->pointer[i];
-  die("codegen: %%%d is no operand of the kernel for %%%d", operand->id, k->job->out[0]->id);
-}
-
-SpvId kernel_load_at(Kernel *k, Node *operand, SpvId index) {
-  SpvId type = kernel_element_type(k, (DType)operand->type.dtype);
-  SpvId at = spv_element(k->b, pointer_of(k, operand), type, index);
-  return spv_load_pure(k->b, type, at, 4);
-}
-
-SpvId kernel_load4_at(Kernel *k, Node *operand, SpvId index4) {
-  DType d = (DType)operand->type.dtype;
-  SpvId type = kernel_element_type(k, d);
-  type = spv_vec(k->b, type, 4);
-  SpvId buffer = spv_bitcast(k->b, buffer_type(k, d, 4), pointer_of(k, operand));
-  SpvId at = spv_element(k->b, buffer, type, index4);
-  return spv_load_pure(k->b, type, at, 16);
-}
-
-SpvId kernel_load(Kernel *k, Node *operand, const Ix *ix) {
-  int64_t step = ix_step(ix);
-  const Ix *four = ix_div(k->ix, ix, 4);
-  if (k->wide && step && step % 4 == 0 && ix_max(four) * 4 + 3 < type_count(&operand->type)) {
-    SpvId index = ix_emit(k->ix, four);
-    SpvId v = kernel_load4_at(k, operand, index);
-    return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));
-  }
-  SpvId index = ix_emit(k->ix, ix);
-  return kernel_load_at(k, operand, index);
-}
-
-SpvId kernel_load_flat(Kernel *k, Node *operand, const Ix *ix) {
-  SpvId index = ix_emit(k->ix, ix_div(k->ix, ix, 4));
-  SpvId v = kernel_load4_at(k, operand, index);
-  return spv_extract(k->b, v, (uint32_t)(ix_offset(ix) % 4));
-}
-
-SpvId kernel_from_memory(Kernel *k, DType d, SpvId raw) {
-  return d == DT_bool ? spv_cmp(k->b, SpvOpINotEqual, raw, spv_u(k->b, 0)) : raw;
-}
-
-SpvId kernel_to_memory(Kernel *k, DType d, SpvId value) {
-  if (d != DT_bool) return value;
-  SpvId one = spv_u(k->b, 1);
-  SpvId zero = spv_u(k->b, 0);
-  return spv_select(k->b, value, one, zero);
-}
-
-/* Where in memory unit `index` of an out lies that lies in runs of that many units. */
-static SpvId in_runs(Kernel *k, SpvId index, int64_t run, int64_t pitch) {
-  Spv *b = k->b;
-  SpvId length = spv_u(b, (uint32_t)run);
-  SpvId before = spv_bin(b, SpvOpUDiv, index, length);
-  SpvId gap = spv_u(b, (uint32_t)(pitch - run));
-  gap = spv_bin(b, SpvOpIMul, before, gap);
-  return spv_bin(b, SpvOpIAdd, index, gap);
-}
-
-void kernel_store(Kernel *k, int out, SpvId index, int n, const SpvId *value) {
-  Spv *b = k->b;
-  const KernelRuns *lies = k->job->runs ? &k->job->runs[out] : NULL;
-  if (lies && lies->run) index = in_runs(k, index, lies->run / n, lies->pitch / n);
-  DType d = (DType)k->job->out[out]->type.dtype;
-  SpvId type = kernel_element_type(k, d), buffer = k->result[out], raw[4];
-  for (int i = 0; i < n; i++) raw[i] = kernel_to_memory(k, d, value[i]);
-  if (n == 4) {
-    type = spv_vec(b, type, 4);
-    buffer = spv_bitcast(b, buffer_type(k, d, 4), buffer);
-    raw[0] = spv_pure_n(b, SpvOpCompositeConstruct, type, 4, raw);
-  }
-  SpvId at = spv_element(b, buffer, type, index);
-  spv_store_aligned(b, at, raw[0], 4 * (uint32_t)n);
 }
 
 /* ---- loops ---- */

@@ -17,7 +17,7 @@ typedef struct Kernel {
   Node **operand; /* as cg_operands lists them; slot n_out + i */
   int n_operand;
   uint8_t *uses; /* by node id: how often the kernel's nodes and outs ask it; 255: or more */
-  SpvId result[CG_MAX_OUT], pointer[CG_MAX_SLOTS]; /* buffers of scalars: of outs, of operands */
+  SpvId result[CG_MAX_OUT], pointer[CG_MAX_SLOTS]; /* as kernel_pushed: of outs, of operands */
   SpvId slot_type[CG_MAX_SLOTS], slot_value[CG_MAX_SLOTS]; /* no values where tabled */
   int n_slot;
   struct { /* tabled: */
@@ -42,22 +42,7 @@ SpvId kernel_slot(Kernel *, int slot); /* its value, for use in the scopes that 
 void kernel_groups(Kernel *, int64_t groups,
                    uint32_t local); /* a 1-dimensional dispatch, folded into y where it is large */
 SpvId kernel_group(Kernel *);       /* its linear workgroup */
-SpvId kernel_lane(Kernel *, int axis);      /* LocalInvocationId */
-SpvId kernel_element_type(Kernel *, DType); /* in memory */
-
-/* An element of an operand at a linear index, as it lies in memory; four from a multiple of 4
- * on. */
-SpvId kernel_load(Kernel *, Node *operand, const Ix *);
-/* The same, always four at once, where the last four may reach past the tensor's end: nothing else
- * lies there. */
-SpvId kernel_load_flat(Kernel *, Node *operand, const Ix *);
-SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
-SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* index in units of four */
-/* n = 1 or 4 values of the out's type to its result, from element n · index on, wherever the job has it lie. */
-void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
-
-SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
-SpvId kernel_to_memory(Kernel *, DType, SpvId value);
+SpvId kernel_lane(Kernel *, int axis); /* LocalInvocationId */
 
 /* for i < n: body(context, i); n <= bound. Mesa 22.3 lets an invocation run no more than 65,535
  * iterations of all its loops together and then goes on as if they had ended, so a long loop is
@@ -65,6 +50,29 @@ SpvId kernel_to_memory(Kernel *, DType, SpvId value);
  * it. */
 typedef void LoopBody(void *context, SpvId i);
 void kernel_repeat(Kernel *, SpvId n, int64_t bound, int64_t times, LoopBody *, void *context);
+
+/* ---- memory.c: values in registers are f32 for floats, rounded to their type, and u32 for i32 and
+ * bool ---- */
+SpvId kernel_element_type(Kernel *, DType); /* in registers */
+SpvId kernel_pushed(Kernel *,
+                    DType); /* the type of pointers in slots: a buffer of 4-byte scalars */
+bool kernel_is_16(const Kernel *, DType); /* elements of 2 bytes in memory */
+/* An element of an operand at a linear index; where an index allows it, read with its neighbours. */
+SpvId kernel_load(Kernel *, Node *operand, const Ix *);
+/* The same, always four at once, where the last four may reach past the tensor's end: nothing else
+ * lies there. */
+SpvId kernel_load_flat(Kernel *, Node *operand, const Ix *);
+SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
+SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* a vec4; index in units of four */
+void kernel_load8_at(Kernel *, Node *operand, SpvId index8, SpvId value[8]); /* … of eight */
+/* Eight 16-bit elements as they lie in memory: a uvec4. */
+SpvId kernel_load8_raw(Kernel *, Node *operand, SpvId index8);
+/* n = 1, 4 or 8 values of the out's type to its result, from element n · index on, wherever the job
+ * has it lie. */
+void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
+
+SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
+SpvId kernel_to_memory(Kernel *, DType, SpvId value);
 
 /* ---- expr.c ---- */
 /* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */

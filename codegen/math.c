@@ -87,11 +87,15 @@ static SpvId round_f16(Kernel *k, SpvId x) {
   return with_sign(k, r, x);
 }
 
+/* A NaN gets a bit that stays where only the upper half is stored. */
 SpvId math_round(Kernel *k, DType d, SpvId x) {
   if (d != DT_f16 && d != DT_bf16) return x;
   SpvId nan = math_is_nan(k, x);
   SpvId r = d == DT_f16 ? round_f16(k, x) : round_bits(k, x, 16);
-  return choose(k, nan, x, r);
+  SpvId quiet = as_bits(k, x);
+  quiet = op_u(k, SpvOpBitwiseOr, quiet, 0x00400000);
+  quiet = as_float(k, quiet);
+  return choose(k, nan, quiet, r);
 }
 
 /* ---- casts ---- */

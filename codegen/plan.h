@@ -13,8 +13,8 @@ enum {
   CG_MAX_REDUCTIONS = 16 /* inside of one kernel */
 };
 
-/* One kernel: computes each node of `out` for every index and stores it, row-major, 4 bytes an element. Every tensor's address
- * is a multiple of 16 bytes: kernels load and store four elements at once.
+/* One kernel: computes each node of `out` for every index and stores it, row-major, cg_element_bytes an element. Every tensor's
+ * address is a multiple of 16 bytes: kernels load and store four or eight elements at once.
  *
  * stored[id] tells which nodes live in memory. A stored node that is no `out` of the kernel is an operand, read from memory;
  * every other node below the outs is computed inside the kernel. The anchor gives the kernel its loop:
@@ -43,7 +43,8 @@ enum {
  *   outs + operands + calls of random <= CG_MAX_SLOTS − 1 (cg_operands counts operands; CG_MAX_SLOTS − 1 − outs fit)
  *   no out is read by its own kernel at another index than it is computed at
  *   an out lies in one piece, or in runs (a part of a larger tensor); runs and their distance are multiples of 16 bytes
- *   an out lies where no operand does, except over one that the kernel reads at the out's own flat index and nowhere else:
+ *   an out lies where no operand does, except over one with elements of as many bytes that the kernel reads at the out's own
+ *     flat index and nowhere else:
  *     kernels compute all outs of an index before they store any, and store FULL outs in their last pass over the row */
 typedef struct KernelRuns { /* how an out lies in memory, in elements */
   int64_t run,
@@ -95,6 +96,10 @@ typedef struct Strided {
 } Strided;
 
 /* ---- codegen/ ---- */
+/* Bytes of an element in memory, and of a tensor: 16-bit types take 2 where the target can store
+ * them, all others 4. */
+uint32_t cg_element_bytes(const Target *, DType);
+uint64_t cg_bytes(const Target *, const Type *);
 bool cg_is_out(const KernelJob *, const Node *); /* computed and stored by the kernel */
 bool cg_widens(const Node *);        /* a cast that loses nothing: 16-bit float to f32 */
 bool cg_reads_through(const Node *); /* a VIEW operation, or a widening */

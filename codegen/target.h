@@ -19,8 +19,8 @@ typedef struct Target {
                   best */
   uint32_t shared_bytes;    /* of workgroup memory */
   uint32_t max_invocations; /* per workgroup */
-  bool
-    storage16; /* buffers may have 16-bit elements: f16 and bf16 take 2 bytes in memory, else 4 */
+  bool storage16; /* buffers may have 16-bit elements, and shaders 16-bit integers: f16 and bf16
+                     take 2 bytes in memory, else 4 */
   TargetMatrix matrix_f16, matrix_bf16;
   uint32_t cores;       /* compute units that each run workgroups of their own; 0: unknown */
   uint64_t chunk_bytes; /* largest piece of memory that one allocation may have */

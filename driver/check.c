@@ -127,7 +127,8 @@ static bool run_image(Check *c, const Image *image, const Graph *g, Buf *why) {
     else
       ok = exec_write(exec, find_kept(image, n->op, n->name), bits, why);
   }
-  for (uint32_t i = 0; i < p->n_output; i++) out[i] = arena_alloc(c->arena, p->output[i].bytes);
+  for (uint32_t i = 0; i < p->n_output; i++)
+    out[i] = arena_alloc(c->arena, image_host_bytes(&p->output[i]));
   ok = ok && exec_run(exec, p, in, out, why);
   exec_free(exec);
   for (int i = 0, o = 0; ok && i < g->n_output; i++)

@@ -78,6 +78,15 @@ static double model_flops(const Plan *plan) {
   return sum;
 }
 
+/* Whether the program stores 16-bit elements. */
+static bool stores_halves(const Compiler *c, const Plan *plan) {
+  for (int i = 0; i < plan->graph->n_node; i++)
+    if (plan->place[i].chunk >= 0 &&
+        cg_element_bytes(c->option.target, (DType)plan->graph->node[i]->type.dtype) == 2)
+      return true;
+  return false;
+}
+
 static void list_io(Compiler *c, const Plan *plan, ImgProgram *out) {
   const Graph *g = plan->graph;
   for (int i = 0; i < g->n_node; i++) {
@@ -107,6 +116,7 @@ bool compile_program(Compiler *c, const Graph *g, Buf *why) {
   ImgProgram out = {
     .name = intern(g->name), .peak_bytes = plan->peak_bytes, .flops = model_flops(plan)};
   list_io(c, plan, &out);
+  c->halves = c->halves || stores_halves(c, plan);
   print_time(c, "check", &time, plan->n_step, "steps");
   bool ok = add_dispatches(c, plan, &out, why);
   print_time(c, "kernels", &time, (int)out.n_dispatch, "dispatches");
@@ -153,7 +163,8 @@ static void list_tensors(Compiler *c) {
 /* What a device must have: what the kernels use of the target, no more. */
 static ImgTarget needed_target(const Compiler *c) {
   const Target *t = c->option.target;
-  ImgTarget need = {.name = intern(t->name), .shared_bytes = t->shared_bytes};
+  ImgTarget need = {
+    .name = intern(t->name), .shared_bytes = t->shared_bytes, .storage16 = c->halves};
   for (int i = 0; i < c->n_module; i++) {
     const ImgModule *m = &c->image.module[i];
     uint32_t invocations = m->local[0] * m->local[1] * m->local[2];

@@ -31,6 +31,7 @@ struct Compiler {
   Validator *validator; /* NULL once it has ended */
   CompiledKernel *kernel;
   int n_kernel, n_module, n_program;
+  bool halves; /* a program stores 16-bit elements in 2 bytes */
 };
 
 /* ---- dispatch.c ---- */

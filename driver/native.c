@@ -1,21 +1,11 @@
 /* Targets, and this machine's devices. */
+#include "driver/device_target.h"
 #include "driver/driver.h"
 #include "runtime/vk/vk.h"
 
 #include <string.h>
 
 enum { MAX_DEVICES = 64 };
-
-static void target_of(const DeviceInfo *d, Arena *arena, Target *t) {
-  *t = (Target){.name = arena_str(arena, d->name, strlen(d->name)),
-                .subgroup_size = d->subgroup_size,
-                .subgroup_shuffle = d->subgroup_shuffle,
-                .subgroup_arithmetic = d->subgroup_arithmetic,
-                .is_cpu = d->is_cpu,
-                .shared_bytes = d->shared_bytes,
-                .max_invocations = d->max_invocations,
-                .chunk_bytes = d->max_allocation};
-}
 
 bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
   static const char *const names[] = {"native", "portable"};
@@ -31,7 +21,8 @@ bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
   Buf reason = {0};
   Device *device = vk_open((int)o->device, &reason);
   if (device) {
-    target_of(vk_info(device), o->arena, t);
+    const DeviceInfo *d = vk_info(device);
+    *t = device_target(d, arena_str(o->arena, d->name, strlen(d->name)));
     t->strict = o->pass.strict;
     vk_close(device);
     return true;

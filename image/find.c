@@ -1,9 +1,19 @@
-/* Finding by name. */
+/* What an image's parts are, and finding them by name. */
 #include "image/image.h"
 
 #include <string.h>
 
 enum { SCRATCH_MARGIN = 256 }; /* bytes behind the last tensor that are there and not used */
+
+uint64_t image_elements(const ImgTensor *t) {
+  uint64_t n = 1;
+  for (uint32_t i = 0; i < t->rank; i++) n *= (uint64_t)t->dim[i];
+  return n;
+}
+
+uint64_t image_host_bytes(const ImgTensor *t) { return 4 * image_elements(t); }
+
+bool image_is_half(const ImgTensor *t) { return t->bytes < image_host_bytes(t); }
 
 const char *image_type_name(uint32_t dtype) {
   static const char *const name[] = {"bool", "i32", "f16", "bf16", "f32"};

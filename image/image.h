@@ -6,20 +6,14 @@
 
 #include "base/base.h"
 
-enum { IMG_VERSION = 2, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
+enum { IMG_VERSION = 3, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
 
 /* An executable that carries an image ends with: offset and length of the image in the file, 8
  * bytes each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
 #define IMG_TRAILER "ALPHAIMG"
 enum { IMG_TRAILER_BYTES = 24 };
 
-typedef enum ImgType {
-  IMG_bool,
-  IMG_i32,
-  IMG_f16,
-  IMG_bf16,
-  IMG_f32
-} ImgType; /* as DType; 4 bytes an element on the device */
+typedef enum ImgType { IMG_bool, IMG_i32, IMG_f16, IMG_bf16, IMG_f32 } ImgType; /* as DType */
 
 typedef enum ImgClass {             /* lifetime of a chunk of device memory */
                         IMG_PARAM,  /* parameters: in checkpoints */
@@ -39,7 +33,9 @@ typedef struct ImgTensor {
   uint32_t dtype, rank;
   int64_t dim[IMG_MAX_RANK];
   uint32_t chunk;
-  uint64_t offset, bytes; /* in the chunk; bytes = 4 · elements */
+  uint64_t offset; /* in the chunk */
+  uint64_t
+    bytes; /* elements times 4, or, of f16 and bf16 where the target has storage16, times 2 */
 } ImgTensor;
 
 typedef struct ImgParam {
@@ -55,7 +51,7 @@ typedef struct ImgState {
 
 typedef struct ImgTable {
   ImgTensor t;
-  const void *data; /* t.bytes */
+  const void *data; /* t.bytes, as on the device */
 } ImgTable;
 
 typedef struct ImgModule {
@@ -111,6 +107,7 @@ typedef struct ImgTarget { /* what the device must have */
   uint32_t subgroup_size; /* 0: any */
   uint32_t subgroup_shuffle, subgroup_arithmetic;
   uint32_t shared_bytes, max_invocations;
+  uint32_t storage16; /* 1: f16 and bf16 have 2 bytes an element, else 4 */
 } ImgTarget;
 
 typedef struct Image {
@@ -150,6 +147,10 @@ bool image_write(Buf *out, const Image *);
 /* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why`
  * for a damaged one. Keeps pointers into `bytes`, which must outlive it. */
 const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
+uint64_t image_elements(const ImgTensor *);
+/* Elements of 2 bytes on the device; on the host every element has 4. */
+bool image_is_half(const ImgTensor *);
+uint64_t image_host_bytes(const ImgTensor *);
 const char *image_type_name(uint32_t dtype);                      /* "f32" */
 const ImgProgram *image_program(const Image *, const char *name); /* NULL where there is none */
 const ImgTensor *image_input(const ImgProgram *, const char *name);

@@ -172,7 +172,8 @@ static void read_tensor(Reader *r, const Image *m, const uint8_t *p, const char 
     if (i < t->rank) count *= d;
     t->dim[i] = (int64_t)d;
   }
-  if (t->bytes != 4 * count)
+  bool half = m->target.storage16 && (t->dtype == IMG_f16 || t->dtype == IMG_bf16);
+  if (t->bytes != (half ? 2 : 4) * count)
     fault(r, "%s %s has %llu bytes for %llu elements", of, t->name, (unsigned long long)t->bytes,
           (unsigned long long)count);
   else if (t->chunk >= m->n_chunk)
@@ -194,6 +195,7 @@ static void read_model(Reader *r, Image *m) {
   t->subgroup_arithmetic = flag(r, p + 20, "subgroup arithmetic");
   t->shared_bytes = get32(p + 24);
   t->max_invocations = get32(p + 28);
+  t->storage16 = flag(r, p + 32, "16-bit storage");
 }
 
 static void read_chunks(Reader *r, Image *m) {

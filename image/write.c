@@ -103,7 +103,8 @@ static void put_model(Writer *w, const Image *m) {
   put32(b, t->subgroup_arithmetic);
   put32(b, t->shared_bytes);
   put32(b, t->max_invocations);
-  put64(b, 0);
+  put32(b, t->storage16);
+  put32(b, 0);
 }
 
 static void put_lists(Writer *w, const Image *m) {

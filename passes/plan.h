@@ -24,7 +24,7 @@ typedef struct LayoutTensor {
   const char *name; /* interned; a table's is the number of its content */
   Type type;
   PlanPlace place;
-  const void *data; /* of a table: 4 bytes an element */
+  const void *data; /* of a table, as it lies in memory */
   uint64_t hash;
 } LayoutTensor;
 
@@ -36,6 +36,7 @@ typedef struct LayoutList {
 
 typedef struct Layout {
   Arena *arena;
+  const Target *target; /* whose elements they are; must outlive it */
   uint64_t chunk_bytes; /* largest */
   LayoutChunk *chunk;
   int n_chunk;
@@ -52,6 +53,7 @@ bool layout_table(Layout *, const Type *, const void *data, PlanPlace *,
 /* `at` in chunk number `nth` of the class, chunks and their lengths growing as needed. */
 PlanPlace layout_at(Layout *, ImgClass cls, int nth, uint64_t at, uint64_t bytes);
 uint64_t layout_room(const Layout *); /* bytes of a chunk that tensors may use */
+uint64_t layout_bytes(const Layout *, const Type *);
 bool layout_fits(const Layout *, const Type *, const char *what, Buf *why);
 
 /* ---- plan_order.c ---- */

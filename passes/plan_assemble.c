@@ -35,13 +35,13 @@ static bool in_one_piece(const Node *n) {
 }
 
 /* The place of source `s` in the concat, whose start is 0. */
-static PlanPlace part_of(const Node *n, int s, uint64_t at) {
-  PlanPlace part = {.bytes = plan_bytes(n->src[s]), .offset = at};
+static PlanPlace part_of(const Planner *p, const Node *n, int s, uint64_t at) {
+  PlanPlace part = {.bytes = plan_bytes(p, n->src[s]), .offset = at};
   if (in_one_piece(n)) return part;
   uint64_t pieces = 1;
   for (int i = 0; i < n->ints[0]; i++) pieces *= (uint64_t)n->type.dim[i];
   part.run = part.bytes / pieces;
-  part.pitch = plan_bytes(n) / pieces;
+  part.pitch = plan_bytes(p, n) / pieces;
   return part;
 }
 
@@ -69,7 +69,7 @@ static bool can_assemble(const Assembler *a, const Node *n) {
   if (is_output(p->g, n, true) || (pieces && !a->in_memory[n->id])) return false;
   for (int s = 0; s < n->n_src; s++) {
     const Node *home = plan_home(n->src[s]);
-    PlanPlace part = part_of(n, s, at);
+    PlanPlace part = part_of(p, n, s, at);
     if (pieces ? !a->result[home->id] || !read_once(a, n->src[s]) : !has_kernel(home)) return false;
     if (!aligned(&part) || p->part_of[home->id] || is_output(p->g, home, false)) return false;
     for (int t = 0; t < s; t++)
@@ -86,7 +86,7 @@ static void assemble(Planner *p, const Node *n) {
     const Node *home = plan_home(n->src[s]);
     PlanPlace *part = &p->part[home->id];
     p->part_of[home->id] = p->g->node[n->id];
-    *part = part_of(n, s, at);
+    *part = part_of(p, n, s, at);
     at += part->run ? part->run : part->bytes;
   }
 }

@@ -76,7 +76,7 @@ static void check_write(Checker *c, int step, const Node *n, const PlanPlace *p)
   uint64_t align = p->run ? PLAN_ALIGN_RUNS : PLAN_ALIGN;
   if (p->chunk < 0 || p->chunk >= c->layout->n_chunk || p->offset % align || p->run % align ||
       p->pitch % align || plan_end(p) + PLAN_ALIGN > c->layout->chunk[p->chunk].bytes ||
-      p->bytes != plan_bytes(n))
+      p->bytes != layout_bytes(c->layout, &n->type))
     buf_printf(c->errors, "step %d writes out of its chunk\n", step);
   int kept = 0;
   for (int i = 0; i < c->n; i++) {
@@ -147,7 +147,7 @@ static void check_runs(Checker *c, int step) {
   const PlanStep *s = &c->plan->step[step];
   for (int o = 0; o < s->job.n_out; o++) {
     KernelRuns lies = s->job.runs ? s->job.runs[o] : (KernelRuns){0};
-    uint64_t element = plan_bytes(s->job.out[o]) / (uint64_t)type_count(&s->job.out[o]->type);
+    uint64_t element = cg_element_bytes(c->layout->target, (DType)s->job.out[o]->type.dtype);
     if (element * (uint64_t)lies.run != s->result[o].run ||
         (lies.run && element * (uint64_t)lies.pitch != s->result[o].pitch))
       buf_printf(c->errors, "step %d stores %%%d in other runs than its place has\n", step,
@@ -164,9 +164,9 @@ static void check_assembled(Checker *c, int step) {
   for (int i = 0; i < n->ints[0]; i++) pieces *= (uint64_t)n->type.dim[i];
   for (int i = 0; i < n->n_src; i++) {
     const Node *home = plan_home(n->src[i]);
-    at.bytes = plan_bytes(home);
+    at.bytes = layout_bytes(c->layout, &home->type);
     at.run = pieces > 1 ? at.bytes / pieces : 0;
-    at.pitch = pieces > 1 ? plan_bytes(n) / pieces : 0;
+    at.pitch = pieces > 1 ? layout_bytes(c->layout, &n->type) / pieces : 0;
     if (!find(c, &at, home))
       buf_printf(c->errors, "step %d: %%%d is not in its place in %%%d\n", step, home->id, n->id);
     at.offset += at.bytes / pieces;

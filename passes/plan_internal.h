@@ -78,7 +78,9 @@ static inline Node *plan_home(Node *n) {
   while (n->op == OP_reshape) n = n->src[0];
   return n;
 }
-static inline uint64_t plan_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
+static inline uint64_t plan_bytes(const Planner *p, const Node *n) {
+  return cg_bytes(p->target, &n->type);
+}
 /* One past a place's last byte. */
 static inline uint64_t plan_end(const PlanPlace *p) {
   return p->offset + (p->run ? (p->bytes / p->run - 1) * p->pitch + p->run : p->bytes);

@@ -7,6 +7,7 @@
 Layout *layout_new(Arena *arena, const Target *t) {
   Layout *l = arena_alloc(arena, sizeof *l);
   l->arena = arena;
+  l->target = t;
   l->chunk_bytes = t->chunk_bytes / PLAN_ALIGN * PLAN_ALIGN;
   if (l->chunk_bytes < 2 * PLAN_ALIGN)
     die("target %s: chunks of %" PRIu64 " bytes", t->name, t->chunk_bytes);
@@ -15,8 +16,10 @@ Layout *layout_new(Arena *arena, const Target *t) {
 
 uint64_t layout_room(const Layout *l) { return l->chunk_bytes - PLAN_ALIGN; }
 
+uint64_t layout_bytes(const Layout *l, const Type *t) { return cg_bytes(l->target, t); }
+
 bool layout_fits(const Layout *l, const Type *t, const char *what, Buf *why) {
-  uint64_t bytes = 4 * (uint64_t)type_count(t);
+  uint64_t bytes = layout_bytes(l, t);
   if (bytes <= layout_room(l)) return true;
   buf_printf(why, "%s ", what);
   type_print(why, t);
@@ -45,7 +48,7 @@ PlanPlace layout_at(Layout *l, ImgClass cls, int nth, uint64_t at, uint64_t byte
 
 /* After the last tensor of a list, which is never given back. */
 static PlanPlace append(Layout *l, ImgClass cls, const LayoutList *list, const Type *t) {
-  uint64_t bytes = 4 * (uint64_t)type_count(t), at = 0;
+  uint64_t bytes = layout_bytes(l, t), at = 0;
   int nth = 0;
   if (list->n) {
     const PlanPlace *last = &list->tensor[list->n - 1].place;
@@ -76,7 +79,7 @@ bool layout_tensor(Layout *l, ImgClass cls, const char *name, const Type *t, Pla
 }
 
 bool layout_table(Layout *l, const Type *t, const void *data, PlanPlace *place, Buf *why) {
-  size_t bytes = 4 * (size_t)type_count(t);
+  size_t bytes = (size_t)layout_bytes(l, t);
   uint64_t hash = hash_bytes(data, bytes, t->dtype);
   for (int i = 0; i < l->table.n; i++) {
     const LayoutTensor *old = &l->table.tensor[i];

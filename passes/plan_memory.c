@@ -37,7 +37,7 @@ typedef struct Memory {
 } Memory;
 
 static PlanPlace io_place(Memory *m, const Node *n) {
-  uint64_t bytes = plan_bytes(n);
+  uint64_t bytes = plan_bytes(m->p, n);
   if (m->io_used + bytes > layout_room(m->p->layout)) m->io_chunk++, m->io_used = 0;
   PlanPlace place = layout_at(m->p->layout, IMG_IO, m->io_chunk, m->io_used, bytes);
   m->io_used += (bytes + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN;
@@ -48,6 +48,22 @@ static bool has_param(const Layout *l, const char *name) {
   for (int i = 0; i < l->param.n; i++)
     if (l->param.tensor[i].name == name) return true;
   return false;
+}
+
+/* A constant as it lies in memory. */
+static void *table_bytes(const Planner *p, const Tensor *t) {
+  DType d = (DType)t->type.dtype;
+  int64_t n = type_count(&t->type);
+  uint32_t *word = xmalloc(4 * (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    double x = dtype_round(d, t->data[i]);
+    if (dtype_is_float(d))
+      memcpy(&word[i], &(float){(float)x}, 4);
+    else
+      word[i] = (uint32_t)(int32_t)x;
+  }
+  if (cg_element_bytes(p->target, d) == 2) half_pack(d == DT_bf16, word, (size_t)n, word);
+  return word;
 }
 
 /* fold nodes: computed now, in f64, and kept with the image. */
@@ -64,17 +80,9 @@ static bool place_tables(Memory *m, Buf *why) {
     die("program %s: folding constants: %s", g->name, problem.data);
   bool ok = true;
   for (int i = 0; ok && i < n_want; i++) {
-    int64_t n = type_count(&want[i]->type);
-    uint32_t *bits = xmalloc(4 * (size_t)n);
-    for (int64_t e = 0; e < n; e++) {
-      double x = dtype_round(want[i]->type.dtype, value[i].data[e]);
-      if (dtype_is_float(want[i]->type.dtype))
-        memcpy(&bits[e], &(float){(float)x}, 4);
-      else
-        bits[e] = (uint32_t)(int32_t)x;
-    }
-    ok = layout_table(m->p->layout, &want[i]->type, bits, &m->plan->place[want[i]->id], why);
-    free(bits);
+    void *bytes = table_bytes(m->p, &value[i]);
+    ok = layout_table(m->p->layout, &want[i]->type, bytes, &m->plan->place[want[i]->id], why);
+    free(bytes);
   }
   arena_free(arena);
   free(want);
@@ -111,11 +119,13 @@ static void push_step(Memory *m, bool at_end, Node *n, PlanPlace *result, PlanPl
     ARENA_PUSH(m->p->arena, m->head, m->n_head, d);
 }
 
-/* Whether the kernel reads `old` only at the place where it computes its out `n`. */
+/* Whether the kernel reads `old` only at the place where it computes its out `n`, in the same
+ * bytes. */
 static bool lies_over(const Memory *m, const Kernel *k, const Node *n, const Node *old) {
   KernelJob job = plan_job(m->p, k);
   Reach reach;
   return type_count(&n->type) == type_count(&old->type) &&
+         plan_bytes(m->p, n) == plan_bytes(m->p, old) &&
          plan_reach(&job, &k->domain, old, &reach) && reach.flat;
 }
 
@@ -141,7 +151,7 @@ static bool place_update(Memory *m, int index, Buf *why) {
   if (m->turn[n->id] >= 0 && may_replace(m, n, leaf)) {
     *place = to;
   } else if ((n->op == OP_param || n->op == OP_state) && m->p->replaced[n->id]) {
-    PlanPlace *aside = new_place(m, (PlanPlace){.chunk = -1, .bytes = plan_bytes(n)});
+    PlanPlace *aside = new_place(m, (PlanPlace){.chunk = -1, .bytes = plan_bytes(m->p, n)});
     push_step(m, false, n, aside, place);
     push_step(m, true, n, new_place(m, to), aside);
   } else {
@@ -334,13 +344,13 @@ static bool place_scratch(Memory *m, Buf *why) {
 }
 
 /* How the results lie, for their kernel; NULL where each lies in one piece. */
-static const KernelRuns *runs_of(Arena *arena, const PlanStep *s) {
+static const KernelRuns *runs_of(const Planner *p, const PlanStep *s) {
   KernelRuns *runs = NULL;
   for (int o = 0; o < s->job.n_out; o++) {
     const PlanPlace *at = &s->result[o];
-    int64_t element = (int64_t)plan_bytes(s->job.out[o]) / type_count(&s->job.out[o]->type);
+    int64_t element = cg_element_bytes(p->target, (DType)s->job.out[o]->type.dtype);
     if (!at->run) continue;
-    if (!runs) runs = arena_alloc(arena, sizeof *runs * (size_t)s->job.n_out);
+    if (!runs) runs = arena_alloc(p->arena, sizeof *runs * (size_t)s->job.n_out);
     runs[o] = (KernelRuns){(int64_t)at->run / element, (int64_t)at->pitch / element};
   }
   return runs;
@@ -350,7 +360,7 @@ static const KernelRuns *runs_of(Arena *arena, const PlanStep *s) {
 static bool lay_out(Memory *m, Planner *p, Plan *plan, Buf *why) {
   *m = (Memory){.p = p, .plan = plan};
   for (int i = 0; i < p->g->n_node; i++)
-    plan->place[i] = (PlanPlace){.chunk = -1, .bytes = plan_bytes(p->g->node[i])};
+    plan->place[i] = (PlanPlace){.chunk = -1, .bytes = plan_bytes(p, p->g->node[i])};
   find_turns(m);
   if (!place_given(m, why) || !place_outputs(m, why)) return false;
   find_overlays(m);
@@ -386,7 +396,7 @@ static void make_step(const Memory *m, const Draft *d, PlanStep *s) {
   s->job = plan_job(p, d->kernel);
   s->assembles = d->kernel->assembles;
   for (int o = 0; o < s->job.n_out; o++) s->result[o] = m->plan->place[s->job.out[o]->id];
-  s->job.runs = runs_of(p->arena, s);
+  s->job.runs = runs_of(p, s);
 }
 
 bool plan_memory(Planner *p, Plan *plan, Buf *why) {

@@ -89,10 +89,10 @@ static int64_t gain(const Scheduler *s, int k) {
   const Kernel *kernel = &s->p->kernel[k];
   int64_t bytes = 0;
   for (int j = 0; j < kernel->n_out; j++)
-    if (!s->replaced[k][j]) bytes -= (int64_t)plan_bytes(kernel->out[j]);
+    if (!s->replaced[k][j]) bytes -= (int64_t)plan_bytes(s->p, kernel->out[j]);
   for (int o = 0; o < kernel->n_operand; o++) {
     const Node *n = kernel->operand[o];
-    if (s->left[n->id] == 1 && !plan_given(n)) bytes += (int64_t)plan_bytes(n);
+    if (s->left[n->id] == 1 && !plan_given(n)) bytes += (int64_t)plan_bytes(s->p, n);
   }
   return bytes;
 }

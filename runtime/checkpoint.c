@@ -86,16 +86,10 @@ static void set_metadata(StWriter *w, const Image *image, const RunState *run,
   }
 }
 
-static int64_t elements(const ImgTensor *t) {
-  int64_t n = 1;
-  for (uint32_t i = 0; i < t->rank; i++) n *= t->dim[i];
-  return n;
-}
-
 static bool save_tensor(StWriter *w, Exec *exec, const ImgTensor *t, Buf *why) {
-  void *values = xmalloc((size_t)elements(t) * 4);
+  void *values = xmalloc(image_host_bytes(t));
   bool ok = exec_read(exec, t, values, why) &&
-            st_write_device(w, (ImgType)t->dtype, values, elements(t), why);
+            st_write_device(w, (ImgType)t->dtype, values, (int64_t)image_elements(t), why);
   free(values);
   return ok;
 }

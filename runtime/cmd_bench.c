@@ -35,7 +35,7 @@ static double now_ms(void) {
 /* ---- made-up inputs ---- */
 
 static void fill(const ImgTensor *t, void *to, int64_t vocab, int64_t steps, uint32_t index) {
-  uint64_t n = t->bytes / 4;
+  uint64_t n = image_elements(t);
   uint32_t *word = to, key[2] = {index, 7}, random[4];
   if (strcmp(t->name, "rng") == 0 && n == 4) {
     rng_fill(to, 1, 0, 0);
@@ -61,12 +61,13 @@ static Buffers make_buffers(Runner *r, const ImgProgram *p, int64_t steps) {
   int64_t vocab = image_vocab(r->image);
   if (vocab < 1) vocab = 2;
   for (uint32_t i = 0; i < p->n_input; i++) {
-    b.input[i] = arena_alloc(r->arena, p->input[i].bytes);
+    b.input[i] = arena_alloc(r->arena, image_host_bytes(&p->input[i]));
     fill(&p->input[i], b.input[i], vocab, steps, i);
   }
   for (uint32_t i = 0; i < p->n_output; i++)
     if (p->output[i].bytes <= 64)
-      b.output[i] = arena_alloc(r->arena, p->output[i].bytes); /* the loss and its kind */
+      b.output[i] =
+        arena_alloc(r->arena, image_host_bytes(&p->output[i])); /* the loss and its kind */
   return b;
 }
 

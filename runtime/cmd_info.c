@@ -6,13 +6,11 @@
 
 static const char *const class_name[] = {"params", "state", "tables", "io", "scratch"};
 
-static int64_t elements(const ImgTensor *t) { return (int64_t)(t->bytes / 4); }
-
 static void count_params(const Image *m, int64_t *all, int64_t *trainable) {
   *all = *trainable = 0;
   for (uint32_t i = 0; i < m->n_param; i++) {
-    *all += elements(&m->param[i].t);
-    if (m->param[i].trainable) *trainable += elements(&m->param[i].t);
+    *all += (int64_t)image_elements(&m->param[i].t);
+    if (m->param[i].trainable) *trainable += (int64_t)image_elements(&m->param[i].t);
   }
 }
 

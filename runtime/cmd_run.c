@@ -53,7 +53,7 @@ static bool check_ids(const Image *m, const Safetensors *file, const ImgTensor *
   bool tokens = strcmp(t->name, "tokens") == 0;
   int64_t vocab = image_vocab(m);
   if (t->dtype != IMG_i32 || (!tokens && strcmp(t->name, "targets") != 0)) return true;
-  for (uint64_t i = 0; i < t->bytes / 4; i++) {
+  for (uint64_t i = 0; i < image_elements(t); i++) {
     if ((id[i] >= 0 || !tokens) && (!vocab || id[i] < vocab)) continue;
     buf_printf(why, "%s: tensor '%s', element %llu: id %d is not in the model's vocabulary",
                st_path(file), t->name, (unsigned long long)i, id[i]);
@@ -87,7 +87,7 @@ static bool read_inputs(Runner *r, Call *c, const char *path, uint64_t seed, Buf
   bool ok = !file || check_names(r, file, p, why);
   for (uint32_t i = 0; i < p->n_input && ok; i++) {
     const ImgTensor *t = &p->input[i];
-    c->input[i] = xmalloc(t->bytes);
+    c->input[i] = xmalloc(image_host_bytes(t));
     if (strcmp(t->name, "rng") == 0 && t->bytes == 16 && !(file && st_find(file, "rng")))
       rng_fill(c->input[i], seed, 0, 0);
     else
@@ -109,7 +109,8 @@ static bool write_outputs(const Call *c, const char *path, Buf *why) {
   }
   for (uint32_t i = 0; i < p->n_output; i++) {
     const ImgTensor *t = &p->output[i];
-    if (st_write_device(w, (ImgType)t->dtype, c->output[i], (int64_t)(t->bytes / 4), why)) continue;
+    if (st_write_device(w, (ImgType)t->dtype, c->output[i], (int64_t)image_elements(t), why))
+      continue;
     st_abandon(w);
     return false;
   }
@@ -133,7 +134,7 @@ static void print_outputs(const Runner *r, const Call *c) {
     Buf type = {0};
     print_type(&type, t);
     double x = first_value(t, c->output[i]);
-    if (t->bytes != 4) {
+    if (image_elements(t) != 1) {
       if (!r->json) printf("%s: %s\n", t->name, type.data);
       json_object_set_new(o, t->name, json_string(type.data));
     } else {
@@ -178,7 +179,8 @@ static bool run(Runner *r, Exec *e, Call *c, const char *weights, uint64_t seed,
                 const char *outputs, Buf *why) {
   const ImgProgram *p = c->program;
   if (!fill_params(r, e, p, weights, seed, why)) return false;
-  for (uint32_t i = 0; i < p->n_output; i++) c->output[i] = xmalloc(p->output[i].bytes);
+  for (uint32_t i = 0; i < p->n_output; i++)
+    c->output[i] = xmalloc(image_host_bytes(&p->output[i]));
   if (!exec_run(e, p, (const void *const *)c->input, c->output, why)) return false;
   return !outputs || write_outputs(c, outputs, why);
 }

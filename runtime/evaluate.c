@@ -82,7 +82,8 @@ bool evaluate(Exec *exec, const Image *image, const Data *data, int64_t max_batc
   if (single && single->n_output > e.n_output) e.n_output = single->n_output;
   e.input = xcalloc(e.n_input, sizeof *e.input);
   e.output = xcalloc(e.n_output, sizeof *e.output);
-  for (uint32_t i = 0; i < e.n_input; i++) e.input[i] = xcalloc(1, batch->input[i].bytes);
+  for (uint32_t i = 0; i < e.n_input; i++)
+    e.input[i] = xcalloc(1, image_host_bytes(&batch->input[i]));
   bool ok = all_rows(&e, batch, single, rows, progress, arg, why);
   for (uint32_t i = 0; i < e.n_input; i++) free(e.input[i]);
   free(e.input);

@@ -272,20 +272,6 @@ void st_close(Safetensors *st) {
 
 /* ---- values ---- */
 
-static float from_bits(uint32_t u) {
-  float f;
-  memcpy(&f, &u, 4);
-  return f;
-}
-
-static float from_f16(uint16_t h) {
-  uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 0x3ff;
-  if (exponent == 31) return from_bits(sign | 0x7f800000u | mantissa << 13);
-  if (exponent) return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
-  float small = (float)mantissa * 0x1p-24f; /* zero or subnormal: exact in f32 */
-  return sign ? -small : small;
-}
-
 #define CASE_FROM(tag, T, expr)                                                                    \
   case tag:                                                                                        \
     for (size_t i = 0; i < n; i++) {                                                               \
@@ -306,8 +292,8 @@ static void convert_f32(StType type, const uint8_t *from, size_t n, float *to) {
     CASE_FROM(ST_U32, uint32_t, (float)v)
     CASE_FROM(ST_I64, int64_t, (float)v)
     CASE_FROM(ST_U64, uint64_t, (float)v)
-    CASE_FROM(ST_F16, uint16_t, from_f16(v))
-    CASE_FROM(ST_BF16, uint16_t, from_bits((uint32_t)v << 16))
+    CASE_FROM(ST_F16, uint16_t, half_to_float(false, v))
+    CASE_FROM(ST_BF16, uint16_t, half_to_float(true, v))
     CASE_FROM(ST_F32, float, v)
     CASE_FROM(ST_F64, double, (float)v)
   case ST_TYPES: break;
@@ -373,15 +359,6 @@ bool st_read_i32(const Safetensors *st, const StTensor *t, int64_t first, int64_
   return true;
 }
 
-/* x rounded to a float with `bits` bits after the leading one and normal exponents from `low` on,
- * ties to even. */
-static float round_to(float x, int bits, int low, float largest) {
-  if (!isfinite(x) || x == 0) return x;
-  int e = ilogb((double)x);
-  double unit = ldexp(1, (e < low ? low : e) - bits), r = nearbyint((double)x / unit) * unit;
-  return fabs(r) > (double)largest ? copysignf(INFINITY, x) : (float)r;
-}
-
 bool st_read_device(const Safetensors *st, const StTensor *t, ImgType type, void *to, Buf *why) {
   if (type == IMG_i32 || type == IMG_bool) {
     int32_t *v = to;
@@ -391,10 +368,9 @@ bool st_read_device(const Safetensors *st, const StTensor *t, ImgType type, void
   }
   float *v = to;
   if (!st_read_f32(st, t, 0, t->count, v, why)) return false;
-  for (int64_t i = 0; type == IMG_f16 && i < t->count; i++)
-    v[i] = round_to(v[i], 10, -14, 65504.0f);
-  for (int64_t i = 0; type == IMG_bf16 && i < t->count; i++)
-    v[i] = round_to(v[i], 7, -126, from_bits(0x7f7f0000u));
+  bool bf16 = type == IMG_bf16;
+  for (int64_t i = 0; (bf16 || type == IMG_f16) && i < t->count; i++)
+    v[i] = half_to_float(bf16, half_from_float(bf16, v[i]));
   return true;
 }
 

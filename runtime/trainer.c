@@ -63,7 +63,8 @@ static void catch_signals(void) {
 
 static Buffers buffers(Arena *arena, const ImgProgram *p) {
   Buffers b = {p, arena_alloc(arena, p->n_input * sizeof(void *))};
-  for (uint32_t i = 0; i < p->n_input; i++) b.input[i] = arena_alloc(arena, p->input[i].bytes);
+  for (uint32_t i = 0; i < p->n_input; i++)
+    b.input[i] = arena_alloc(arena, image_host_bytes(&p->input[i]));
   return b;
 }
 

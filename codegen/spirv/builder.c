@@ -340,9 +340,11 @@ SpvId spv_bitcast(Spv *b, SpvId type, SpvId x) {
   return spv_type(b, x) == type ? x : spv_pure(b, SpvOpBitcast, type, x);
 }
 
-SpvId spv_glsl(Spv *b, enum GLSLstd450 f, SpvId x) {
-  return spv_pure(b, SpvOpExtInst, spv_type(b, x), b->glsl, (uint32_t)f, x);
+SpvId spv_glsl_as(Spv *b, enum GLSLstd450 f, SpvId type, SpvId x) {
+  return spv_pure(b, SpvOpExtInst, type, b->glsl, (uint32_t)f, x);
 }
+
+SpvId spv_glsl(Spv *b, enum GLSLstd450 f, SpvId x) { return spv_glsl_as(b, f, spv_type(b, x), x); }
 
 SpvId spv_clamp(Spv *b, SpvId x, float low, float high) {
   SpvId lo = spv_f(b, low);

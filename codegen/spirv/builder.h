@@ -53,7 +53,8 @@ SpvId spv_bin(Spv *, SpvOp, SpvId x, SpvId y); /* result of x's type */
 SpvId spv_cmp(Spv *, SpvOp, SpvId x, SpvId y); /* result bool */
 SpvId spv_select(Spv *, SpvId c, SpvId x, SpvId y);
 SpvId spv_bitcast(Spv *, SpvId type, SpvId x);
-SpvId spv_glsl(Spv *, enum GLSLstd450, SpvId x); /* result of x's type */
+SpvId spv_glsl(Spv *, enum GLSLstd450, SpvId x);                /* result of x's type */
+SpvId spv_glsl_as(Spv *, enum GLSLstd450, SpvId type, SpvId x); /* result of another type */
 SpvId spv_clamp(Spv *, SpvId x, float low, float high);
 SpvId spv_fma(Spv *, SpvId x, SpvId y, SpvId z);
 SpvId spv_extract(Spv *, SpvId composite, uint32_t i);
@@ -79,7 +80,7 @@ SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);
 
 /* ---- 16-bit elements and cooperative matrices (matrix.c). Each adds the capability and extension that
  * it needs; matrix types are made before workgroup memory is first accessed. ---- */
-SpvId spv_u16(Spv *), spv_f16(Spv *), spv_bf16(Spv *);
+SpvId spv_u16(Spv *), spv_f16(Spv *), spv_bf16(Spv *); /* u16: to load, store and convert */
 typedef enum SpvMatrixUse { SPV_matrix_a, SPV_matrix_b, SPV_matrix_sum } SpvMatrixUse;
 SpvId spv_matrix(Spv *, SpvId element, uint32_t rows, uint32_t columns,
                  SpvMatrixUse);                  /* of a subgroup */

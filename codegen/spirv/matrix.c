@@ -6,7 +6,9 @@
 #include "codegen/spirv/internal.h"
 #include "codegen/spirv/newer.h"
 
+/* Without Int16 no pointer may be cast to one to it. */
 SpvId spv_u16(Spv *b) {
+  spv_capability(b, SpvCapabilityInt16);
   spv_capability(b, SpvCapabilityStorageBuffer16BitAccess);
   return spv_global(b, SpvOpTypeInt, 0, 2, (uint32_t[]){16, 0});
 }

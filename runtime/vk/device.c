@@ -142,11 +142,13 @@ static void query_memory(Device *d) {
 static void query_features(Device *d) {
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT};
-  VkPhysicalDeviceVulkan12Features v12 = {.sType =
-                                            VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+  VkPhysicalDevice16BitStorageFeatures storage = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES};
+  VkPhysicalDeviceVulkan12Features v12 = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &storage};
   VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                  .pNext = &v12};
-  if (d->max_subgroup) v12.pNext = &size;
+  if (d->max_subgroup) storage.pNext = &size;
   vk.GetPhysicalDeviceFeatures2(d->physical, &f);
   if (!v12.bufferDeviceAddress) lacks(&d->info, "bufferDeviceAddress");
   if (!v12.timelineSemaphore) lacks(&d->info, "timelineSemaphore");
@@ -155,6 +157,7 @@ static void query_features(Device *d) {
   d->int16 = f.features.shaderInt16;
   d->float64 = f.features.shaderFloat64;
   d->memory_model = v12.vulkanMemoryModel;
+  d->info.storage16 = storage.storageBuffer16BitAccess && d->int16;
 }
 
 static int rank_of(VkPhysicalDeviceType type) {
@@ -274,9 +277,13 @@ VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
     .subgroupSizeControl = VK_TRUE};
+  VkPhysicalDevice16BitStorageFeatures storage = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+    .pNext = d->max_subgroup ? &size : NULL,
+    .storageBuffer16BitAccess = d->info.storage16};
   VkPhysicalDeviceVulkan12Features v12 = {.sType =
                                             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-                                          .pNext = d->max_subgroup ? &size : NULL,
+                                          .pNext = &storage,
                                           .bufferDeviceAddress = VK_TRUE,
                                           .timelineSemaphore = VK_TRUE,
                                           .vulkanMemoryModel = d->memory_model};

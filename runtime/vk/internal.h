@@ -19,9 +19,10 @@
   X(GetPhysicalDeviceMemoryProperties)                                                             \
   X(GetPhysicalDeviceQueueFamilyProperties)                                                        \
   X(EnumerateDeviceExtensionProperties)                                                            \
-  X(CreateDevice) X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer)             \
-    X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory)    \
-      X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)  \
+  X(CreateDevice)                                                                                  \
+  X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)            \
+    X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)       \
+      X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)                \
         X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                 \
           X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                        \
             X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                     \
@@ -164,6 +165,9 @@ void block_free(Device *, VkBlock *);
 bool chunk_need(Exec *, uint32_t chunk, Buf *why);
 /* Makes the argument table exist with its values; the chunks that it names exist. */
 bool arguments_need(Exec *, uint32_t table, Buf *why);
+/* n elements of a tensor from the host's 4 bytes each to the device's form, and back. */
+void elements_to_device(const ImgTensor *, const void *from, uint64_t n, void *to);
+void elements_to_host(const ImgTensor *, const void *from, uint64_t n, void *to);
 uint64_t exec_slot(const Exec *, const ImgSlot *); /* what it refers to exists */
 void barrier_full(VkCommandBuffer);    /* what kernels and copies did before all that comes */
 void barrier_to_host(VkCommandBuffer); /* copies before host reads */

@@ -159,16 +159,45 @@ static bool copy_now(Exec *e, const Copy *copy, Buf *why) {
   return ok;
 }
 
-/* `host` ↔ bytes at … of a block that exists. */
-static bool transfer(Exec *e, const VkBlock *block, uint64_t at, uint64_t bytes, const char *from,
-                     char *to, Buf *why) {
+/* Bytes at … of a block that exists, from the host as they are. */
+static bool upload(Exec *e, const VkBlock *block, uint64_t at, uint64_t bytes, const void *from,
+                   Buf *why) {
   if (!staging_ready(e, why)) return false;
   for (uint64_t done = 0; done < bytes;) {
     uint64_t n = bytes - done < STAGING_BYTES ? bytes - done : STAGING_BYTES;
-    Copy copy = {block->buffer, at + done, n, from != NULL};
-    if (from) memcpy(e->staging.host, from + done, n);
+    Copy copy = {block->buffer, at + done, n, true};
+    memcpy(e->staging.host, (const char *)from + done, n);
     if (!copy_now(e, &copy, why)) return false;
-    if (to) memcpy(to + done, e->staging.host, n);
+    done += n;
+  }
+  return true;
+}
+
+void elements_to_device(const ImgTensor *t, const void *from, uint64_t n, void *to) {
+  if (image_is_half(t))
+    half_pack(t->dtype == IMG_bf16, from, n, to);
+  else
+    memcpy(to, from, 4 * n);
+}
+
+void elements_to_host(const ImgTensor *t, const void *from, uint64_t n, void *to) {
+  if (image_is_half(t))
+    half_unpack(t->dtype == IMG_bf16, from, n, to);
+  else
+    memcpy(to, from, 4 * n);
+}
+
+/* A tensor from or to the host's form, in pieces. */
+static bool transfer(Exec *e, const ImgTensor *t, const char *from, char *to, Buf *why) {
+  if (!chunk_need(e, t->chunk, why) || !staging_ready(e, why)) return false;
+  const VkBlock *block = &e->chunk[t->chunk];
+  uint64_t size = image_is_half(t) ? 2 : 4, count = image_elements(t);
+  for (uint64_t done = 0; done < count;) {
+    uint64_t n = count - done < STAGING_BYTES / size ? count - done : STAGING_BYTES / size;
+    Copy copy = {block->buffer, t->offset + size * done, size * n, from != NULL};
+    if (from) elements_to_device(t, from + 4 * done, n, e->staging.host);
+    if (!copy_now(e, &copy, why)) return false;
+    if (to) elements_to_host(t, e->staging.host, n, to + 4 * done);
     done += n;
   }
   return true;
@@ -218,7 +247,7 @@ static bool load_tables(Exec *e, uint32_t chunk, Buf *why) {
   for (uint32_t i = 0; i < m->n_table; i++) {
     const ImgTensor *t = &m->table[i].t;
     if (t->chunk == chunk &&
-        !transfer(e, &e->chunk[chunk], t->offset, t->bytes, m->table[i].data, NULL, why))
+        !upload(e, &e->chunk[chunk], t->offset, t->bytes, m->table[i].data, why))
       return false;
   }
   return true;
@@ -273,18 +302,16 @@ bool arguments_need(Exec *e, uint32_t table, Buf *why) {
   if (r) return exec_fault(e, r, "making an argument table", why);
   uint64_t *value = xmalloc(bytes);
   for (uint32_t i = 0; i < a->n_slot; i++) value[i] = exec_slot(e, &a->slot[i]);
-  bool ok = transfer(e, b, 0, bytes, (const char *)value, NULL, why);
+  bool ok = upload(e, b, 0, bytes, value, why);
   free(value);
   if (!ok) block_free(e->dev, b);
   return ok;
 }
 
 bool exec_write(Exec *e, const ImgTensor *t, const void *from, Buf *why) {
-  return chunk_need(e, t->chunk, why) &&
-         transfer(e, &e->chunk[t->chunk], t->offset, t->bytes, from, NULL, why);
+  return transfer(e, t, from, NULL, why);
 }
 
 bool exec_read(Exec *e, const ImgTensor *t, void *to, Buf *why) {
-  return chunk_need(e, t->chunk, why) &&
-         transfer(e, &e->chunk[t->chunk], t->offset, t->bytes, NULL, to, why);
+  return transfer(e, t, NULL, to, why);
 }

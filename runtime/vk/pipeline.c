@@ -27,6 +27,7 @@ static bool capability_had(const Device *d, uint32_t capability, const char **na
     return *name = "relative subgroup shuffle",
            subgroup_can(d, VK_SUBGROUP_FEATURE_SHUFFLE_RELATIVE_BIT);
   case 67: return *name = "clustered subgroups", subgroup_can(d, VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
+  case 4433: return *name = "16-bit elements in buffers", d->info.storage16;
   case 5345: return *name = "the Vulkan memory model", d->memory_model;
   default: return true;
   }

@@ -90,7 +90,8 @@ static int free_slot(const Exec *e) {
 static void put_inputs(const ImgProgram *p, const VkBlock *b, const void *const *input) {
   uint64_t at = 0;
   for (uint32_t i = 0; i < p->n_input; i++) {
-    memcpy((char *)b->host + at, input[i], p->input[i].bytes);
+    const ImgTensor *t = &p->input[i];
+    elements_to_device(t, input[i], image_elements(t), (char *)b->host + at);
     at += io_aligned(p->input[i].bytes);
   }
 }
@@ -98,7 +99,8 @@ static void put_inputs(const ImgProgram *p, const VkBlock *b, const void *const 
 static void take_outputs(const ImgProgram *p, const VkBlock *b, void *const *output) {
   uint64_t at = io_input_bytes(p);
   for (uint32_t i = 0; i < p->n_output; i++) {
-    if (output[i]) memcpy(output[i], (const char *)b->host + at, p->output[i].bytes);
+    const ImgTensor *t = &p->output[i];
+    if (output[i]) elements_to_host(t, (const char *)b->host + at, image_elements(t), output[i]);
     at += io_aligned(p->output[i].bytes);
   }
 }
@@ -161,6 +163,8 @@ static bool check_target(const Device *d, const Image *m, Buf *why) {
     buf_printf(&lack, ", subgroups of %u (it has %u)", t->subgroup_size, info->subgroup_size);
   if (t->subgroup_shuffle && !info->subgroup_shuffle) buf_str(&lack, ", subgroup shuffle");
   if (t->subgroup_arithmetic && !info->subgroup_arithmetic) buf_str(&lack, ", subgroup arithmetic");
+  if (t->storage16 && !info->storage16)
+    buf_str(&lack, ", 16-bit elements in buffers (storageBuffer16BitAccess and shaderInt16)");
   if (t->shared_bytes > info->shared_bytes)
     buf_printf(&lack, ", %u bytes of workgroup memory (it has %u)", t->shared_bytes,
                info->shared_bytes);

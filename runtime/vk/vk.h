@@ -13,6 +13,7 @@ typedef struct DeviceInfo {
   char missing[256]; /* what a device that is not usable lacks */
   uint32_t subgroup_size, shared_bytes, max_invocations, vendor_id;
   bool subgroup_shuffle, subgroup_arithmetic;
+  bool storage16;          /* buffers may have 16-bit elements, and shaders 16-bit integers */
   uint64_t memory_bytes;   /* of its largest device-local heap */
   uint64_t max_allocation; /* bytes */
   uint32_t api_version;
@@ -43,7 +44,8 @@ void exec_free(Exec *);
  * when it runs. Where any are announced so before the first runs, memory is had for those that are,
  * and no other that needs more may run. */
 void exec_prepare(Exec *, const ImgProgram *);
-/* Whole tensors, host ↔ device (param, state, or a program's io), 4 bytes an element. */
+/* Whole tensors, host ↔ device (param, state, or a program's io). On the host an element has 4 bytes:
+ * f16 and bf16 are the f32 of the same value there, whatever they take on the device. */
 bool exec_write(Exec *, const ImgTensor *, const void *from, Buf *why);
 bool exec_read(Exec *, const ImgTensor *, void *to, Buf *why);
 

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -122,6 +123,37 @@ static void a_replaced_file_is_the_old_or_the_new(void **unused) {
   buf_free(&got);
 }
 
+/* Every 16-bit number comes back from the float of its value, and the floats between two neighbours
+ * go to the nearer one, those in the middle to the even one. */
+static void halves_round_to_nearest_even(void **unused) {
+  (void)unused;
+  for (int bf16 = 0; bf16 < 2; bf16++) {
+    uint32_t infinity = bf16 ? 0x7f80 : 0x7c00;
+    for (uint32_t h = 0; h < infinity; h++) {
+      float x = half_to_float(bf16, (uint16_t)h), next = half_to_float(bf16, (uint16_t)(h + 1));
+      if (h + 1 == infinity) next = bf16 ? 0x1p127f * 2 : 65536; /* what follows in its place */
+      assert_true(isinf(next) || next > x);
+      float middle = isinf(next) ? 0x1.ffp127f : x + (next - x) / 2;
+      assert_int_equal(half_from_float(bf16, x), h);
+      assert_int_equal(half_from_float(bf16, -x), h | 0x8000);
+      assert_int_equal(half_from_float(bf16, middle), h & 1 ? h + 1 : h);
+      assert_int_equal(half_from_float(bf16, nextafterf(middle, 0)), h);
+      assert_int_equal(half_from_float(bf16, nextafterf(middle, INFINITY)), h + 1);
+    }
+    for (uint32_t h = infinity + 1; h < 0x8000; h++) {
+      uint16_t back = half_from_float(bf16, half_to_float(bf16, (uint16_t)h));
+      assert_true((back & 0x7fff) > infinity);
+    }
+  }
+  float x[3] = {1, -2.5f, 0x1p-24f};
+  uint16_t h[3];
+  half_pack(false, x, 3, h);
+  assert_true(h[0] == 0x3c00 && h[1] == 0xc100 && h[2] == 1);
+  half_pack(true, x, 3, x);
+  half_unpack(true, x, 3, x);
+  assert_true(x[0] == 1 && x[1] == -2.5f && x[2] == 0x1p-24f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(arena_gives_zeroed_distinct_pieces),
@@ -129,6 +161,7 @@ int main(void) {
     cmocka_unit_test(buf_grows_and_reads_files),
     cmocka_unit_test(interned_names_are_one_pointer),
     cmocka_unit_test(suggestions_are_near),
+    cmocka_unit_test(halves_round_to_nearest_even),
     cmocka_unit_test(philox_matches_published_vectors),
     cmocka_unit_test(a_replaced_file_is_the_old_or_the_new),
   };

@@ -1,5 +1,7 @@
 #include "tests/codegen/bench.h"
 
+#include "driver/device_target.h"
+
 #include <stdio.h>
 
 #include <stdlib.h>
@@ -11,31 +13,29 @@ bool bench_open(Bench *b, Buf *why) {
   *b = (Bench){.device = vk_open(-1, why)};
   if (!b->device) return false;
   const DeviceInfo *d = vk_info(b->device);
-  b->native = (Target){.name = d->name,
-                       .subgroup_size = d->subgroup_size,
-                       .subgroup_shuffle = d->subgroup_shuffle,
-                       .subgroup_arithmetic = d->subgroup_arithmetic,
-                       .is_cpu = d->is_cpu,
-                       .shared_bytes = d->shared_bytes,
-                       .max_invocations = d->max_invocations,
-                       .chunk_bytes = d->max_allocation};
+  b->native = device_target(d, d->name);
   return true;
 }
 
 void bench_close(Bench *b) { vk_close(b->device); }
 
-void bench_pack(const Type *t, const double *data, uint32_t *bits) {
+/* A tensor's values as they lie in the target's memory. */
+static void pack(const Target *target, const Type *t, const double *data, void *to) {
   int64_t n = type_count(t);
   for (int64_t i = 0; i < n; i++) {
-    if (dtype_is_float(t->dtype))
-      memcpy(&bits[i], &(float){(float)data[i]}, 4);
+    float f = (float)data[i];
+    int32_t whole = dtype_is_float(t->dtype) ? 0 : (int32_t)data[i];
+    if (cg_element_bytes(target, t->dtype) == 2)
+      half_pack(t->dtype == DT_bf16, &f, 1, (char *)to + 2 * i);
     else
-      bits[i] = (uint32_t)(int32_t)data[i];
+      memcpy((char *)to + 4 * i, dtype_is_float(t->dtype) ? (void *)&f : (void *)&whole, 4);
   }
 }
 
-void bench_unpack(const Type *t, const uint32_t *bits, double *data) {
+static void unpack(const Target *target, const Type *t, uint32_t *bits, double *data) {
   int64_t n = type_count(t);
+  if (cg_element_bytes(target, t->dtype) == 2)
+    half_unpack(t->dtype == DT_bf16, bits, (size_t)n, bits);
   for (int64_t i = 0; i < n; i++) {
     float f;
     memcpy(&f, &bits[i], 4);
@@ -71,8 +71,6 @@ static Image *image_of(Arena *a, const KernelCode *code, const uint64_t *offset,
   return m;
 }
 
-static uint64_t tensor_bytes(const Node *n) { return 4 * (uint64_t)type_count(&n->type); }
-
 static bool run_image(Bench *b, const Image *m, uint32_t *memory, Buf *why) {
   Exec *exec = exec_new(b->device, m, &(ExecOptions){.no_cache = true}, why);
   bool ok = exec && exec_write(exec, &m->state[0].t, memory, why) &&
@@ -83,14 +81,14 @@ static bool run_image(Bench *b, const Image *m, uint32_t *memory, Buf *why) {
 }
 
 /* Offsets by slot; returns the bytes of all. */
-static uint64_t lay_out(const KernelJob *job, const KernelCode *code, Node *const *over,
-                        uint64_t *offset) {
+static uint64_t lay_out(const Target *target, const KernelJob *job, const KernelCode *code,
+                        Node *const *over, uint64_t *offset) {
   uint64_t bytes = ALIGN;
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
     if (s->kind == SLOT_raw || (s->kind == SLOT_result && over && over[i])) continue;
     offset[i] = bytes;
-    bytes += tensor_bytes(s->node) + GUARD;
+    bytes += cg_bytes(target, &s->node->type) + GUARD;
     bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
   }
   for (int o = 0; o < job->n_out && over; o++)
@@ -110,22 +108,25 @@ static bool untouched(const uint32_t *memory, const uint32_t *before, uint64_t b
   return true;
 }
 
-bool bench_run(Bench *b, Arena *a, const KernelJob *job, const KernelCode *code,
-               const double *(*value)(const Node *, void *), void *context, Node *const *over,
-               uint32_t *const *result, Buf *why) {
-  uint64_t offset[CG_MAX_SLOTS] = {0}, bytes = lay_out(job, code, over, offset);
+bool bench_run(Bench *b, Arena *a, const Target *target, const KernelJob *job,
+               const KernelCode *code, const double *(*value)(const Node *, void *), void *context,
+               Node *const *over, double *const *result, Buf *why) {
+  uint64_t offset[CG_MAX_SLOTS] = {0}, bytes = lay_out(target, job, code, over, offset);
   uint32_t *memory = xmalloc(bytes), *before = xmalloc(bytes);
   for (uint64_t i = 0; i < bytes / 4; i++) memory[i] = POISON;
   for (int i = 0; i < code->n_slot; i++) {
     const KernelSlot *s = &code->slot[i];
     if (s->kind == SLOT_operand)
-      bench_pack(&s->node->type, value(s->node, context), memory + offset[i] / 4);
+      pack(target, &s->node->type, value(s->node, context), memory + offset[i] / 4);
   }
   memcpy(before, memory, bytes);
   bool ok = run_image(b, image_of(a, code, offset, bytes), memory, why);
   for (int o = 0; o < job->n_out; o++) { /* slot o is result o */
-    uint64_t n = tensor_bytes(job->out[o]);
-    memcpy(result[o], memory + offset[o] / 4, n);
+    const Type *t = &job->out[o]->type;
+    uint64_t n = cg_bytes(target, t);
+    uint32_t *bits = arena_alloc(a, 4 * (size_t)type_count(t));
+    memcpy(bits, memory + offset[o] / 4, n);
+    unpack(target, t, bits, result[o]);
     memcpy(memory + offset[o] / 4, before + offset[o] / 4, n);
   }
   ok = ok && untouched(memory, before, bytes, why);
@@ -148,8 +149,12 @@ int bench_main(BenchCases *cases, int argc, char **argv) {
                              .subgroup_arithmetic = true,
                              .shared_bytes = 48 << 10,
                              .max_invocations = 1024,
+                             .storage16 = true,
                              .chunk_bytes = (uint64_t)1 << 31};
-  const Target *target[] = {&target_portable, &b.native, &gpu};
+  Target portable16 = target_portable;
+  portable16.name = "portable, with 16-bit storage";
+  portable16.storage16 = b.native.storage16;
+  const Target *target[] = {&target_portable, &b.native, &gpu, &portable16};
   for (int t = 0; t < COUNT_OF(target); t++) cases(&b, target[t], argc, argv);
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);

@@ -15,20 +15,17 @@ typedef struct Bench {
 bool bench_open(Bench *, Buf *why);
 void bench_close(Bench *);
 
-/* Runs a kernel on operand values (dense, in double) and gives each result's 4-byte elements. Result
+/* Runs a kernel on operand values (dense, in double) and gives each result's, as many. Result
  * i lies in a place of its own, or over operand over[i] (`over` and its entries may be NULL).
  * Everything else in memory must be as before: false with the reason in `why`. */
-bool bench_run(Bench *, Arena *, const KernelJob *, const KernelCode *,
+bool bench_run(Bench *, Arena *, const Target *, const KernelJob *, const KernelCode *,
                const double *(*value)(const Node *, void *), void *, Node *const *over,
-               uint32_t *const *result, Buf *why);
+               double *const *result, Buf *why);
 
-/* main of a test of kernels: `cases` for the portable target, the device's own, and a GPU with
- * subgroups of 32, whose modules are only validated where the device has others. Exit status. */
+/* main of a test of kernels: `cases` for the portable target, the device's own, a GPU with
+ * subgroups of 32, whose modules are only validated where the device has others, and the portable one
+ * with 16-bit storage where the device has it. Exit status. */
 typedef void BenchCases(Bench *, const Target *, int argc, char **argv);
 int bench_main(BenchCases *, int argc, char **argv);
-
-/* 4 bytes an element as in device memory, and back. */
-void bench_pack(const Type *, const double *, uint32_t *);
-void bench_unpack(const Type *, const uint32_t *, double *);
 
 #endif

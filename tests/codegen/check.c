@@ -304,25 +304,20 @@ static const double *value_of(const Node *n, void *context) {
 static void run_job(Check *c, const KernelJob *job, Node *const *over) {
   KernelCode code;
   Buf why = {0};
-  uint32_t *bits[CG_MAX_OUT];
+  double *result[CG_MAX_OUT];
   cg_emit(c->arena, job, c->target, &code);
   bool here =
     c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
   for (int o = 0; o < job->n_out; o++)
-    bits[o] = arena_alloc(c->arena, 4 * (size_t)type_count(&job->out[o]->type));
+    result[o] = arena_alloc(c->arena, sizeof **result * (size_t)type_count(&job->out[o]->type));
   if (!cg_validate(code.word, code.n_word, &why))
     fail(c, job->out[0], &code, "invalid: %s", why.data);
   else if (!here) {
     for (int o = 0; o < job->n_out; o++) skip(c, job, job->out[o]);
     return;
-  } else if (!bench_run(c->bench, c->arena, job, &code, value_of, c, over, bits, &why))
+  } else if (!bench_run(c->bench, c->arena, c->target, job, &code, value_of, c, over, result, &why))
     fail(c, job->out[0], &code, "%s", why.data);
-  for (int o = 0; o < job->n_out; o++) {
-    const Type *t = &job->out[o]->type;
-    double *value = arena_alloc(c->arena, sizeof *value * (size_t)type_count(t));
-    bench_unpack(t, bits[o], value);
-    c->value[job->out[o]->id] = value;
-  }
+  for (int o = 0; o < job->n_out; o++) c->value[job->out[o]->id] = result[o];
   for (int o = 0; o < job->n_out && !why.len; o++) compare(c, job, job->out[o], &code);
   buf_free(&why);
 }

@@ -1,5 +1,6 @@
 #include "tests/driver/run_graph.h"
 #include "driver/compile.h"
+#include "driver/device_target.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,14 +10,7 @@ bool run_open(RunDevice *r, Buf *why) {
   if (!r->device) return false;
   r->arena = arena_new();
   const DeviceInfo *d = vk_info(r->device);
-  r->target = (Target){.name = arena_str(r->arena, d->name, strlen(d->name)),
-                       .subgroup_size = d->subgroup_size,
-                       .subgroup_shuffle = d->subgroup_shuffle,
-                       .subgroup_arithmetic = d->subgroup_arithmetic,
-                       .is_cpu = d->is_cpu,
-                       .shared_bytes = d->shared_bytes,
-                       .max_invocations = d->max_invocations,
-                       .chunk_bytes = d->max_allocation};
+  r->target = device_target(d, arena_str(r->arena, d->name, strlen(d->name)));
   return true;
 }
 
@@ -92,7 +86,8 @@ static bool run_image(Arena *arena, Exec *exec, const Image *image, const Graph 
     Type type = type_of_tensor(&p->input[i]);
     in[i] = run_pack(arena, &type, find_feed(feed, n_feed, OP_input, p->input[i].name));
   }
-  for (uint32_t i = 0; i < p->n_output; i++) out[i] = arena_alloc(arena, p->output[i].bytes);
+  for (uint32_t i = 0; i < p->n_output; i++)
+    out[i] = arena_alloc(arena, image_host_bytes(&p->output[i]));
   for (int i = 0; i < times; i++)
     if (!exec_run(exec, p, in, out, why)) return false;
   int n_out = 0;

@@ -195,6 +195,11 @@ static const uint32_t not_spirv[8] = {1, 2, 3};
   FAULT(m->param[0].t.dim[0] = -1, "parameter w: dimension 0 is")                                  \
   FAULT(m->param[0].t.dim[0] = 1ll << 32, "parameter w: dimension 0 is")                           \
   FAULT(m->param[0].t.bytes = 8, "parameter w has 8 bytes for 1000 elements")                      \
+  FAULT(m->param[0].t.dtype = IMG_f16;                                                             \
+        m->param[0].t.bytes = 2000, "parameter w has 2000 bytes for 1000 elements")                \
+  FAULT(m->target.storage16 = 1;                                                                   \
+        m->param[0].t.dtype = IMG_bf16, "parameter w has 4000 bytes for 1000 elements")            \
+  FAULT(m->target.storage16 = 2, "16-bit storage is 2")                                            \
   FAULT(m->param[0].t.chunk = 99, "parameter w lies in memory 99 of 5")                            \
   FAULT(m->param[0].t.chunk = 3, "parameter w lies in memory of another kind")                     \
   FAULT(m->param[0].t.offset = 4, "parameter w leaves its memory")                                 \
@@ -264,8 +269,8 @@ static void test_header(void **state) {
   expect_words(&why, "0 bytes are less than its header");
   bytes[HEAD_version] = 1;
   assert_false(read_copy(bytes, n, &why, &walked));
-  expect_words(&why, "format 1, this runner reads format 2");
-  bytes[HEAD_version] = 2;
+  expect_words(&why, "format 1, this runner reads format 3");
+  bytes[HEAD_version] = IMG_VERSION;
   bytes[n - 1] ^= 1;
   assert_false(read_copy(bytes, n, &why, &walked));
   expect_words(&why, "its hash differs");

@@ -12,7 +12,8 @@ static uint64_t walk_tensor(uint64_t h, const Image *m, const ImgTensor *t) {
   int64_t count = 1;
   if (t->rank > IMG_MAX_RANK || t->chunk >= m->n_chunk) die("tensor %s: rank or chunk", t->name);
   for (uint32_t i = 0; i < t->rank; i++) count *= t->dim[i];
-  if (count < 1 || t->bytes != 4 * (uint64_t)count) die("tensor %s: bytes", t->name);
+  if (count < 1 || t->bytes != (image_is_half(t) ? 2 : 4) * (uint64_t)count)
+    die("tensor %s: bytes", t->name);
   if (t->offset + t->bytes > m->chunk[t->chunk].bytes || t->offset + t->bytes < t->offset)
     die("tensor %s: place", t->name);
   h = walk_text(h, t->name);

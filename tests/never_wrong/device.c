@@ -58,7 +58,8 @@ static bool run_job(Arena *arena, Exec *exec, const Image *image, const ImgProgr
     Type type = type_of_tensor(&p->input[i]);
     in[i] = run_pack(arena, &type, find_feed(job->c, true, p->input[i].name));
   }
-  for (uint32_t i = 0; i < p->n_output; i++) out[i] = arena_alloc(arena, p->output[i].bytes);
+  for (uint32_t i = 0; i < p->n_output; i++)
+    out[i] = arena_alloc(arena, image_host_bytes(&p->output[i]));
   if (!exec_run(exec, p, in, out, why)) return false;
   job->value = arena_alloc(arena, sizeof *job->value * ((size_t)g->n_output + 1));
   int n_out = 0;

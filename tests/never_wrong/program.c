@@ -122,6 +122,11 @@ static Node *make_leaf(Program *p, const Type *t, int limit) {
     Node *i = ir_cast(g, ir_iota(g, (int)draw(p, t->rank), &whole), (DType)t->dtype);
     return ir_fold(g, ir_sin(g, i));
   }
+  if (pick >= 14 && t->dtype == DT_f32) { /* 16-bit numbers widened, as mixed precision does */
+    Type half = *t;
+    half.dtype = pick % 2 ? DT_bf16 : DT_f16;
+    return ir_cast(g, grow_leaf(&p->k, op[pick % COUNT_OF(op)], 'u', 0, &half), DT_f32);
+  }
   return grow_leaf(&p->k, op[pick % COUNT_OF(op)], pick % 5 ? 'u' : 'p', 0, t);
 }
 
@@ -369,7 +374,8 @@ static const char *case_name(uint32_t seed) {
 }
 
 Graph *random_program(uint32_t seed) {
-  static const DType dtypes[] = {DT_f32, DT_f32, DT_f32, DT_f32, DT_f32, DT_i32, DT_bool, DT_bf16};
+  static const DType dtypes[] = {DT_f32, DT_f32,  DT_f32,  DT_f32, DT_f32,
+                                 DT_i32, DT_bool, DT_bf16, DT_f16};
   static const int64_t longest[] = {2, 5, 7, 13, 40, 700};
   Graph *g = graph_new(case_name(seed));
   Program p = {.k = {.g = g,
