@@ -126,21 +126,58 @@ static bool prefill_work(Runner *r, Work *w) {
 
 /* ---- measuring ---- */
 
-static bool one_run(Exec *e, const Work *w, const ImgProgram *p, const Buffers *b, bool counted,
-                    Buf *why) {
-  if (!exec_run(e, p, (const void *const *)b->input, b->output, why)) return false;
-  return !w->profile || !counted || profile_add(w->profile, e, p, why);
+enum { RUNS_UNDER = 2 }; /* as training has */
+typedef struct Meter {
+  Exec *exec;
+  const Work *work;
+  int64_t warm; /* steps that are not counted */
+  double *ms;
+  int64_t steps; /* that have ended */
+  double ended;  /* when the last one did, in milliseconds */
+  struct {
+    uint64_t ticket;
+    const Buffers *buffers;
+    bool last; /* of its step */
+  } under[RUNS_UNDER];
+  int n_under;
+} Meter;
+
+/* Brings the oldest run under way to its end. */
+static bool end_run(Meter *m, Buf *why) {
+  if (!exec_wait(m->exec, m->under[0].ticket, m->under[0].buffers->output, why)) return false;
+  double now = now_ms();
+  if (m->under[0].last) {
+    if (m->steps >= m->warm) m->ms[m->steps - m->warm] = now - m->ended;
+    m->ended = now;
+    m->steps++;
+  }
+  memmove(m->under, m->under + 1, sizeof *m->under * (size_t)--m->n_under);
+  return true;
 }
 
-static bool one_step(Exec *e, const Work *w, const Buffers *main, const Buffers *after,
-                     bool counted, Buf *why) {
+static bool one_run(Meter *m, const ImgProgram *p, const Buffers *b, bool last, Buf *why) {
+  Profile *profile = m->work->profile;
+  int most = profile ? 1 : RUNS_UNDER;
+  while (m->n_under == most)
+    if (!end_run(m, why)) return false;
+  uint64_t ticket;
+  if (!exec_submit(m->exec, p, (const void *const *)b->input, &ticket, why)) return false;
+  bool counted = m->steps >= m->warm;
+  m->under[m->n_under].ticket = ticket;
+  m->under[m->n_under].buffers = b;
+  m->under[m->n_under++].last = last;
+  return !profile || (end_run(m, why) && (!counted || profile_add(profile, m->exec, p, why)));
+}
+
+static bool one_step(Meter *m, const Buffers *main, const Buffers *after, Buf *why) {
+  const Work *w = m->work;
   const ImgProgram *p = w->program;
   for (int k = 0; k < w->times; k++) {
     for (uint32_t i = 0; i < p->n_input; i++)
       if (strcmp(p->input[i].name, "rng") == 0) ((int32_t *)main->input[i])[3] = k;
-    if (!one_run(e, w, p, main, counted, why)) return false;
+    if (!one_run(m, p, main, !w->after && k == w->times - 1, why)) return false;
   }
-  return !w->after || one_run(e, w, w->after, after, counted, why);
+  return !w->after || one_run(m, w->after, after, true, why);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -154,11 +191,11 @@ static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, 
   if (!runner_init(e, r->image, 1, why)) return false;
   Buffers main = make_buffers(r, w->program, warm + n), after = {0};
   if (w->after) after = make_buffers(r, w->after, warm + n);
-  for (int64_t i = -warm; i < n; i++) {
-    double start = now_ms();
-    if (!one_step(e, w, &main, &after, i >= 0, why)) return false;
-    if (i >= 0) ms[i] = now_ms() - start;
-  }
+  Meter m = {.exec = e, .work = w, .warm = warm, .ms = ms, .ended = now_ms()};
+  for (int64_t i = 0; i < warm + n; i++)
+    if (!one_step(&m, &main, &after, why)) return false;
+  while (m.n_under)
+    if (!end_run(&m, why)) return false;
   if (w->profile) w->profile->steps = n;
   qsort(ms, (size_t)n, sizeof *ms, by_value);
   return true;
@@ -199,9 +236,10 @@ int cmd_bench(Runner *r, int argc, char **argv) {
     .args = "train|prefill [options]",
     .about =
       "Measures one training step, or the forward pass over the longest context, on made-up\n"
-      "tokens with fresh weights. Every step waits for its results. The last line is one JSON\n"
-      "object: ms_per_step (the median), tokens_per_second, model_flops_per_second (matrix\n"
-      "products only), bytes_moved (the least that the kernels must move), dispatches, device.\n"
+      "tokens with fresh weights. As in training, a step is submitted before the one ahead of it\n"
+      "has ended; a step's time is from end to end. The last line is one JSON object: ms_per_step\n"
+      "(the median), tokens_per_second, model_flops_per_second (matrix products only),\n"
+      "bytes_moved (the least that the kernels must move), dispatches, device.\n"
       "With --profile kernels run one after the other, each measured: a table says how often each\n"
       "runs in a step, its time, and the arithmetic and memory traffic that it achieves.",
     .example = "$0 bench train --steps 20\n$0 bench train --profile --peak-flops 1.5e11",

@@ -72,6 +72,11 @@ typedef struct Piece {
   uint32_t first, n; /* its dispatches */
 } Piece;
 
+typedef struct Pieces { /* a program, cut */
+  Piece *item;
+  int n;
+} Pieces;
+
 /* Where one run's inputs and outputs wait on the host, and the copies to and from their places. */
 typedef struct IoSlot {
   VkBlock block; /* inputs in order, then outputs, each at a multiple of IO_ALIGN */
@@ -82,9 +87,10 @@ enum { IO_ALIGN = 16 };
 typedef struct Recorded { /* a program, once it was run */
   bool ready;
   bool expected; /* exec_prepare was called */
-  Piece *piece;
-  int n_piece;
-  VkQueryPool times; /* two timestamps a dispatch, where they are measured */
+  Pieces pieces;
+  Pieces before;           /* those cut by the guess, which runs under way may still use */
+  double seconds, guessed; /* that a run took, 0 where that is not known yet, and was thought to */
+  VkQueryPool times;       /* two timestamps a dispatch, where they are measured */
   IoSlot io[EXEC_RING];
 } Recorded;
 
@@ -92,6 +98,8 @@ typedef struct Run { /* under way, or free where ticket is 0 */
   uint64_t ticket;
   uint64_t before; /* the semaphore's value when it was submitted */
   uint32_t program;
+  Pieces pieces;
+  double began; /* seconds, where no other was under way; else 0 */
 } Run;
 
 /* What cache.c keeps between processes. */
@@ -209,7 +217,7 @@ bool spare_compile(Spare *, const Device *, const ImgModule *);
 void spare_close(Spare *);
 
 /* ---- record.c ---- */
-bool record_program(Exec *, uint32_t program, Buf *why);
+bool record_program(Exec *, uint32_t program, Buf *why); /* once more where a run was measured */
 bool record_io(Exec *, uint32_t program, int slot, Buf *why);
 void record_free(Exec *, uint32_t program);
 uint64_t io_aligned(uint64_t bytes);         /* up to a multiple of IO_ALIGN */

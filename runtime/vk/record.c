@@ -37,19 +37,19 @@ static bool need_chunks(Exec *e, const ImgProgram *p, Buf *why) {
 }
 
 /* Seconds that a dispatch may take on a slow device of its kind. */
-static double estimate(const Device *d, const ImgDispatch *p) {
+static double guess(const Device *d, const ImgDispatch *p) {
   double flops = d->info.is_cpu ? 5e9 : 100e9, bytes = d->info.is_cpu ? 2e9 : 20e9;
   double compute = p->flops / flops, memory = p->bytes / bytes;
   return 20e-6 + (compute > memory ? compute : memory);
 }
 
 /* How many dispatches from `first` on make one piece: as many as stay under half a second, at least
- * one. */
-static uint32_t piece_length(const Exec *e, const ImgProgram *p, uint32_t first) {
+ * one. A guess takes 1/ratio as long as it says. */
+static uint32_t piece_length(const Exec *e, const ImgProgram *p, uint32_t first, double ratio) {
   double seconds = 0;
   uint32_t n = 0;
   while (first + n < p->n_dispatch) {
-    seconds += estimate(e->dev, &p->dispatch[first + n]);
+    seconds += ratio * guess(e->dev, &p->dispatch[first + n]);
     if (n && seconds > 0.5) break;
     n++;
   }
@@ -86,20 +86,38 @@ static bool record_piece(Exec *e, const ImgProgram *p, const Recorded *q, Piece 
   return buffer_end(e, piece->commands, why);
 }
 
+static bool record_pieces(Exec *e, const ImgProgram *p, Recorded *q, double ratio, Buf *why) {
+  for (uint32_t first = 0; first < p->n_dispatch;) {
+    Piece piece = {.first = first, .n = piece_length(e, p, first, ratio)};
+    ARENA_PUSH(e->arena, q->pieces.item, q->pieces.n, piece);
+    if (!record_piece(e, p, q, &q->pieces.item[q->pieces.n - 1], why)) return false;
+    first += piece.n;
+  }
+  return true;
+}
+
+/* The first pieces are short, since it is not known how fast the device is; each submission costs it
+ * some microseconds. */
+static bool record_anew(Exec *e, const ImgProgram *p, Recorded *q, Buf *why) {
+  q->before = q->pieces;
+  q->pieces = (Pieces){0};
+  return record_pieces(e, p, q, q->seconds / q->guessed, why);
+}
+
 bool record_program(Exec *e, uint32_t index, Buf *why) {
   const ImgProgram *p = &e->image->program[index];
   Recorded *q = &e->program[index];
-  if (q->ready) return true;
+  if (q->ready) {
+    bool anew = q->pieces.n > 1 && !q->before.n && q->seconds > 0 && q->seconds < q->guessed / 2;
+    if (anew) q->ready = record_anew(e, p, q, why);
+    return q->ready;
+  }
   if (!pipelines_need(e, p, why) || !need_chunks(e, p, why)) return false;
   record_free(e, index); /* of an attempt that failed */
   if (!times_open(e, q, p->n_dispatch, why)) return false;
-  for (uint32_t first = 0; first < p->n_dispatch;) {
-    Piece piece = {.first = first, .n = piece_length(e, p, first)};
-    ARENA_PUSH(e->arena, q->piece, q->n_piece, piece);
-    if (!record_piece(e, p, q, &q->piece[q->n_piece - 1], why)) return false;
-    first += piece.n;
-  }
-  return q->ready = true;
+  q->guessed = 0;
+  for (uint32_t i = 0; i < p->n_dispatch; i++) q->guessed += guess(e->dev, &p->dispatch[i]);
+  return q->ready = record_pieces(e, p, q, 1, why);
 }
 
 /* ---- inputs and outputs ---- */
@@ -168,9 +186,11 @@ bool record_io(Exec *e, uint32_t index, int slot, Buf *why) {
 
 void record_free(Exec *e, uint32_t index) {
   Recorded *q = &e->program[index];
-  for (int k = 0; k < q->n_piece; k++)
-    if (q->piece[k].commands)
-      vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &q->piece[k].commands);
+  const Pieces *set[] = {&q->pieces, &q->before};
+  for (int s = 0; s < COUNT_OF(set); s++)
+    for (int k = 0; k < set[s]->n; k++)
+      if (set[s]->item[k].commands)
+        vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &set[s]->item[k].commands);
   for (int s = 0; s < EXEC_RING; s++) io_free(e, &q->io[s]);
   times_close(e, q);
   *q = (Recorded){.expected = q->expected};

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { LABELS_SHOWN = 8 };
 
@@ -18,10 +19,10 @@ static void name_in_flight(Exec *e, Buf *why) {
     const Run *run = &e->run[s];
     if (!run->ticket) continue;
     const ImgProgram *p = &e->image->program[run->program];
-    const Recorded *q = &e->program[run->program];
-    for (int k = 0; k < q->n_piece; k++) {
+    for (int k = 0; k < run->pieces.n; k++) {
+      const Piece *piece = &run->pieces.item[k];
       if (run->before + 2 + (uint64_t)k <= done) continue; /* copy_in, then the pieces */
-      for (uint32_t d = q->piece[k].first; d < q->piece[k].first + q->piece[k].n; d++) {
+      for (uint32_t d = piece->first; d < piece->first + piece->n; d++) {
         if (shown < LABELS_SHOWN)
           buf_printf(why, "%s%s: %s", shown++ ? "; " : "; it may have been running ", p->name,
                      p->dispatch[d].label);
@@ -44,17 +45,17 @@ bool exec_fault(Exec *e, VkResult r, const char *doing, Buf *why) {
 
 /* ---- the queue ---- */
 
-bool submit_buffer(Exec *e, VkCommandBuffer c, Buf *why) {
+static bool submit_buffers(Exec *e, const VkCommandBuffer *c, uint32_t n, Buf *why) {
   if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "running", why);
-  uint64_t value = e->submitted + 1;
+  uint64_t value = e->submitted + n;
   VkTimelineSemaphoreSubmitInfo timeline = {.sType =
                                               VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
                                             .signalSemaphoreValueCount = 1,
                                             .pSignalSemaphoreValues = &value};
   VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                        .pNext = &timeline,
-                       .commandBufferCount = 1,
-                       .pCommandBuffers = &c,
+                       .commandBufferCount = n,
+                       .pCommandBuffers = c,
                        .signalSemaphoreCount = 1,
                        .pSignalSemaphores = &e->semaphore};
   VkResult r = vk.QueueSubmit(e->dev->queue, 1, &info, VK_NULL_HANDLE);
@@ -62,6 +63,8 @@ bool submit_buffer(Exec *e, VkCommandBuffer c, Buf *why) {
   e->submitted = value;
   return true;
 }
+
+bool submit_buffer(Exec *e, VkCommandBuffer c, Buf *why) { return submit_buffers(e, &c, 1, why); }
 
 bool wait_for(Exec *e, uint64_t value, Buf *why) {
   if (e->lost) return exec_fault(e, VK_ERROR_DEVICE_LOST, "waiting", why);
@@ -105,12 +108,24 @@ static void take_outputs(const ImgProgram *p, const VkBlock *b, void *const *out
   }
 }
 
-/* All command buffers of one run, in order. */
-static bool submit_run(Exec *e, const Recorded *q, int slot, Buf *why) {
-  if (!submit_buffer(e, q->io[slot].copy_in, why)) return false;
-  for (int k = 0; k < q->n_piece; k++)
-    if (!submit_buffer(e, q->piece[k].commands, why)) return false;
-  return submit_buffer(e, q->io[slot].copy_out, why);
+/* All command buffers of one run, in order: the copies go with the first and the last piece. */
+static bool submit_run(Exec *e, const Pieces *pieces, const IoSlot *io, Buf *why) {
+  VkCommandBuffer buffer[3] = {io->copy_in};
+  uint32_t n = 1;
+  for (int k = 0; k < pieces->n; k++) {
+    buffer[n++] = pieces->item[k].commands;
+    if (k == pieces->n - 1) break;
+    if (!submit_buffers(e, buffer, n, why)) return false;
+    n = 0;
+  }
+  buffer[n++] = io->copy_out;
+  return submit_buffers(e, buffer, n, why);
+}
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_t *ticket,
@@ -121,9 +136,15 @@ bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_
   if (!record_program(e, index, why) || !record_io(e, index, slot, why)) return false;
   Recorded *q = &e->program[index];
   put_inputs(p, &q->io[slot].block, input);
-  e->run[slot] = (Run){++e->last_ticket, e->submitted, index};
+  bool alone = true;
+  for (int s = 0; s < EXEC_RING; s++) alone &= !e->run[s].ticket;
+  e->run[slot] = (Run){.ticket = ++e->last_ticket,
+                       .before = e->submitted,
+                       .program = index,
+                       .pieces = q->pieces,
+                       .began = alone ? now() : 0};
   *ticket = e->last_ticket;
-  if (submit_run(e, q, slot, why)) return true;
+  if (submit_run(e, &q->pieces, &q->io[slot], why)) return true;
   Buf ignored = {0};
   wait_for(e, e->submitted, &ignored); /* the part that was submitted still uses the slot */
   buf_free(&ignored);
@@ -136,8 +157,9 @@ bool exec_wait(Exec *e, uint64_t ticket, void *const *output, Buf *why) {
     Run *run = &e->run[s];
     if (run->ticket != ticket || !ticket) continue;
     const ImgProgram *p = &e->image->program[run->program];
-    const Recorded *q = &e->program[run->program];
-    bool ok = wait_for(e, run->before + 2 + (uint64_t)q->n_piece, why);
+    Recorded *q = &e->program[run->program];
+    bool ok = wait_for(e, run->before + 2 + (uint64_t)run->pieces.n, why);
+    if (ok && run->began > 0 && q->seconds <= 0) q->seconds = now() - run->began; /* or longer */
     run->ticket = 0;
     if (ok && output) take_outputs(p, &q->io[s].block, output);
     return ok;

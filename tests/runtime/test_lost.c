@@ -1,4 +1,4 @@
-/* A lost device: the message names the dispatches that may have been running, and nothing after it
+/* The pieces of a program, seen from inside. A lost device: the message names the dispatches that may have been running, and nothing after it
  * hangs or crashes. No driver here loses its device when asked, so the calls that would tell are
  * replaced. */
 #include <setjmp.h>
@@ -88,9 +88,9 @@ static void test_lost_within(void **state) {
   uint64_t ticket;
   assert_true(exec_submit(e, slow, input, &ticket, &why));
   const Recorded *q = &e->program[slow - m->program];
-  int left = q->n_piece < 7 ? q->n_piece - 1 : 6; /* pieces that have not ended */
+  int left = q->pieces.n < 7 ? q->pieces.n - 1 : 6; /* pieces that have not ended */
   uint32_t dispatches = 0;
-  for (int k = q->n_piece - left; k < q->n_piece; k++) dispatches += q->piece[k].n;
+  for (int k = q->pieces.n - left; k < q->pieces.n; k++) dispatches += q->pieces.item[k].n;
   assert_true(dispatches > 8);
   vk.DeviceWaitIdle(d->device);
   PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
@@ -111,6 +111,45 @@ static void test_lost_within(void **state) {
   buf_free(&why);
 }
 
+/* Once a run was measured the program is cut anew: runs of both cuts may be under way together. */
+static void test_cut_anew(void **state) {
+  (void)state;
+  Buf why = {0};
+  Arena *a = arena_new();
+  Image *m = sample_image(a);
+  Device *d = vk_open(-1, &why);
+  Exec *e = d ? exec_new(d, m, &(ExecOptions){.no_cache = true}, &why) : NULL;
+  assert_non_null(e);
+  static float x[SAMPLE_N], c[SAMPLE_N];
+  for (int i = 0; i < SAMPLE_N; i++) x[i] = 1;
+  const void *input[] = {x};
+  const ImgProgram *slow = image_program(m, "long");
+  const Recorded *q = &e->program[slow - m->program];
+  uint64_t first, second, third;
+  assert_true(exec_submit(e, slow, input, &first, &why));
+  int guessed = q->pieces.n;
+  assert_true(guessed > 1 && q->seconds == 0);
+  assert_true(exec_submit(e, slow, input, &second, &why));
+  assert_int_equal(q->pieces.n, guessed);
+  assert_true(exec_wait(e, first, NULL, &why));
+  assert_true(q->seconds > 0 && q->seconds < q->guessed / 2);
+  assert_true(exec_submit(e, slow, input, &third, &why));
+  assert_true(q->pieces.n < guessed);
+  assert_int_equal(q->before.n, guessed);
+  uint32_t dispatches = 0;
+  for (int k = 0; k < q->pieces.n; k++) dispatches += q->pieces.item[k].n;
+  assert_int_equal(dispatches, SAMPLE_LONG);
+  void *output[] = {c};
+  assert_true(exec_wait(e, third, output, &why));
+  for (int i = 0; i < SAMPLE_N; i++) assert_true(c[i] == 3 * SAMPLE_LONG);
+  assert_true(exec_wait(e, second, output, &why));
+  for (int i = 0; i < SAMPLE_N; i++) assert_true(c[i] == 2 * SAMPLE_LONG);
+  exec_free(e);
+  vk_close(d);
+  arena_free(a);
+  buf_free(&why);
+}
+
 int main(void) {
   Buf none = {0};
   DeviceInfo info;
@@ -120,6 +159,7 @@ int main(void) {
   }
   buf_free(&none);
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost),
-                                     cmocka_unit_test(test_lost_within)};
+                                     cmocka_unit_test(test_lost_within),
+                                     cmocka_unit_test(test_cut_anew)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
