@@ -1,4 +1,4 @@
-/* Options and input of alphac's commands on text. */
+/* Options and input of alphac's commands. */
 #include "driver/args.h"
 
 #include <errno.h>
@@ -50,6 +50,7 @@ int args_parse(const Command *c, Arena *arena, int argc, char **argv, const char
   for (int i = 1; i < argc; i++) {
     const char *arg = argv[i];
     if (arg[0] != '-' || !arg[1]) {
+      if (c->no_file) return args_usage_error(c, "takes no arguments: %s", arg);
       if (*file) return args_usage_error(c, "two files: %s and %s", *file, arg);
       *file = arg;
       continue;
@@ -72,7 +73,7 @@ int args_parse(const Command *c, Arena *arena, int argc, char **argv, const char
     else
       *s->text = value;
   }
-  return *file ? -1 : args_usage_error(c, "no graph given: %s", c->usage);
+  return *file || c->no_file ? -1 : args_usage_error(c, "no graph given: %s", c->usage);
 }
 
 static bool read_stdin(Buf *text) {

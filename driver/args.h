@@ -1,4 +1,4 @@
-/* Options of alphac's commands on text (opt, eval): --name VALUE or --name=VALUE, flags, one
+/* Options of alphac's commands (opt, eval, devices): --name VALUE or --name=VALUE, flags, one
  * file. */
 #ifndef DRIVER_ARGS_H
 #define DRIVER_ARGS_H
@@ -20,6 +20,7 @@ typedef struct Command {
     *more; /* for --help: first line, what it does, what follows the options */
   const ArgSpec *spec;
   int n_spec;
+  bool no_file; /* it takes none; else it takes one */
 } Command;
 
 /* −1: go on with the file in *file; else the exit status: help was printed, or what is wrong. Lists

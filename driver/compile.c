@@ -163,8 +163,10 @@ static void list_tensors(Compiler *c) {
 /* What a device must have: what the kernels use of the target, no more. */
 static ImgTarget needed_target(const Compiler *c) {
   const Target *t = c->option.target;
-  ImgTarget need = {
-    .name = intern(t->name), .shared_bytes = t->shared_bytes, .storage16 = c->halves};
+  ImgTarget need = {.name = intern(t->name),
+                    .shared_bytes = t->shared_bytes,
+                    .storage16 = c->halves,
+                    .cpu = t->is_cpu};
   for (int i = 0; i < c->n_module; i++) {
     const ImgModule *m = &c->image.module[i];
     uint32_t invocations = m->local[0] * m->local[1] * m->local[2];

@@ -33,7 +33,7 @@ typedef struct Options {
   TextList define;    /* -D */
   TextList entry;     /* --entry: functions to compile besides the usual programs */
   TextList program;   /* --program: only these; empty: all */
-  const char *target; /* --target; NULL: native where there is a device */
+  const char *target; /* --target, as given; NULL: native where there is a device */
   const char *emit_name;
   Emit emit;
   int64_t device;
@@ -43,6 +43,7 @@ typedef struct Options {
 /* ---- options.c ---- */
 /* −1: go on; else the exit status (help or version was printed, or what is wrong). */
 int options_parse(Options *, int argc, char **argv);
+bool device_number(const char *text, int64_t *); /* as --device takes it */
 int usage_error(const char *fmt, ...)
   PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
 int failed(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it; EXIT_failed */
@@ -57,10 +58,19 @@ bool build_programs(const Options *, Model *, struct ProgramSet *, Buf *errors);
 int check_main(int argc,
                char **argv); /* alphac check: kernels on the device against the evaluator */
 
-/* ---- native.c ---- */
-/* The target by name. `note` gets what the user should know about a choice that was made for
+/* ---- targets.c ---- */
+enum { MAX_TARGETS = 16 };
+typedef struct TargetList {
+  Target target[MAX_TARGETS]; /* the one that a runner should prefer first */
+  int n;
+} TargetList;
+/* The targets by name. `note` gets what the user should know about a choice that was made for
  * them. */
-bool target_choose(const Options *, Target *, Buf *note, Buf *why);
+bool targets_choose(const Options *, TargetList *, Buf *note, Buf *why);
+bool target_choose(const Options *, Target *, Buf *note, Buf *why); /* where one is expected */
+
+/* ---- native.c ---- */
+bool target_native(const Options *, Target *, Buf *why); /* that of --device */
 int devices_main(int argc, char **argv);
 
 /* ---- output.c ---- */

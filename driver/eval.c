@@ -280,7 +280,7 @@ int eval_main(int argc, char **argv) {
     "FILE.ir may be - for standard input.",
     "Example: alphac eval loss.ir --inputs weights.safetensors --input tokens=1,2,3,4\n",
     spec,
-    COUNT_OF(spec)};
+    COUNT_OF(spec), false};
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
   if (status < 0) {

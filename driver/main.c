@@ -131,11 +131,11 @@ static bool compile_all(Compiler *c, Model *m, const ProgramSet *p, Buf *why) {
   return true;
 }
 
-static int write_image(const Options *o, const Image *image) {
+static int write_image(const Options *o, const Image *target, int n) {
   Buf bytes = {0}, why = {0};
   const char *path = o->output ? o->output : default_output(o, o->emit == EMIT_image ? ".img" : "");
   if (replaces_source(o, path)) return EXIT_failed;
-  if (!image_write(&bytes, image))
+  if (!image_write(&bytes, target, (uint32_t)n))
     return failed("%s: the image is larger than its format allows", path);
   bool ok = o->emit == EMIT_image
               ? output_write(path, &(Piece){bytes.data, bytes.len}, 1, false, &why)
@@ -146,41 +146,76 @@ static int write_image(const Options *o, const Image *image) {
   return status;
 }
 
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const ImgState *)a)->t.name, ((const ImgState *)b)->t.name);
+}
+
+/* Of every target the same states in the same order, as the format asks for: a planner meets them in an
+ * order of its own. */
+static void check_agreement(Image *target, int n) {
+  Buf why = {0};
+  for (int i = 0; i < n; i++) {
+    qsort(target[i].state, target[i].n_state, sizeof *target[i].state, by_name);
+    if (!image_agree(target, &target[i], &why)) die("%s", why.data);
+  }
+}
+
+/* The model for each target, one after the other. */
+static int compile_targets(const Options *o, Model *m, const ProgramSet *p, const TargetList *list,
+                           CompileOptions *option) {
+  Compiler *c[MAX_TARGETS];
+  Image target[MAX_TARGETS];
+  Buf why = {0};
+  int n = 0, status = EXIT_ok;
+  Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n * list->n};
+  clock_gettime(CLOCK_MONOTONIC, &progress.last);
+  option->progress = progress_show;
+  option->progress_arg = &progress;
+  bool ok = true;
+  for (; n < list->n && ok; n++) {
+    option->target = &list->target[n];
+    c[n] = compile_new(option);
+    ok = compile_all(c[n], m, p, &why);
+  }
+  progress_end(&progress);
+  if (!ok) {
+    status = failed("%s%s%s: %s", o->model, list->n > 1 ? ", for target " : "",
+                    list->n > 1 ? option->target->name : "", why.data);
+  } else if (o->emit == EMIT_runner || o->emit == EMIT_image) {
+    for (int i = 0; i < n; i++) target[i] = *compile_image(c[i], fe_name(m), fe_config_json(m));
+    if (n > 1) check_agreement(target, n);
+    status = write_image(o, target, n);
+  }
+  for (int i = 0; i < n; i++) compile_free(c[i]);
+  buf_free(&why);
+  return status;
+}
+
 static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   Buf note = {0}, why = {0}, plan = {0};
-  Target target;
-  if (!target_choose(o, &target, &note, &why)) return failed("%s", why.data);
+  TargetList list;
+  if (!targets_choose(o, &list, &note, &why)) return failed("%s", why.data);
   if (note.len) fprintf(stderr, "alphac: note: %s\n", note.data);
+  if (list.n > 1 && o->emit != EMIT_runner && o->emit != EMIT_image)
+    return usage_error("--emit %s shows one target; --target %s names %d", o->emit_name, o->target,
+                       list.n);
   const TrainInfo *train = fe_train(m);
   if (train && train->present && strcmp(train->precision, "f32") != 0)
     fprintf(stderr,
             "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n",
             train->precision);
 
-  CompileOptions option = {.target = &target,
-                           .plan = o->emit == EMIT_plan ? &plan : NULL,
+  CompileOptions option = {.plan = o->emit == EMIT_plan ? &plan : NULL,
                            .dot = o->emit == EMIT_kernels ? &plan : NULL,
-                           .progress = progress_show,
                            .times = o->pass.time ? o->pass.out : NULL};
-  Progress progress = {.on = isatty(STDERR_FILENO), .programs = p->n};
-  clock_gettime(CLOCK_MONOTONIC, &progress.last);
-  option.progress_arg = &progress;
   if (o->emit == EMIT_spirv) {
     option.spirv_dir = o->output ? o->output : default_output(o, ".spirv");
     if (mkdir(option.spirv_dir, 0777) != 0 && errno != EEXIST)
       return failed("cannot make the folder %s: %s", option.spirv_dir, strerror(errno));
   }
-  Compiler *c = compile_new(&option);
-  bool ok = compile_all(c, m, p, &why);
-  progress_end(&progress);
-  int status = EXIT_ok;
-  if (!ok)
-    status = failed("%s: %s", o->model, why.data);
-  else if (o->emit == EMIT_plan || o->emit == EMIT_kernels)
+  int status = compile_targets(o, m, p, &list, &option);
+  if (status == EXIT_ok && (o->emit == EMIT_plan || o->emit == EMIT_kernels))
     status = emit_text(o, &plan);
-  else if (o->emit != EMIT_spirv)
-    status = write_image(o, compile_image(c, fe_name(m), fe_config_json(m)));
-  compile_free(c);
   buf_free(&plan);
   buf_free(&why);
   buf_free(&note);

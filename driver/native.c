@@ -1,46 +1,25 @@
-/* Targets, and this machine's devices. */
+/* This machine's devices: as targets, as a list, as profiles. */
+#include "driver/args.h"
 #include "driver/device_target.h"
-#include "driver/driver.h"
-#include "runtime/vk/vk.h"
+#include "driver/profile.h"
 
 #include <string.h>
 
 enum { MAX_DEVICES = 64 };
 
-bool target_choose(const Options *o, Target *t, Buf *note, Buf *why) {
-  static const char *const names[] = {"native", "portable"};
-  *t = target_portable;
-  t->strict = o->pass.strict;
-  if (o->target && strcmp(o->target, "portable") == 0) return true;
-  if (o->target && strcmp(o->target, "native") != 0) {
-    const char *near = suggest(o->target, names, COUNT_OF(names));
-    buf_printf(why, "--target %s: expected native or portable%s%s%s", o->target,
-               near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-    return false;
-  }
-  Buf reason = {0};
-  Device *device = vk_open((int)o->device, &reason);
-  if (device) {
-    const DeviceInfo *d = vk_info(device);
-    *t = device_target(d, arena_str(o->arena, d->name, strlen(d->name)));
-    t->strict = o->pass.strict;
-    vk_close(device);
-    return true;
-  }
-  bool asked = o->target || o->device >= 0;
-  buf_printf(asked ? why : note, "%s%s", reason.data,
-             asked ? "" : "; compiling for --target portable");
-  buf_free(&reason);
-  return !asked;
+static Target target_of(const DeviceInfo *d, Arena *arena) {
+  return device_target(d, arena_str(arena, d->name, strlen(d->name)));
 }
 
-int devices_main(int argc, char **argv) {
-  if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-    puts("alphac devices: lists the Vulkan devices of this machine, with the number that --device "
-         "takes");
-    return EXIT_ok;
-  }
-  if (argc > 1) return usage_error("alphac devices takes no arguments: %s", argv[1]);
+bool target_native(const Options *o, Target *t, Buf *why) {
+  Device *device = vk_open((int)o->device, why);
+  if (!device) return false;
+  *t = target_of(vk_info(device), o->arena);
+  vk_close(device);
+  return true;
+}
+
+static int print_list(void) {
   static DeviceInfo info[MAX_DEVICES];
   Buf why = {0};
   int n = vk_devices(info, MAX_DEVICES, &why);
@@ -59,4 +38,54 @@ int devices_main(int argc, char **argv) {
   }
   buf_free(&why);
   return EXIT_ok;
+}
+
+static int print_profile(int index) {
+  Arena *arena = arena_new();
+  Buf text = {0}, why = {0};
+  Device *device = vk_open(index, &why);
+  Target t;
+  if (device) {
+    t = target_of(vk_info(device), arena);
+    profile_print(&text, &t, vk_info(device));
+    fputs(text.data, stdout);
+  }
+  int status = device ? EXIT_ok : failed("%s", why.data);
+  vk_close(device);
+  buf_free(&text);
+  buf_free(&why);
+  arena_free(arena);
+  return status;
+}
+
+int devices_main(int argc, char **argv) {
+  static bool json;
+  static const char *device;
+  static const ArgSpec spec[] = {
+    {.name = "--json",
+     .help = "the profile of one device, which alphac --target FILE compiles for",
+     .flag = &json},
+    {.name = "--device",
+     .value = "N",
+     .help = "with --json: which device (default: the best)",
+     .text = &device},
+  };
+  static const Command self = {
+    .name = "devices",
+    .usage = "alphac devices [--json [--device N]]",
+    .about = "Lists the Vulkan devices of this machine, with the number that --device takes.",
+    .spec = spec,
+    .n_spec = COUNT_OF(spec),
+    .no_file = true};
+  Arena *arena = arena_new();
+  const char *file;
+  int64_t index = -1;
+  int status = args_parse(&self, arena, argc, argv, &file);
+  if (status < 0 && device && !json) status = args_usage_error(&self, "--device goes with --json");
+  if (status < 0 && device && !device_number(device, &index))
+    status =
+      args_usage_error(&self, "--device %s: expected a number from `alphac devices`", device);
+  if (status < 0) status = json ? print_profile((int)index) : print_list();
+  arena_free(arena);
+  return status;
 }

@@ -64,7 +64,7 @@ int opt_main(int argc, char **argv) {
     "Without passes it prints them in their normal form. FILE.ir may be - for standard input.",
     more.data,
     spec,
-    COUNT_OF(spec)};
+    COUNT_OF(spec), false};
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
   if (status < 0) status = run(&command, arena, file, list, &option, output);

@@ -29,8 +29,10 @@ static const Option table[] = {
    "where the result goes (a runner: the model's file name without .alpha)"},
   {"-D", "KEY=VALUE", ARG_list, FIELD(define),
    "overrides config or train: -D layers=4 -D train.batch=2"},
-  {"--target", "T", ARG_text, FIELD(target),
-   "native: for this machine's device (default); portable: for any Vulkan 1.2 device"},
+  {"--target", "T,...", ARG_text, FIELD(target),
+   "native: for this machine's device (default); portable: for any Vulkan 1.2 device;\n"
+   "nvidia-h100; or a file that `alphac devices --json` wrote. Of several the runner takes\n"
+   "the best that its device can run"},
   {"--device", "N", ARG_device, 0, "the device that native means, as numbered by `alphac devices`"},
   {"--entry", "NAME", ARG_list, FIELD(entry),
    "also compiles this function of the model; may be repeated"},
@@ -79,14 +81,15 @@ int failed(const char *fmt, ...) {
 }
 
 static void print_help(void) {
-  puts("alphac compiles a transformer written in the .alpha language into a program that trains\n"
-       "it and generates from it on any Vulkan device.\n\n"
-       "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
-       "  alphac check MODEL.alpha [options]        tests every kernel on the device\n"
-       "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
-       "  alphac eval FILE.ir                       computes a graph with the reference evaluator\n"
-       "  alphac devices                            lists the devices of this machine\n\n"
-       "Options:");
+  puts(
+    "alphac compiles a transformer written in the .alpha language into a program that trains\n"
+    "it and generates from it on any Vulkan device.\n\n"
+    "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
+    "  alphac check MODEL.alpha [options]        tests every kernel on the device\n"
+    "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
+    "  alphac eval FILE.ir                       computes a graph with the reference evaluator\n"
+    "  alphac devices [--json]                   lists the devices of this machine; a profile\n\n"
+    "Options:");
   for (int i = 0; i < COUNT_OF(table); i++) {
     const Option *o = &table[i];
     int n = printf("  %s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
@@ -136,6 +139,12 @@ static int set_emit(Options *o, const char *value) {
                      value, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+bool device_number(const char *text, int64_t *number) {
+  char *end;
+  *number = strtol(text, &end, 10);
+  return *text && !*end && *number >= 0 && *number < 1000;
+}
+
 static int set_value(Options *o, const Option *option, const char *value) {
   void *field = (char *)o + option->field;
   switch (option->kind) {
@@ -145,12 +154,9 @@ static int set_value(Options *o, const Option *option, const char *value) {
   case ARG_precision:
     push(o, &o->define, arena_printf(o->arena, "train.precision=%s", value));
     return -1;
-  case ARG_device: {
-    char *end;
-    o->device = strtol(value, &end, 10);
-    if (*value && !*end && o->device >= 0 && o->device < 1000) return -1;
+  case ARG_device:
+    if (device_number(value, &o->device)) return -1;
     return usage_error("--device %s: expected a number from `alphac devices`", value);
-  }
   default: die("option %s", option->name);
   }
 }

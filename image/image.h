@@ -1,12 +1,18 @@
-/* image: what alphac writes and a runner reads. The same structure in memory on both sides;
- * image_write and image_read are inverse. docs/formats.md has the bytes. Knows no operation:
- * programs are lists of dispatches. */
+/* image: what alphac writes and a runner reads: one model, compiled for one or more targets. The same
+ * structures in memory on both sides; image_write and image_read are inverse. docs/formats.md has the
+ * bytes. Knows no operation: programs are lists of dispatches. */
 #ifndef IMAGE_IMAGE_H
 #define IMAGE_IMAGE_H
 
 #include "base/base.h"
 
-enum { IMG_VERSION = 3, IMG_MAX_RANK = 8, IMG_MAX_SLOTS = 16, IMG_ALIGN = 16 };
+enum {
+  IMG_VERSION = 4,
+  IMG_MAX_TARGETS = 64,
+  IMG_MAX_RANK = 8,
+  IMG_MAX_SLOTS = 16,
+  IMG_ALIGN = 16
+};
 
 /* An executable that carries an image ends with: offset and length of the image in the file, 8
  * bytes each, little-endian (the offset a multiple of IMG_ALIGN), then these 8 bytes. */
@@ -108,8 +114,12 @@ typedef struct ImgTarget { /* what the device must have */
   uint32_t subgroup_shuffle, subgroup_arithmetic;
   uint32_t shared_bytes, max_invocations;
   uint32_t storage16; /* 1: f16 and bf16 have 2 bytes an element, else 4 */
+  uint32_t cpu; /* 1: the kernels suit CPU drivers, and other devices are better off with others */
 } ImgTarget;
 
+/* A model compiled for one target. Those of one file agree in model, configuration, params and states
+ * (but for their places, so that checkpoints fit all), and in the names, inputs and outputs of programs;
+ * chunks, tables, kernels and dispatches are each one's own. */
 typedef struct Image {
   const char *model;  /* its name */
   const char *config; /* JSON: fe_config_json */
@@ -141,12 +151,16 @@ typedef struct Image {
  * Optimizer states: optim.<state>.<path>. Transient: accum.… */
 
 /* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is
- * loaded at such an address). False for what the format cannot hold: names missing, more than 4 GiB
- * of text, 2^32 records. */
-bool image_write(Buf *out, const Image *);
-/* Checks magic, version, lengths, hash and every index and offset; NULL with the reason in `why`
- * for a damaged one. Keeps pointers into `bytes`, which must outlive it. */
-const Image *image_read(Arena *, const void *bytes, size_t n, Buf *why);
+ * loaded at such an address): the model for n targets, the one to prefer first. Equal kernels and tables
+ * are stored once. False for what the format cannot hold: names missing, more than 4 GiB of text,
+ * 2^32 records. */
+bool image_write(Buf *out, const Image *target, uint32_t n);
+/* Checks magic, version, lengths, hash, every index and offset, and that the targets agree; NULL with
+ * the reason in `why` for a damaged one. An array, one for each target, at least one. Keeps pointers
+ * into `bytes`, which must outlive it. */
+const Image *image_read(Arena *, const void *bytes, size_t n, uint32_t *n_target, Buf *why);
+/* False with the first difference in `why` where two images are not of one model as above. */
+bool image_agree(const Image *, const Image *, Buf *why);
 uint64_t image_elements(const ImgTensor *);
 /* Elements of 2 bytes on the device; on the host every element has 4. */
 bool image_is_half(const ImgTensor *);

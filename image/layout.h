@@ -17,18 +17,19 @@ enum {
 };
 
 typedef enum Section {
-  SEC_text,  /* NUL-terminated strings; other records refer to them by offset in this section */
-  SEC_model, /* one record */
+  SEC_text,   /* NUL-terminated strings; other records refer to them by offset in this section */
+  SEC_model,  /* one record */
+  SEC_target, /* what follows belongs to the first target, then to the second … */
   SEC_chunk,
   SEC_param,
   SEC_state,
   SEC_table,
   SEC_module,
   SEC_program,
-  SEC_tensor,   /* inputs, then outputs, of the first program; then of the second … */
-  SEC_dispatch, /* of the first program; then of the second … */
+  SEC_tensor,   /* inputs, then outputs, of a target's first program; then of its second … */
+  SEC_dispatch, /* of a target's first program; then of its second … */
   SEC_arguments,
-  SEC_slot, /* of the first dispatch; then of the second …; then of the first argument table … */
+  SEC_slot, /* of a target's first dispatch; then of its second …; then of its first argument table … */
   SEC_data, /* SPIR-V words and tables, each aligned to IMG_ALIGN bytes */
   SECTION_COUNT
 } Section;
@@ -37,7 +38,8 @@ enum { HEAD_sections = HEAD_hashed, HEAD_bytes = HEAD_sections + 16 * SECTION_CO
 
 /* Bytes of one record of each section. */
 enum {
-  MODEL_bytes = 40,
+  MODEL_bytes = 16,
+  TARGET_bytes = 64,
   CHUNK_bytes = 16,
   TENSOR_bytes = 96,
   PARAM_bytes = TENSOR_bytes + 16,

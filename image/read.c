@@ -15,16 +15,17 @@ typedef struct Reader {
   struct {
     uint64_t at, count;
   } sec[SECTION_COUNT];
-  uint64_t tensor, dispatch, slot; /* the next that no program has yet */
-  Buf *why;                        /* of the first fault */
+  uint64_t next[SECTION_COUNT]; /* the first record that belongs to nothing yet */
+  Buf *why;                     /* of the first fault */
   bool failed;
 } Reader;
 
 static const char *const section_name[SECTION_COUNT] = {
-  "text",    "model",  "chunk",    "param",     "state", "table", "module",
-  "program", "tensor", "dispatch", "arguments", "slot",  "data"};
+  "text",   "model",   "target", "chunk",    "param",     "state", "table",
+  "module", "program", "tensor", "dispatch", "arguments", "slot",  "data"};
 static const uint32_t record_bytes[SECTION_COUNT] = {1,
                                                      MODEL_bytes,
+                                                     TARGET_bytes,
                                                      CHUNK_bytes,
                                                      PARAM_bytes,
                                                      STATE_bytes,
@@ -67,11 +68,12 @@ static const uint8_t *record(const Reader *r, Section s, uint64_t i) {
   return r->base + r->sec[s].at + i * record_bytes[s];
 }
 
-/* The next `n` of a section whose records belong to one owner after the other; false where there
- * are not so many. */
-static bool take(const Reader *r, Section s, uint64_t *next, uint64_t n) {
-  if (n > r->sec[s].count - *next) return false;
-  *next += n;
+/* The next `n` of a section whose records belong to one owner after the other, from *first on; false
+ * where there are not so many. */
+static bool take(Reader *r, Section s, uint64_t n, uint64_t *first) {
+  *first = r->next[s];
+  if (n > r->sec[s].count - *first) return false;
+  r->next[s] += n;
   return true;
 }
 
@@ -144,6 +146,8 @@ static bool read_sections(Reader *r) {
     return fault(r, "its text does not end");
   if (r->sec[SEC_model].count != 1)
     return fault(r, "it describes %llu models", (unsigned long long)r->sec[SEC_model].count);
+  if (!r->sec[SEC_target].count || r->sec[SEC_target].count > IMG_MAX_TARGETS)
+    return fault(r, "it has %llu targets", (unsigned long long)r->sec[SEC_target].count);
   return true;
 }
 
@@ -184,23 +188,20 @@ static void read_tensor(Reader *r, const Image *m, const uint8_t *p, const char 
     fault(r, "%s %s leaves its memory", of, t->name);
 }
 
-static void read_model(Reader *r, Image *m) {
-  const uint8_t *p = record(r, SEC_model, 0);
-  ImgTarget *t = &m->target;
-  m->model = text(r, p, "model", false);
-  m->config = text(r, p + 4, "configuration", true);
-  t->name = text(r, p + 8, "target", false);
-  t->subgroup_size = get32(p + 12);
-  t->subgroup_shuffle = flag(r, p + 16, "subgroup shuffle");
-  t->subgroup_arithmetic = flag(r, p + 20, "subgroup arithmetic");
-  t->shared_bytes = get32(p + 24);
-  t->max_invocations = get32(p + 28);
-  t->storage16 = flag(r, p + 32, "16-bit storage");
+static void read_target(Reader *r, const uint8_t *p, ImgTarget *t) {
+  t->name = text(r, p, "target", false);
+  t->subgroup_size = get32(p + 4);
+  t->subgroup_shuffle = flag(r, p + 8, "subgroup shuffle");
+  t->subgroup_arithmetic = flag(r, p + 12, "subgroup arithmetic");
+  t->shared_bytes = get32(p + 16);
+  t->max_invocations = get32(p + 20);
+  t->storage16 = flag(r, p + 24, "16-bit storage");
+  t->cpu = flag(r, p + 28, "for CPUs");
 }
 
-static void read_chunks(Reader *r, Image *m) {
+static void read_chunks(Reader *r, Image *m, uint64_t first) {
   for (uint32_t i = 0; i < m->n_chunk && !r->failed; i++) {
-    const uint8_t *p = record(r, SEC_chunk, i);
+    const uint8_t *p = record(r, SEC_chunk, first + i);
     m->chunk[i] = (ImgChunk){get32(p), get64(p + 8)};
     if (m->chunk[i].cls > IMG_SCRATCH) fault(r, "memory %u is of kind %u", i, m->chunk[i].cls);
     if (!m->chunk[i].bytes || m->chunk[i].bytes % 4 || m->chunk[i].bytes > 1ull << 48)
@@ -208,22 +209,28 @@ static void read_chunks(Reader *r, Image *m) {
   }
 }
 
-static void read_tensors(Reader *r, Image *m) {
+static void read_params(Reader *r, Image *m, uint64_t first) {
   for (uint32_t i = 0; i < m->n_param && !r->failed; i++) {
-    const uint8_t *p = record(r, SEC_param, i);
+    const uint8_t *p = record(r, SEC_param, first + i);
     ImgParam *q = &m->param[i];
     read_tensor(r, m, p, "parameter", 1u << IMG_PARAM, &q->t);
     q->trainable = flag(r, p + TENSOR_bytes, "trainable");
     q->decay = flag(r, p + TENSOR_bytes + 4, "decay");
     q->init = text(r, p + TENSOR_bytes + 8, "parameter's initialiser", true);
   }
+}
+
+static void read_states(Reader *r, Image *m, uint64_t first) {
   for (uint32_t i = 0; i < m->n_state && !r->failed; i++) {
-    const uint8_t *p = record(r, SEC_state, i);
+    const uint8_t *p = record(r, SEC_state, first + i);
     read_tensor(r, m, p, "state", 1u << IMG_STATE, &m->state[i].t);
     m->state[i].transient = flag(r, p + TENSOR_bytes, "transient");
   }
+}
+
+static void read_tables(Reader *r, Image *m, uint64_t first) {
   for (uint32_t i = 0; i < m->n_table && !r->failed; i++) {
-    const uint8_t *p = record(r, SEC_table, i);
+    const uint8_t *p = record(r, SEC_table, first + i);
     ImgTable *q = &m->table[i];
     read_tensor(r, m, p, "table", 1u << IMG_TABLE, &q->t);
     uint64_t at = get64(p + TENSOR_bytes);
@@ -234,9 +241,9 @@ static void read_tensors(Reader *r, Image *m) {
   }
 }
 
-static void read_modules(Reader *r, Image *m) {
+static void read_modules(Reader *r, Image *m, uint64_t first) {
   for (uint32_t i = 0; i < m->n_module && !r->failed; i++) {
-    const uint8_t *p = record(r, SEC_module, i);
+    const uint8_t *p = record(r, SEC_module, first + i);
     ImgModule *k = &m->module[i];
     k->name = text(r, p, "kernel", false);
     k->n_word = get32(p + 4);
@@ -276,9 +283,9 @@ static void read_slot(Reader *r, const Image *m, uint64_t index, uint32_t most, 
 }
 
 static void read_arguments(Reader *r, const Image *m, const uint8_t *p, ImgArguments *a) {
-  uint64_t first = r->slot;
+  uint64_t first;
   uint32_t n = get32(p);
-  if (!n || !take(r, SEC_slot, &r->slot, n)) {
+  if (!n || !take(r, SEC_slot, n, &first)) {
     fault(r, "an argument table has %s", n ? "slots that are not in it" : "no slots");
     return;
   }
@@ -301,9 +308,9 @@ static void read_dispatch(Reader *r, const Image *m, const uint8_t *p, ImgDispat
   d->barrier = flag(r, p + 16, "barrier");
   d->flops = amount(r, p + 32, d->label);
   d->bytes = amount(r, p + 40, d->label);
-  uint64_t first = r->slot;
+  uint64_t first;
   uint32_t n = get32(p + 20);
-  if (n > IMG_MAX_SLOTS || !take(r, SEC_slot, &r->slot, n)) {
+  if (n > IMG_MAX_SLOTS || !take(r, SEC_slot, n, &first)) {
     fault(r, "dispatch %s has slots that are not in it", d->label);
     return;
   }
@@ -317,9 +324,9 @@ static void read_program(Reader *r, const Image *m, const uint8_t *p, ImgProgram
   q->n_input = get32(p + 4), q->n_output = get32(p + 8), q->n_dispatch = get32(p + 12);
   q->peak_bytes = get64(p + 16);
   q->flops = amount(r, p + 24, q->name);
-  uint64_t tensor = r->tensor, dispatch = r->dispatch;
-  if (!take(r, SEC_tensor, &r->tensor, (uint64_t)q->n_input + q->n_output) ||
-      !take(r, SEC_dispatch, &r->dispatch, q->n_dispatch)) {
+  uint64_t tensor, dispatch;
+  if (!take(r, SEC_tensor, (uint64_t)q->n_input + q->n_output, &tensor) ||
+      !take(r, SEC_dispatch, q->n_dispatch, &dispatch)) {
     fault(r, "program %s has more than is in it", q->name);
     return;
   }
@@ -365,38 +372,60 @@ static void check_names(Reader *r, const Image *m) {
   }
 }
 
-#define LIST(field, section)                                                                       \
-  m->n_##field = (uint32_t)r->sec[section].count;                                                  \
+/* ---- targets ---- */
+
+/* What belongs to one target: the next records of each section. */
+#define LIST(field, section, at)                                                                   \
+  uint64_t first_##field;                                                                          \
+  m->n_##field = get32(p + (at));                                                                  \
+  if (!take(r, section, m->n_##field, &first_##field)) {                                           \
+    fault(r, "target %s has more than is in it", m->target.name);                                  \
+    return;                                                                                        \
+  }                                                                                                \
   m->field = arena_alloc(r->arena, sizeof *m->field * (size_t)m->n_##field);
 
-static void read_all(Reader *r, Image *m) {
-  LIST(chunk, SEC_chunk)
-  LIST(param, SEC_param)
-  LIST(state, SEC_state)
-  LIST(table, SEC_table)
-  LIST(module, SEC_module)
-  LIST(program, SEC_program)
-  LIST(arguments, SEC_arguments)
-  read_model(r, m);
-  read_chunks(r, m);
-  read_tensors(r, m);
-  read_modules(r, m);
+static void read_image(Reader *r, uint32_t index, Image *m) {
+  const uint8_t *model = record(r, SEC_model, 0), *p = record(r, SEC_target, index);
+  m->model = text(r, model, "model", false);
+  m->config = text(r, model + 4, "configuration", true);
+  read_target(r, p, &m->target);
+  LIST(chunk, SEC_chunk, 32)
+  LIST(param, SEC_param, 36)
+  LIST(state, SEC_state, 40)
+  LIST(table, SEC_table, 44)
+  LIST(module, SEC_module, 48)
+  LIST(program, SEC_program, 52)
+  LIST(arguments, SEC_arguments, 56)
+  read_chunks(r, m, first_chunk);
+  read_params(r, m, first_param);
+  read_states(r, m, first_state);
+  read_tables(r, m, first_table);
+  read_modules(r, m, first_module);
   for (uint32_t i = 0; i < m->n_program && !r->failed; i++)
-    read_program(r, m, record(r, SEC_program, i), &m->program[i]);
+    read_program(r, m, record(r, SEC_program, first_program + i), &m->program[i]);
   for (uint32_t i = 0; i < m->n_arguments && !r->failed; i++)
-    read_arguments(r, m, record(r, SEC_arguments, i), &m->arguments[i]);
-  if (r->failed) return;
-  if (r->tensor < r->sec[SEC_tensor].count || r->dispatch < r->sec[SEC_dispatch].count ||
-      r->slot < r->sec[SEC_slot].count)
-    fault(r, "it has records that belong to nothing");
-  check_names(r, m);
+    read_arguments(r, m, record(r, SEC_arguments, first_arguments + i), &m->arguments[i]);
+  if (!r->failed) check_names(r, m);
 }
 
-const Image *image_read(Arena *a, const void *bytes, size_t n, Buf *why) {
+/* Everything belongs to a target, targets have names of their own and are of one model. */
+static void check_targets(Reader *r, const Image *target, uint32_t n) {
+  for (int s = SEC_chunk; s < SEC_data; s++)
+    if (r->next[s] < r->sec[s].count) fault(r, "it has records that belong to nothing");
+  check_distinct(r, "targets", &target->target.name, sizeof *target, n);
+  Buf why = {0};
+  for (uint32_t i = 1; i < n && !r->failed; i++)
+    if (!image_agree(target, &target[i], &why)) fault(r, "%s", why.data);
+  buf_free(&why);
+}
+
+const Image *image_read(Arena *a, const void *bytes, size_t n, uint32_t *n_target, Buf *why) {
   Reader r = {.arena = a, .base = bytes, .length = n, .why = why};
   if ((uintptr_t)bytes % IMG_ALIGN) die("image_read: an image at %p", bytes);
   if (!read_header(&r, n) || !read_sections(&r)) return NULL;
-  Image *m = arena_alloc(a, sizeof *m);
-  read_all(&r, m);
-  return r.failed ? NULL : m;
+  *n_target = (uint32_t)r.sec[SEC_target].count;
+  Image *target = arena_alloc(a, sizeof *target * *n_target);
+  for (uint32_t i = 0; i < *n_target && !r.failed; i++) read_image(&r, i, &target[i]);
+  if (!r.failed) check_targets(&r, target, *n_target);
+  return r.failed ? NULL : target;
 }

@@ -1,10 +1,14 @@
-/* Image → bytes. Sections are built apart and joined at the end; text is stored once per distinct
- * string. */
+/* Images → bytes. Sections are built apart and joined at the end; texts, kernels and tables are stored
+ * once per distinct content. */
 #include "image/image.h"
 #include "image/layout.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+typedef struct Stored { /* in SEC_data */
+  uint64_t hash, at, bytes;
+} Stored;
 
 typedef struct Writer {
   Buf section[SECTION_COUNT];
@@ -12,6 +16,9 @@ typedef struct Writer {
   const char **text; /* open-addressed table of strings in SEC_text */
   uint32_t *text_at;
   size_t text_cap, text_used;
+  Arena *arena;
+  Stored *stored;
+  int n_stored;
   bool failed;
 } Writer;
 
@@ -71,10 +78,18 @@ static uint32_t text(Writer *w, const char *s) {
 /* The offset of these bytes in the data section. */
 static uint64_t data(Writer *w, const void *p, uint64_t bytes) {
   if (!p) return w->failed = true, 0;
-  align(&w->section[SEC_data]);
-  uint64_t at = w->section[SEC_data].len;
-  buf_put(&w->section[SEC_data], p, bytes);
-  return at;
+  Buf *b = &w->section[SEC_data];
+  uint64_t hash = hash_bytes(p, bytes, 0);
+  for (int i = 0; i < w->n_stored; i++) {
+    const Stored *s = &w->stored[i];
+    if (s->hash == hash && s->bytes == bytes && memcmp(b->data + s->at, p, bytes) == 0)
+      return s->at;
+  }
+  align(b);
+  Stored fresh = {hash, b->len, bytes};
+  ARENA_PUSH(w->arena, w->stored, w->n_stored, fresh);
+  buf_put(b, p, bytes);
+  return fresh.at;
 }
 
 static Buf *record(Writer *w, Section s) {
@@ -93,10 +108,15 @@ static void put_tensor(Writer *w, Buf *b, const ImgTensor *t) {
 }
 
 static void put_model(Writer *w, const Image *m) {
-  const ImgTarget *t = &m->target;
   Buf *b = record(w, SEC_model);
   put32(b, text(w, m->model));
   put32(b, text(w, m->config));
+  put64(b, 0);
+}
+
+static void put_target(Writer *w, const Image *m) {
+  const ImgTarget *t = &m->target;
+  Buf *b = record(w, SEC_target);
   put32(b, text(w, t->name));
   put32(b, t->subgroup_size);
   put32(b, t->subgroup_shuffle);
@@ -104,6 +124,14 @@ static void put_model(Writer *w, const Image *m) {
   put32(b, t->shared_bytes);
   put32(b, t->max_invocations);
   put32(b, t->storage16);
+  put32(b, t->cpu);
+  put32(b, m->n_chunk);
+  put32(b, m->n_param);
+  put32(b, m->n_state);
+  put32(b, m->n_table);
+  put32(b, m->n_module);
+  put32(b, m->n_program);
+  put32(b, m->n_arguments);
   put32(b, 0);
 }
 
@@ -212,13 +240,18 @@ static void join(Writer *w, Buf *out) {
   memcpy(out->data + start + HEAD_hash, &hash, 8);
 }
 
-bool image_write(Buf *out, const Image *m) {
-  Writer w = {0};
+bool image_write(Buf *out, const Image *target, uint32_t n) {
+  Writer w = {.arena = arena_new()};
   if (out->len % IMG_ALIGN) die("image_write: at byte %zu", out->len);
-  put_model(&w, m);
-  put_lists(&w, m);
-  for (uint32_t i = 0; i < m->n_program; i++) put_program(&w, &m->program[i]);
-  for (uint32_t i = 0; i < m->n_arguments; i++) put_arguments(&w, &m->arguments[i]);
+  if (n < 1 || n > IMG_MAX_TARGETS) die("image_write: %u targets", n);
+  put_model(&w, target);
+  for (uint32_t t = 0; t < n; t++) {
+    const Image *m = &target[t];
+    put_target(&w, m);
+    put_lists(&w, m);
+    for (uint32_t i = 0; i < m->n_program; i++) put_program(&w, &m->program[i]);
+    for (uint32_t i = 0; i < m->n_arguments; i++) put_arguments(&w, &m->arguments[i]);
+  }
   align(&w.section[SEC_text]);
   align(&w.section[SEC_data]);
   w.count[SEC_text] = w.section[SEC_text].len;
@@ -228,5 +261,6 @@ bool image_write(Buf *out, const Image *m) {
   for (int i = 0; i < SECTION_COUNT; i++) buf_free(&w.section[i]);
   free(w.text);
   free(w.text_at);
+  arena_free(w.arena);
   return !w.failed;
 }

@@ -38,18 +38,23 @@ int64_t image_accumulate(const Image *image) {
   return n > 1 ? n : 1;
 }
 
-/* Tells a recompiled program from the one that a run was begun with: other kernels may round
- * otherwise. */
-static uint64_t kernels_hash(const Image *image) {
+static uint64_t program_hash(const Image *image, const ImgProgram *p, uint64_t h) {
+  for (uint32_t k = 0; k < p->n_dispatch; k++) {
+    const ImgDispatch *d = &p->dispatch[k];
+    const ImgModule *m = &image->module[d->module];
+    h = hash_bytes(m->word, (size_t)m->n_word * 4, h);
+    h = hash_bytes(&m->subgroup_size, sizeof m->subgroup_size, h);
+    h = hash_bytes(d->groups, sizeof d->groups, h);
+  }
+  return h;
+}
+
+uint64_t checkpoint_kernels(const Image *image) {
+  static const char *const name[] = {"train", "micro", "update"};
   uint64_t h = 0;
-  for (uint32_t i = 0; i < image->n_module; i++)
-    h = hash_bytes(image->module[i].word, (size_t)image->module[i].n_word * 4, h);
-  for (uint32_t i = 0; i < image->n_program; i++) {
-    const ImgProgram *p = &image->program[i];
-    for (uint32_t k = 0; k < p->n_dispatch; k++) {
-      h = hash_bytes(&p->dispatch[k].module, sizeof p->dispatch[k].module, h);
-      h = hash_bytes(p->dispatch[k].groups, sizeof p->dispatch[k].groups, h);
-    }
+  for (int i = 0; i < COUNT_OF(name); i++) {
+    const ImgProgram *p = image_program(image, name[i]);
+    if (p) h = program_hash(image, p, h);
   }
   return h;
 }
@@ -77,7 +82,8 @@ static void set_metadata(StWriter *w, const Image *image, const RunState *run,
   set_number(w, "skipped", "%" PRIu64, (uint64_t)run->skipped);
   set_number(w, "seed", "%" PRIu64, run->seed);
   set_number(w, "data", "%016" PRIx64, run->data_hash);
-  set_number(w, "kernels", "%016" PRIx64, kernels_hash(image));
+  set_number(w, "kernels", "%016" PRIx64, checkpoint_kernels(image));
+  st_set_meta(w, "target", image->target.name);
   if (tok) {
     Buf json = {0};
     tok_json(tok, &json);
@@ -277,20 +283,28 @@ static bool number(const Safetensors *st, const char *key, int base, uint64_t *v
   return false;
 }
 
-static bool read_counters(const Safetensors *st, RunState *run, uint64_t *kernels, Buf *why) {
+static bool read_counters(const Safetensors *st, RunState *run, Buf *why) {
   uint64_t step, total, tokens, skipped;
   if (!number(st, "step", 10, &step, why) || !number(st, "total", 10, &total, why) ||
       !number(st, "tokens", 10, &tokens, why) || !number(st, "skipped", 10, &skipped, why) ||
-      !number(st, "seed", 10, &run->seed, why) || !number(st, "data", 16, &run->data_hash, why) ||
-      !number(st, "kernels", 16, kernels, why))
+      !number(st, "seed", 10, &run->seed, why) || !number(st, "data", 16, &run->data_hash, why))
     return false;
   run->step = (int64_t)step, run->total = (int64_t)total;
   run->tokens = (int64_t)tokens, run->skipped = (int64_t)skipped;
   return true;
 }
 
-bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, RunState *run,
-                         Buf *notes, Buf *why) {
+const Image *checkpoint_target(const Safetensors *st, const Image *target, uint32_t n) {
+  const char *kernels = st_meta(st, "kernels");
+  for (uint32_t i = 0; i < n && kernels; i++) {
+    char text[32];
+    snprintf(text, sizeof text, "%016" PRIx64, checkpoint_kernels(&target[i]));
+    if (strcmp(text, kernels) == 0) return &target[i];
+  }
+  return NULL;
+}
+
+bool checkpoint_is_run(const Safetensors *st, const Image *image, Buf *why) {
   const char *version = st_meta(st, "alphac.checkpoint"), *config = st_meta(st, "config");
   if (!version || !config) {
     buf_printf(why, "%s: holds weights and no training state; begin a new run with --weights",
@@ -302,8 +316,12 @@ bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, 
                version, VERSION);
     return false;
   }
-  uint64_t kernels;
-  if (!same_config(st, image, config, why) || !read_counters(st, run, &kernels, why)) return false;
+  return same_config(st, image, config, why);
+}
+
+bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, RunState *run,
+                         Buf *notes, Buf *why) {
+  if (!read_counters(st, run, why)) return false;
   Faults wrong = {0};
   for (uint32_t i = 0; i < image->n_state; i++)
     if (!image->state[i].transient) check_tensor(st, &image->state[i].t, &wrong);
@@ -311,10 +329,5 @@ bool checkpoint_load_run(const Safetensors *st, Exec *exec, const Image *image, 
   ok = ok && checkpoint_load_params(st, exec, image, notes, why);
   for (uint32_t i = 0; i < image->n_state && ok; i++)
     if (!image->state[i].transient) ok = load_tensor(st, exec, &image->state[i].t, why);
-  if (ok && kernels != kernels_hash(image))
-    buf_printf(notes,
-               "%s%s: was written by a program with other kernels: the last bits may differ from a "
-               "run that never stopped",
-               notes->len ? "\n" : "", st_path(st));
   return ok;
 }

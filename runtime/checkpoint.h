@@ -26,10 +26,17 @@ Safetensors *checkpoint_open(const char *path, Buf *why);
 /* Parameters by path. A missing one or one of another shape is an error that names all such;
  * tensors that belong to nothing are named in `notes`. */
 bool checkpoint_load_params(const Safetensors *, Exec *, const Image *, Buf *notes, Buf *why);
-/* What a resumed run needs beside: configuration (equal to the image's, else false with the
- * differences), states, counters. */
+/* Whether the file holds a run of this configuration; else false with what it lacks, or with the
+ * differences. */
+bool checkpoint_is_run(const Safetensors *, const Image *, Buf *why);
+/* What a resumed run needs beside: states, counters. */
 bool checkpoint_load_run(const Safetensors *, Exec *, const Image *, RunState *, Buf *notes,
                          Buf *why);
+/* A number for the kernels that the training programs of a target run: where it is the same, so is every
+ * bit of a run on the same device. */
+uint64_t checkpoint_kernels(const Image *);
+/* Of an image's targets the one whose kernels the run was computed with; NULL where there is none. */
+const Image *checkpoint_target(const Safetensors *, const Image *target, uint32_t n);
 /* The tokenizer that the file was trained with; *tok is NULL where it names none. */
 bool checkpoint_tokenizer(const Safetensors *, Tokenizer **tok, Buf *why);
 

@@ -190,6 +190,10 @@ int cli_parse(Runner *r, const Usage *u, const Opt *own, int n_own, int argc, ch
   const Opt common[] = {
     {"--device", OPT_int, &device, "N",
      "the device to run on, as 'devices' numbers them (default: the best)", 0, 1000},
+    {"--target", OPT_text, &r->target_name, "NAME",
+     "the target to run, of those that the model was compiled for and that\n"
+     "'info' lists (default: the best that the device can run)",
+     0, 0},
     {"--memory", OPT_float, &r->memory, "GIB",
      "uses at most so much of the device's memory (default: all)", 1e-6, 1e9},
     {"--json", OPT_flag, &r->json, NULL, "results as JSON on standard output", 0, 0},

@@ -217,12 +217,13 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
     buf_free(&moved);
   }
   if (w->profile && !r->json) profile_print(w->profile);
-  json_t *o = json_pack(
-    "{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s}", "bench", w->what, "model",
-    r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1], "tokens_per_step",
-    (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s, "model_flops_per_second",
-    w->flops / s, "bytes_moved", w->bytes, "dispatches", (json_int_t)w->dispatches, "steps",
-    (json_int_t)n, "device", device->name, "driver", device->driver);
+  json_t *o =
+    json_pack("{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s, s:s}", "bench",
+              w->what, "model", r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max",
+              ms[n - 1], "tokens_per_step", (json_int_t)w->tokens, "tokens_per_second",
+              (double)w->tokens / s, "model_flops_per_second", w->flops / s, "bytes_moved",
+              w->bytes, "dispatches", (json_int_t)w->dispatches, "steps", (json_int_t)n, "target",
+              r->image->target.name, "device", device->name, "driver", device->driver);
   if (w->profile) json_object_set_new(o, "kernels", profile_json(w->profile));
   char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
   if (!text) die("bench: JSON could not be made");
@@ -239,7 +240,7 @@ int cmd_bench(Runner *r, int argc, char **argv) {
       "tokens with fresh weights. As in training, a step is submitted before the one ahead of it\n"
       "has ended; a step's time is from end to end. The last line is one JSON object: ms_per_step\n"
       "(the median), tokens_per_second, model_flops_per_second (matrix products only),\n"
-      "bytes_moved (the least that the kernels must move), dispatches, device.\n"
+      "bytes_moved (the least that the kernels must move), dispatches, target, device.\n"
       "With --profile kernels run one after the other, each measured: a table says how often each\n"
       "runs in a step, its time, and the arithmetic and memory traffic that it achieves.",
     .example = "$0 bench train --steps 20\n$0 bench train --profile --peak-flops 1.5e11",
@@ -268,6 +269,7 @@ int cmd_bench(Runner *r, int argc, char **argv) {
                      "is no decoding step to measure yet ('bench prefill' measures what it does)");
   if (strcmp(w.what, "train") != 0 && strcmp(w.what, "prefill") != 0)
     return cli_misuse(r, "unknown measurement '%s'; there are train and prefill", w.what);
+  if (!runner_choose(r)) return EXIT_failed;
   if (!(strcmp(w.what, "train") == 0 ? train_work(r, &w) : prefill_work(r, &w))) return EXIT_failed;
   if (profile) {
     r->times = true;

@@ -79,6 +79,7 @@ int cmd_eval(Runner *r, int argc, char **argv) {
   if (status >= 0) return status;
   if (!o.weights) return cli_misuse(r, "--weights is missing: which .safetensors file or run?");
   if (!o.data.n) return cli_misuse(r, "--data is missing: which text or .safetensors file?");
+  if (!runner_choose(r)) return EXIT_failed;
   const ImgProgram *eval = runner_program(r, "eval", "eval needs a model with a loss");
   if (!eval) return EXIT_failed;
   Buf why = {0}, notes = {0};

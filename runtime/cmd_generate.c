@@ -190,6 +190,7 @@ int cmd_generate(Runner *r, int argc, char **argv) {
   int status = parse(r, &o, argc, argv);
   if (status >= 0) return status;
   if (!o.weights) return cli_misuse(r, "--weights is missing: which .safetensors file or run?");
+  if (!runner_choose(r)) return EXIT_failed;
   Generation g = {.r = r, .o = &o};
   Safetensors *st = checkpoint_open(o.weights, &g.why);
   Tokenizer *tok = st ? choose_tokenizer(r->image, o.tokenizer, st, NULL, 0, &g.why) : NULL;

@@ -28,12 +28,26 @@ static double moved_bytes(const ImgProgram *p) {
 }
 
 /* The device that other commands would use, or why there is none. */
-static bool find_device(const Runner *r, DeviceInfo *info, Buf *out) {
-  Device *d = vk_open(r->device, out);
-  if (d) *info = *vk_info(d);
-  if (d) buf_printf(out, "%s (%s)", info->name, info->driver);
-  vk_close(d);
-  return d != NULL;
+static bool find_device(Runner *r, DeviceInfo *info, Buf *out) {
+  if (!r->dev) r->dev = vk_open(r->device, out);
+  if (!r->dev) return false;
+  *info = *vk_info(r->dev);
+  buf_printf(out, "%s (%s)", info->name, info->driver);
+  return true;
+}
+
+/* The target to show: what a run would take; where there is none, the last one, which asks for least. */
+static bool choose(Runner *r) {
+  Buf ignored = {0};
+  if (r->target_name) return runner_choose(r);
+  if (!runner_suits(r, &ignored)) r->image = &r->target[r->n_target - 1];
+  buf_free(&ignored);
+  return true;
+}
+
+/* What the device lacks for a target; false where that is nothing, or where there is no device. */
+static bool lacks(const Runner *r, const Image *target, Buf *what) {
+  return r->dev && !vk_accepts(r->dev, target, what);
 }
 
 static uint64_t memory_of(const Image *m, const ImgProgram *p) { return room_of(m, &p, 1).total; }
@@ -87,6 +101,21 @@ static json_t *programs_json(const Image *m, const ImgProgram *listed) {
   return list;
 }
 
+static json_t *targets_json(const Runner *r) {
+  json_t *list = json_array();
+  for (uint32_t i = 0; i < r->n_target; i++) {
+    const Image *m = &r->target[i];
+    Buf what = {0};
+    bool missing = lacks(r, m, &what);
+    json_array_append_new(list, json_pack("{s:s, s:b, s:o, s:i}", "name", m->target.name, "chosen",
+                                          m == r->image, "lacks",
+                                          missing ? json_string(what.data) : json_null(), "kernels",
+                                          (int)m->n_module));
+    buf_free(&what);
+  }
+  return list;
+}
+
 static json_t *params_json(const Image *m) {
   json_t *list = json_array();
   for (uint32_t i = 0; i < m->n_param; i++) {
@@ -100,7 +129,7 @@ static json_t *params_json(const Image *m) {
   return list;
 }
 
-static void print_json(const Runner *r, bool params, const ImgProgram *listed) {
+static void print_json(Runner *r, bool params, const ImgProgram *listed) {
   const Image *m = r->image;
   int64_t all, trainable;
   count_params(m, &all, &trainable);
@@ -110,13 +139,14 @@ static void print_json(const Runner *r, bool params, const ImgProgram *listed) {
   json_t *settings = json_loads(m->config, 0, NULL), *memory = json_object();
   for (uint32_t i = 0; i <= IMG_SCRATCH; i++)
     json_object_set_new(memory, class_name[i], json_integer((json_int_t)class_bytes(m, i)));
-  json_t *o = json_pack(
-    "{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o, s:o}", "model", m->model, "parameters",
-    (json_int_t)all, "trainable", (json_int_t)trainable, "config",
-    json_object_get(settings, "config"), "train", json_object_get(settings, "train"), "programs",
-    programs_json(m, listed), "kernels", (int)m->n_module, "memory", memory, "target",
-    m->target.name, "device", found ? json_string(device.data) : json_null(), "device_memory_bytes",
-    found ? json_integer((json_int_t)info.memory_bytes) : json_null());
+  json_t *o =
+    json_pack("{s:s, s:I, s:I, s:O?, s:O?, s:o, s:i, s:o, s:s, s:o, s:o, s:o}", "model", m->model,
+              "parameters", (json_int_t)all, "trainable", (json_int_t)trainable, "config",
+              json_object_get(settings, "config"), "train", json_object_get(settings, "train"),
+              "programs", programs_json(m, listed), "kernels", (int)m->n_module, "memory", memory,
+              "target", m->target.name, "targets", targets_json(r), "device",
+              found ? json_string(device.data) : json_null(), "device_memory_bytes",
+              found ? json_integer((json_int_t)info.memory_bytes) : json_null());
   json_decref(settings);
   if (params) json_object_set_new(o, "params", params_json(m));
   char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15)); /* 0.1 stays 0.1 */
@@ -209,7 +239,23 @@ static void print_settings(const Image *m, const char *group) {
   json_decref(all);
 }
 
-static void print_text(const Runner *r, bool params, const ImgProgram *listed) {
+/* Where there are several: which is taken, and what the device lacks for the others. */
+static void print_targets(const Runner *r) {
+  for (uint32_t i = 0; r->n_target > 1 && i < r->n_target; i++) {
+    const Image *m = &r->target[i];
+    Buf what = {0};
+    bool missing = lacks(r, m, &what);
+    printf("%-12s%s: %u kernels%s%s\n", i ? "" : "targets", m->target.name, m->n_module,
+           m == r->image ? ", chosen" : "",
+           missing         ? ""
+           : m == r->image ? ""
+                           : ", could run");
+    if (missing) printf("%12s  %s\n", "", what.data);
+    buf_free(&what);
+  }
+}
+
+static void print_text(Runner *r, bool params, const ImgProgram *listed) {
   const Image *m = r->image;
   int64_t all, trainable;
   count_params(m, &all, &trainable);
@@ -232,12 +278,14 @@ static void print_text(const Runner *r, bool params, const ImgProgram *listed) {
   Buf device = {0};
   DeviceInfo info = {0};
   bool found = find_device(r, &info, &device);
+  printf("\n");
+  print_targets(r);
   if (found) {
     buf_str(&device, ", memory "), cli_bytes(&device, (double)info.memory_bytes);
     buf_str(&device, ", at most "), cli_bytes(&device, (double)info.max_allocation);
     buf_str(&device, " in one piece");
   }
-  printf("\ndevice      %s%s\n", found ? "" : "none: ", device.data);
+  printf("device      %s%s\n", found ? "" : "none: ", device.data);
   buf_free(&device);
   print_programs(m);
   if (found) print_unfit(r, &info);
@@ -264,6 +312,7 @@ int cmd_info(Runner *r, int argc, char **argv) {
      0, 0}};
   int status = cli_parse(r, &usage, opt, COUNT_OF(opt), argc, argv, NULL);
   if (status >= 0) return status;
+  if (!choose(r)) return EXIT_failed;
   const ImgProgram *listed = program ? runner_program(r, program, "info --dispatches") : NULL;
   if (program && !listed) return EXIT_failed;
   if (r->json)

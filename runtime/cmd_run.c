@@ -218,6 +218,7 @@ int cmd_run(Runner *r, int argc, char **argv) {
   if (outputs &&
       ((inputs && same_file(outputs, inputs)) || (weights && same_file(outputs, weights))))
     return cli_misuse(r, "--outputs %s is the file that is read", outputs);
+  if (!runner_choose(r)) return EXIT_failed;
   Call c = {.program = runner_program(r, args.item[0], "run")};
   if (!c.program) return EXIT_failed;
   c.input = arena_alloc(r->arena, sizeof *c.input * c.program->n_input);

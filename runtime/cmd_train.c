@@ -17,7 +17,7 @@ typedef struct Options {
   TextList data, val;
   int64_t steps, seed, val_every, val_batches, save_every;
   const char *out, *tokenizer, *weights, *on_nan;
-  bool resume, overwrite;
+  bool resume, overwrite, other_kernels;
   bool has_steps, has_seed, has_val_every, has_save_every;
 } Options;
 
@@ -47,6 +47,10 @@ static int parse(Runner *r, Options *o, int argc, char **argv) {
      (double)INT64_MAX},
     {"--resume", OPT_flag, &o->resume, NULL,
      "go on from DIR's checkpoint, to the same bits as without a stop", 0, 0},
+    {"--other-kernels", OPT_flag, &o->other_kernels, NULL,
+     "with --resume: go on although the program's kernels, or the target asked for,\n"
+     "are not those of the run so far",
+     0, 0},
     {"--overwrite", OPT_flag, &o->overwrite, NULL, "begin anew in a DIR that holds a run", 0, 0},
     {"--weights", OPT_text, &o->weights, "F",
      "begin with these parameters: a .safetensors file or a run's directory", 0, 0},
@@ -83,6 +87,7 @@ static int check(const Runner *r, const Options *o) {
     return cli_misuse(r, "--resume takes the run's own weights; leave --weights out");
   if (o->resume && o->tokenizer)
     return cli_misuse(r, "--resume takes the run's own tokenizer; leave --tokenizer out");
+  if (o->other_kernels && !o->resume) return cli_misuse(r, "--other-kernels goes with --resume");
   if (o->has_val_every && !o->val.n) return cli_misuse(r, "--val-every needs --val FILE");
   if (o->val_batches && !o->val.n) return cli_misuse(r, "--val-batches needs --val FILE");
   return -1;
@@ -212,6 +217,41 @@ static void finish_plan(const Options *o, TrainPlan *p, Buf *notes) {
   p->stop_on_nan = strcmp(o->on_nan, "stop") == 0;
 }
 
+/* What stands against going on with the run's own kernels: NULL where nothing does. */
+static const char *against(const Options *o, Runner *r, const Image *of_run, Buf *text) {
+  if (!of_run) return ", which this program does not hold: it was compiled anew";
+  if (r->target_name || o->other_kernels) return "";
+  if (!r->dev) r->dev = vk_open(r->device, text);
+  Buf lack = {0};
+  bool ok = r->dev && vk_accepts(r->dev, of_run, &lack);
+  if (r->dev && !ok) buf_printf(text, ", which this device cannot run (%s)", lack.data);
+  buf_free(&lack);
+  return ok ? NULL : text->data;
+}
+
+/* A run goes on with the kernels that it was begun with: other ones may round otherwise. */
+static bool choose_kernels(const Options *o, Runner *r, const Safetensors *st, Buf *notes,
+                           Buf *why) {
+  if (!o->resume) return runner_choose(r);
+  if (!checkpoint_is_run(st, r->image, why)) return false;
+  const char *was = st_meta(st, "target");
+  const Image *of_run = checkpoint_target(st, r->target, r->n_target);
+  Buf text = {0};
+  const char *reason = against(o, r, of_run, &text);
+  bool ok = !reason || runner_choose(r);
+  if (!reason) r->image = of_run;
+  if (ok && reason && !(of_run && checkpoint_kernels(r->image) == checkpoint_kernels(of_run))) {
+    buf_printf(o->other_kernels ? notes : why,
+               "the run in %s was computed with the kernels for target %s%s; with those for %s its "
+               "last bits differ from a run that never stopped%s",
+               o->out, was ? was : "(not named)", reason, r->image->target.name,
+               o->other_kernels ? "" : "; --other-kernels goes on so");
+    ok = o->other_kernels;
+  }
+  buf_free(&text);
+  return ok;
+}
+
 /* Their kernels are made ready while the data are read and parameters get their values. */
 static bool open_programs(const Options *o, Runner *r) {
   static const char *const name[] = {"init", "train", "micro", "update", "eval", "eval_row"};
@@ -225,7 +265,8 @@ static bool prepare(const Options *o, Runner *r, TrainPlan *p, Data **data, Data
   const char *from = o->resume ? o->out : o->weights;
   Safetensors *st = from ? checkpoint_open(from, why) : NULL;
   if (from && !st) return false;
-  bool ok = open_programs(o, r) && open_data(o, r, st, p, data, val, tok, why);
+  bool ok = choose_kernels(o, r, st, notes, why) && open_programs(o, r) &&
+            open_data(o, r, st, p, data, val, tok, why);
   if (ok)
     ok = (o->resume ? resume(o, r, st, &p->run, notes, why)
                     : first_values(o, r, st, &p->run, notes, why));

@@ -36,7 +36,7 @@ static uint64_t little_endian(const unsigned char *p) {
 }
 
 /* Maps the image that ends this executable. NULL with `why`; what is mapped stays so. */
-static const Image *open_image(Arena *a, Buf *why) {
+static const Image *open_image(Arena *a, uint32_t *n_target, Buf *why) {
   int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   const char *executed = (const char *)getauxval(AT_EXECFN);
   if (fd < 0 && executed)
@@ -64,7 +64,7 @@ static const Image *open_image(Arena *a, Buf *why) {
     buf_str(why, "the image is damaged: it is not where the end of this file says");
     return NULL;
   }
-  return image_read(a, file + at, n, why);
+  return image_read(a, file + at, n, n_target, why);
 }
 
 static void print_help(const Runner *r, FILE *f) {
@@ -101,7 +101,7 @@ static int run_command(Runner *r, const Command *c, int argc, char **argv) {
   r->command = c->name;
   if (c->needs_image && !only_help(argc, argv)) {
     Buf why = {0};
-    r->image = open_image(r->arena, &why);
+    r->image = r->target = open_image(r->arena, &r->n_target, &why);
     if (!r->image) cli_error(r, "%s", why.data);
     buf_free(&why);
     if (!r->image) return EXIT_failed;

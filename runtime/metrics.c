@@ -68,6 +68,11 @@ void metric_print(Buf *out, const Metric *m) {
   put_number(out, "grad_norm", m->grad_norm);
   buf_printf(out, ", \"tokens\": %lld, \"tokens_per_second\": %.1f, \"ms\": %.3f",
              (long long)m->tokens, m->tokens_per_second, m->ms);
+  json_t *target = json_string(m->target);
+  char *quoted = target ? json_dumps(target, JSON_ENCODE_ANY) : NULL;
+  buf_printf(out, ", \"target\": %s", quoted ? quoted : "null");
+  free(quoted);
+  json_decref(target);
   if (m->has_val) put_number(out, "val_loss", m->val_loss);
   if (m->skipped) buf_printf(out, ", \"skipped\": %lld", (long long)m->n_skipped);
   buf_str(out, "}");

@@ -9,6 +9,7 @@ typedef struct Metric {
   double loss, lr, grad_norm;
   int64_t tokens; /* read since the run began */
   double tokens_per_second, ms;
+  const char *target; /* whose kernels computed the step */
   bool has_val;
   double val_loss;
   bool skipped;      /* this step's update was not made: not finite */

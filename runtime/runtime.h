@@ -13,13 +13,16 @@ enum { EXIT_ok = 0, EXIT_failed = 1, EXIT_usage = 2 };
 typedef struct Runner {
   const char *program; /* as the user typed it */
   const char *command; /* being run */
-  const Image *image;  /* never NULL in a command that has `needs_image` */
-  int device;          /* --device: −1 for the best */
-  double memory;       /* --memory: GiB of the device that may be used; 0: all */
-  bool json;           /* --json */
-  bool times;          /* each dispatch is measured; set before runner_exec */
-  Arena *arena;        /* lives as long as the process */
-  Device *dev;         /* set by runner_exec */
+  const Image *target; /* the model's targets, the one to prefer first */
+  uint32_t n_target;
+  const char *target_name; /* --target; NULL: what suits the device */
+  const Image *image;      /* one of them; never NULL in a command that has `needs_image` */
+  int device;              /* --device: −1 for the best */
+  double memory;           /* --memory: GiB of the device that may be used; 0: all */
+  bool json;               /* --json */
+  bool times;              /* each dispatch is measured; set before runner_exec */
+  Arena *arena;            /* lives as long as the process */
+  Device *dev;             /* set by runner_exec */
   Exec *exec;
 } Runner;
 
@@ -53,7 +56,7 @@ typedef struct Usage {    /* what --help prints around the table of options */
   int min_args, max_args; /* arguments that are not options */
 } Usage;
 
-/* Reads argv by the table `opt` (and --device N, --json, --help, which every command has).
+/* Reads argv by the table `opt` (and --device N, --target NAME, --json, --help, which every command has).
  * Arguments that are not options are collected in `args`, which may be NULL where max_args is 0.
  * Returns −1 to go on; else the exit status to return at once (help was printed, or the mistake
  * was). An option given twice: the last counts. */
@@ -77,6 +80,13 @@ Room room_of(const Image *, const ImgProgram *const *, int n);
 uint64_t room_limit(const Runner *, const DeviceInfo *); /* bytes that may be used */
 /* False with the numbers and what would make them fit. */
 bool room_fits(const Runner *, const DeviceInfo *, const ImgProgram *const *, int n, Buf *why);
+
+/* ---- choose.c ---- */
+/* Sets r->image to the target that --target names, or that suits the device best, which is opened where
+ * there are several. False after printing why there is none. */
+bool runner_choose(Runner *);
+/* The same by the device alone; false with `why`, and the image stays what it was. */
+bool runner_suits(Runner *, Buf *why);
 
 /* ---- runner.c ---- */
 /* Opens the device and puts the image on it (once; later calls return the same), showing on a

@@ -212,6 +212,7 @@ static bool finish_step(Trainer *t) {
               .tokens = run->tokens,
               .tokens_per_second = (double)tokens / seconds,
               .ms = seconds * 1e3,
+              .target = t->image->target.name,
               .skipped = !r.ok,
               .n_skipped = run->skipped};
   bool ok = true;

@@ -271,7 +271,6 @@ bool pipelines_open(Exec *e, Buf *why) {
   pthread_mutex_init(&s->lock, NULL);
   pthread_cond_init(&s->asked, NULL);
   pthread_cond_init(&s->made, NULL);
-  if (!pipelines_check(e->dev, e->image, why)) return false;
   e->maker.device = e->dev->device;
   e->maker.sizes_subgroups = e->dev->max_subgroup != 0;
   VkResult r = pipeline_layout_new(e->dev->device, &e->maker.layout);

@@ -175,34 +175,6 @@ bool exec_run(Exec *e, const ImgProgram *p, const void *const *input, void *cons
 
 /* ---- an image on a device ---- */
 
-static bool check_target(const Device *d, const Image *m, Buf *why) {
-  const ImgTarget *t = &m->target;
-  const DeviceInfo *info = &d->info;
-  Buf lack = {0};
-  bool sized = t->subgroup_size == info->subgroup_size ||
-               (t->subgroup_size >= d->min_subgroup && t->subgroup_size <= d->max_subgroup);
-  if (t->subgroup_size && !sized)
-    buf_printf(&lack, ", subgroups of %u (it has %u)", t->subgroup_size, info->subgroup_size);
-  if (t->subgroup_shuffle && !info->subgroup_shuffle) buf_str(&lack, ", subgroup shuffle");
-  if (t->subgroup_arithmetic && !info->subgroup_arithmetic) buf_str(&lack, ", subgroup arithmetic");
-  if (t->storage16 && !info->storage16)
-    buf_str(&lack, ", 16-bit elements in buffers (storageBuffer16BitAccess and shaderInt16)");
-  if (t->shared_bytes > info->shared_bytes)
-    buf_printf(&lack, ", %u bytes of workgroup memory (it has %u)", t->shared_bytes,
-               info->shared_bytes);
-  if (t->max_invocations > info->max_invocations)
-    buf_printf(&lack, ", workgroups of %u invocations (it has %u)", t->max_invocations,
-               info->max_invocations);
-  bool ok = !lack.len;
-  if (!ok)
-    buf_printf(why,
-               "the model was compiled for %s; device %s lacks: %s; compile it with --target "
-               "portable, or with --target native on that machine",
-               t->name, info->name, lack.data + 2);
-  buf_free(&lack);
-  return ok;
-}
-
 static bool exec_fill(Exec *e, Buf *why) {
   VkDevice device = e->dev->device;
   VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
@@ -219,7 +191,15 @@ static bool exec_fill(Exec *e, Buf *why) {
 }
 
 Exec *exec_new(Device *d, const Image *m, const ExecOptions *option, Buf *why) {
-  if (!check_target(d, m, why)) return NULL;
+  Buf lack = {0};
+  bool accepted = vk_accepts(d, m, &lack);
+  if (!accepted)
+    buf_printf(why,
+               "the model was compiled for %s; %s; compile it with --target portable, or with "
+               "--target native on that machine",
+               m->target.name, lack.data);
+  buf_free(&lack);
+  if (!accepted) return NULL;
   Arena *a = arena_new();
   Exec *e = arena_alloc(a, sizeof *e);
   e->dev = d;

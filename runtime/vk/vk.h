@@ -25,6 +25,13 @@ Device *vk_open(int index,
 void vk_close(Device *);
 const DeviceInfo *vk_info(const Device *);
 
+/* Whether the device has all that the image's kernels need; else in `why` what it lacks. */
+bool vk_accepts(const Device *, const Image *, Buf *why);
+/* Of a model's targets, which stand in the order of preference, the one to run on the device: the first
+ * that it has all for and that is made for its kind; else the first that it has all for. In `why`, line by
+ * line, what it lacks for those passed over; NULL where that is all. */
+const Image *vk_choose(const Device *, const Image *target, uint32_t n, Buf *why);
+
 typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
                   written */

@@ -72,7 +72,7 @@ expect 2 'there is no file and no command chekc; did you mean alphac check?' "$a
 expect 1 'error: --skip-pass=lower: kernels are made of what lower gives' "$alphac" tiny.alpha --skip-pass=lower --emit=ir
 expect 1 'alphac: error: there is no pass "simplfy"' "$alphac" tiny.alpha --skip-pass=simplfy --emit=ir
 expect 1 'cannot make the folder nowhere/x: No such file' "$alphac" tiny.alpha --emit=spirv -o nowhere/x --target portable
-expect 1 'expected native or portable; did you mean portable?' "$alphac" tiny.alpha --target portible
+expect 1 'expected native, portable, nvidia-h100, or the file.*; did you mean portable?' "$alphac" tiny.alpha --target portible
 expect 1 '--program trian: the model tiny has no such program' "$alphac" tiny.alpha --program trian --emit ir
 expect 1 'widht' "$alphac" tiny.alpha -D widht=3
 expect 1 'folder: cannot be written: it is a folder' "$alphac" tiny.alpha -o folder --target portable
@@ -80,7 +80,7 @@ expect 1 'nowhere/x: cannot be written: No such file' "$alphac" tiny.alpha -o no
 expect 1 '-o tiny.alpha is the model itself' "$alphac" tiny.alpha -o tiny.alpha --target portable
 expect 1 'small: writing failed: File too large' sh -c "ulimit -f 8; '$alphac' tiny.alpha -o small --target portable"
 expect 1 'cannot write to standard output: No space left' sh -c "'$alphac' '$models/gpt2.alpha' --emit=ir >/dev/full"
-expect 2 'alphac devices takes no arguments: now' "$alphac" devices now
+expect 2 'alphac devices: error: takes no arguments: now' "$alphac" devices now
 for emit in ast ir dot plan spirv image; do
   expect 1 '-o ./tiny.alpha is the model itself' "$alphac" tiny.alpha --emit=$emit -o ./tiny.alpha --target portable
 done

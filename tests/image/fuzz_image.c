@@ -15,11 +15,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   image_mend(copy, n);
   Arena *a = arena_new();
   Buf why = {0};
-  const Image *m = image_read(a, copy, n, &why);
-  if (m)
-    image_walk(m);
-  else if (!why.len)
-    abort();
+  uint32_t targets;
+  const Image *m = image_read(a, copy, n, &targets, &why);
+  for (uint32_t i = 0; m && i < targets; i++) image_walk(&m[i]);
+  if (!m && !why.len) abort();
   buf_free(&why);
   arena_free(a);
   free(copy);

@@ -22,8 +22,10 @@ static bool read_copy(const void *bytes, size_t n, Buf *why, uint64_t *walked) {
   assert_int_equal(posix_memalign(&copy, IMG_ALIGN, n), 0);
   memcpy(copy, bytes, n);
   buf_clear(why);
-  const Image *m = image_read(a, copy, n, why);
-  if (m) *walked = image_walk(m);
+  uint32_t n_target;
+  const Image *m = image_read(a, copy, n, &n_target, why);
+  *walked = 0;
+  for (uint32_t i = 0; m && i < n_target; i++) *walked += image_walk(&m[i]);
   if (!m) assert_true(why->len > 0);
   free(copy);
   arena_free(a);
@@ -41,11 +43,13 @@ static void test_round_trip(void **state) {
   Arena *a = arena_new();
   const Image *from = sample_image(a);
   size_t n, again;
-  void *bytes = sample_bytes(a, from, &n);
+  void *bytes = sample_bytes(a, from, 1, &n);
   Buf why = {0};
-  const Image *m = image_read(a, bytes, n, &why);
+  uint32_t n_target = 0;
+  const Image *m = image_read(a, bytes, n, &n_target, &why);
   if (!m) fail_msg("%s", why.data);
-  void *copy = sample_bytes(a, m, &again);
+  assert_int_equal(n_target, 1);
+  void *copy = sample_bytes(a, m, 1, &again);
   assert_int_equal(n, again);
   assert_memory_equal(bytes, copy, n);
   assert_true(image_walk(m) == image_walk(from));
@@ -72,19 +76,49 @@ static void test_round_trip(void **state) {
   arena_free(a);
 }
 
+/* Each target has its own places; kernels and tables, which are equal, are stored once. */
+static void test_targets(void **state) {
+  (void)state;
+  Arena *a = arena_new();
+  const Image *from = sample_targets(a);
+  size_t n, one;
+  void *bytes = sample_bytes(a, from, SAMPLE_TARGETS, &n);
+  sample_bytes(a, from, 1, &one);
+  Buf why = {0};
+  uint32_t n_target = 0;
+  const Image *m = image_read(a, bytes, n, &n_target, &why);
+  if (!m) fail_msg("%s", why.data);
+  assert_int_equal(n_target, SAMPLE_TARGETS);
+  for (int i = 0; i < SAMPLE_TARGETS; i++) {
+    assert_string_equal(m[i].target.name, from[i].target.name);
+    assert_true(image_walk(&m[i]) == image_walk(&from[i]));
+    assert_ptr_equal(m[i].module[0].word, m[0].module[0].word);
+    assert_ptr_equal(m[i].table[1].data, m[0].table[1].data);
+  }
+  assert_int_equal(m[0].target.subgroup_size, 64);
+  assert_int_equal(m[1].param[0].t.offset, 256);
+  assert_int_equal(m[2].param[0].t.offset, 0);
+  assert_int_equal(m[0].n_arguments, 2);
+  uint64_t data_bytes = 4 * (uint64_t)m->module[0].n_word + 8 * (uint64_t)SAMPLE_N;
+  assert_true(one > data_bytes && n < 3 * one - 2 * data_bytes + 256);
+  buf_free(&why);
+  arena_free(a);
+}
+
 /* An image without anything in it is an image. */
 static void test_empty(void **state) {
   (void)state;
   Arena *a = arena_new();
   Image none = {.model = "none", .config = "", .target.name = "portable"};
   size_t n;
-  void *bytes = sample_bytes(a, &none, &n);
+  void *bytes = sample_bytes(a, &none, 1, &n);
   Buf why = {0};
-  const Image *m = image_read(a, bytes, n, &why);
+  uint32_t n_target;
+  const Image *m = image_read(a, bytes, n, &n_target, &why);
   assert_non_null(m);
   assert_int_equal(m->n_program, 0);
   none.model = NULL;
-  assert_false(image_write(&why, &none));
+  assert_false(image_write(&why, &none, 1));
   buf_free(&why);
   arena_free(a);
 }
@@ -95,7 +129,7 @@ static void test_every_truncation(void **state) {
   (void)state;
   Arena *a = arena_new();
   size_t n;
-  uint8_t *bytes = sample_bytes(a, sample_image(a), &n);
+  uint8_t *bytes = sample_bytes(a, sample_image(a), 1, &n);
   Buf why = {0};
   uint64_t walked;
   for (size_t k = 0; k < n; k++) assert_false(read_copy(bytes, k, &why, &walked));
@@ -114,7 +148,7 @@ static void test_every_byte(void **state) {
   (void)state;
   Arena *a = arena_new();
   size_t n;
-  uint8_t *bytes = sample_bytes(a, sample_image(a), &n);
+  uint8_t *bytes = sample_bytes(a, sample_image(a), 1, &n);
   Buf why = {0};
   uint64_t walked;
   uint32_t key[2] = {1, 2}, r[4];
@@ -141,7 +175,7 @@ static void test_mended_edits(void **state) {
     0, 1, 2, 5, 9, 255, 65536, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 63, UINT64_MAX};
   Arena *a = arena_new();
   size_t n;
-  uint8_t *bytes = sample_bytes(a, sample_image(a), &n), *edited = malloc(n);
+  uint8_t *bytes = sample_bytes(a, sample_targets(a), SAMPLE_TARGETS, &n), *edited = malloc(n);
   uint64_t data_at;
   memcpy(&data_at, bytes + HEAD_sections + 16 * SEC_data, 8);
   Buf why = {0};
@@ -214,6 +248,22 @@ static const uint32_t not_spirv[8] = {1, 2, 3};
   FAULT(m->module[0].local[1] = 65536, "kernel add has a workgroup of 65536")                      \
   FAULT(m->module[0].subgroup_size = 3, "kernel add has subgroups of 3")                           \
   FAULT(m->target.subgroup_shuffle = 2, "subgroup shuffle is 2")                                   \
+  FAULT(m->target.cpu = 2, "for CPUs is 2")                                                        \
+  FAULT(m[2].target.name = "small", "two of its targets are named small")                          \
+  FAULT(m[1].param[0].t.name = "v", "targets giant and small differ in parameter w")               \
+  FAULT(m[2].param[0].t.dtype = IMG_i32, "targets giant and portable differ in parameter w")       \
+  FAULT(m[1].param[0].trainable = 0, "targets giant and small differ in parameter w")              \
+  FAULT(m[1].param[0].init = "ones", "targets giant and small differ in parameter w")              \
+  FAULT(m[1].n_param = 0, "targets giant and small differ in how many parameters")                 \
+  FAULT(m[1].state[0].transient = 1, "targets giant and small differ in state c")                  \
+  FAULT(m[1].n_state = 0, "targets giant and small differ in how many states")                     \
+  FAULT(m[2].n_program--, "targets giant and portable differ in how many programs")                \
+  FAULT(m[2].program[0].name = "other", "targets giant and portable differ in program init")       \
+  FAULT(named(m + 1, "step")->input[0].name = "z",                                                 \
+        "targets giant and small differ in program step")                                          \
+  FAULT(named(m + 1, "step")->output[0].dtype = IMG_i32,                                           \
+        "targets giant and small differ in program step")                                          \
+  FAULT(named(m + 2, "step")->dispatch[0].module = 1, "dispatch s = x + w runs kernel 1 of 1")     \
   FAULT(m->program[0].flops = NAN, "init: work of nan")                                            \
   FAULT(m->program[1].name = "init", "two of its programs are named init")                         \
   FAULT(named(m, "step")->output[1].name = "y", "two of its outputs are named y")                  \
@@ -243,11 +293,11 @@ static void test_each_field(void **state) {
 #define FAULT(statement, words)                                                                    \
   {                                                                                                \
     Arena *a = arena_new();                                                                        \
-    Image *m = sample_image(a);                                                                    \
+    Image *m = sample_targets(a);                                                                  \
     statement;                                                                                     \
     size_t n;                                                                                      \
     uint64_t walked;                                                                               \
-    void *bytes = sample_bytes(a, m, &n);                                                          \
+    void *bytes = sample_bytes(a, m, SAMPLE_TARGETS, &n);                                          \
     if (read_copy(bytes, n, &why, &walked)) fail_msg("accepted: %s", #statement);                  \
     expect_words(&why, words);                                                                     \
     arena_free(a);                                                                                 \
@@ -258,18 +308,55 @@ static void test_each_field(void **state) {
   buf_free(&why);
 }
 
+/* The number of targets, and what each one says that it has. */
+static void test_counts(void **state) {
+  (void)state;
+  Arena *a = arena_new();
+  size_t n;
+  uint8_t *bytes = sample_bytes(a, sample_targets(a), SAMPLE_TARGETS, &n), *edited = malloc(n);
+  uint64_t at, walked;
+  uint8_t *count = edited + HEAD_sections + 16 * SEC_target + 8;
+  memcpy(&at, bytes + HEAD_sections + 16 * SEC_target, 8);
+  Buf why = {0};
+  const struct {
+    uint64_t targets; /* 0: as it is … */
+    size_t field;     /* … and 1 is added to this field of the last one */
+    const char *words;
+  } fault[] = {{IMG_MAX_TARGETS + 1, 0, "it has 65 targets"},
+               {1, 0, "it has records that belong to nothing"},
+               {0, 32, "target portable has more than is in it"},
+               {0, 40, "target portable has more than is in it"},
+               {0, 56, "target portable has more than is in it"}};
+  for (int i = 0; i < COUNT_OF(fault); i++) {
+    memcpy(edited, bytes, n);
+    if (fault[i].targets) memcpy(count, &fault[i].targets, 8);
+    if (fault[i].field) edited[at + 2 * TARGET_bytes + fault[i].field]++;
+    image_mend(edited, n);
+    assert_false(read_copy(edited, n, &why, &walked));
+    expect_words(&why, fault[i].words);
+  }
+  memcpy(edited, bytes, n);
+  memset(count, 0, 8);
+  image_mend(edited, n);
+  assert_false(read_copy(edited, n, &why, &walked));
+  expect_words(&why, "it has 0 targets");
+  free(edited);
+  buf_free(&why);
+  arena_free(a);
+}
+
 static void test_header(void **state) {
   (void)state;
   Arena *a = arena_new();
   size_t n;
   uint64_t walked;
-  uint8_t *bytes = sample_bytes(a, sample_image(a), &n);
+  uint8_t *bytes = sample_bytes(a, sample_targets(a), SAMPLE_TARGETS, &n);
   Buf why = {0};
   assert_false(read_copy("", 0, &why, &walked));
   expect_words(&why, "0 bytes are less than its header");
   bytes[HEAD_version] = 1;
   assert_false(read_copy(bytes, n, &why, &walked));
-  expect_words(&why, "format 1, this runner reads format 3");
+  expect_words(&why, "format 1, this runner reads format 4");
   bytes[HEAD_version] = IMG_VERSION;
   bytes[n - 1] ^= 1;
   assert_false(read_copy(bytes, n, &why, &walked));
@@ -288,7 +375,8 @@ int main(void) {
     cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_empty),
     cmocka_unit_test(test_every_truncation), cmocka_unit_test(test_every_byte),
     cmocka_unit_test(test_mended_edits),     cmocka_unit_test(test_each_field),
-    cmocka_unit_test(test_header),
+    cmocka_unit_test(test_header),           cmocka_unit_test(test_targets),
+    cmocka_unit_test(test_counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,22 @@ expect 1 "the model was compiled for giant" "$dir/giant" run init
 expect 1 "268435456 bytes of workgroup memory (it has" "$dir/giant" run init
 expect 0 '"usable": true' "$p" devices --json
 
+# targets: the first that the device has all for, or the one named
+"$make_runner" "$stub" "$dir/several" targets
+q=$dir/several
+expect 0 "compiled for small" "$q" info
+expect 0 "small: 1 kernels, chosen" "$q" info
+expect 0 "lacks: subgroups of 64" "$q" info
+expect 0 "portable: 1 kernels, could run" "$q" info
+expect 0 '"target": "small"' "$q" info --json
+expect 0 "compiled for giant" "$q" info --target giant
+expect 0 "compiled for portable" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$q" info
+expect 1 "no Vulkan driver was found" env VK_DRIVER_FILES=/nonexistent VK_INSTANCE_LAYERS= "$q" run init
+expect 0 '"target":"small"' "$q" bench train --steps 1 --warmup 1
+expect 0 '"target":"portable"' "$q" bench train --steps 1 --warmup 1 --target portable
+expect 1 "the model was compiled for giant; device" "$q" run init --target giant
+expect 1 "--target smal: the model was not compiled for it; did you mean small?; it was for: giant, small, portable" "$q" run init --target smal
+
 # run
 "$tensors" make "$dir/x" x F32 1000 5 || exit 1
 expect 0 "y: f32 [1000]" "$p" run step --inputs "$dir/x" --outputs "$dir/y"

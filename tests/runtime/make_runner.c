@@ -1,5 +1,5 @@
 /* make_runner STUB OUT [DAMAGE]: a runner with the sample image. DAMAGE: edited, truncated,
- * trailer, target. */
+ * trailer, target; targets: nothing damaged, the sample for several. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,7 +21,8 @@ int main(int argc, char **argv) {
   if (strcmp(damage, "target") == 0)
     m->target = (ImgTarget){.name = "giant", .subgroup_size = 64, .shared_bytes = 1u << 28};
   size_t n, at = out.len;
-  char *image = sample_bytes(a, m, &n);
+  bool several = strcmp(damage, "targets") == 0;
+  char *image = sample_bytes(a, several ? sample_targets(a) : m, several ? SAMPLE_TARGETS : 1, &n);
   if (strcmp(damage, "edited") == 0) image[n / 2] ^= 4;
   if (strcmp(damage, "truncated") == 0) n -= 100;
   buf_put(&out, image, n);

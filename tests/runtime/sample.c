@@ -153,9 +153,19 @@ Image *sample_image(Arena *a) {
   return m;
 }
 
-void *sample_bytes(Arena *a, const Image *m, size_t *n) {
+Image *sample_targets(Arena *a) {
+  Image *m = arena_alloc(a, sizeof *m * SAMPLE_TARGETS);
+  for (int i = 0; i < SAMPLE_TARGETS; i++) m[i] = *sample_image(a);
+  m[0].target = (ImgTarget){.name = "giant", .subgroup_size = 64, .shared_bytes = 1u << 28};
+  m[1].target.name = "small";
+  m[1].chunk[CHUNK_param].bytes += 256; /* another place for w */
+  m[1].param[0].t.offset += 256;
+  return m;
+}
+
+void *sample_bytes(Arena *a, const Image *m, uint32_t n_target, size_t *n) {
   Buf b = {0};
-  if (!image_write(&b, m)) die("sample_bytes: the sample could not be written");
+  if (!image_write(&b, m, n_target)) die("sample_bytes: the sample could not be written");
   void *copy = arena_copy(a, b.data, b.len);
   *n = b.len;
   buf_free(&b);

@@ -95,7 +95,28 @@ expect 0 "metrics.jsonl: ends at step 2 where the checkpoint is of step 6" \
   "$m" train --data "$text" --out "$dir/longer" --resume --steps 7
 model other "adamw(weight_decay = 0.1)" --target portable
 cp "$dir/good" "$dir/longer/checkpoint.safetensors"
-expect 0 "was written by a program with other kernels" "$dir/other" train --data "$text" --out "$dir/longer" --resume --steps 7
+expect 1 "which this program does not hold: it was compiled anew" "$dir/other" train --data "$text" --out "$dir/longer" --resume --steps 7
+expect 1 "--other-kernels goes on so" "$dir/other" train --data "$text" --out "$dir/longer" --resume --steps 7
+same "$checkpoint" "$dir/good"
+expect 0 "with those for portable its last bits differ" "$dir/other" train --data "$text" --out "$dir/longer" --resume --steps 7 --other-kernels
+expect 2 "--other-kernels goes with --resume" "$m" train --data "$text" --out "$dir/fresh" --steps 1 --other-kernels
+# one program for both: it goes on with the kernels that the run was begun with, whichever the device prefers
+model both "adamw(weight_decay = 0.1)" --target native,portable
+for target in portable native; do
+  model one "adamw(weight_decay = 0.1)" --target $target
+  expect 0 "step 4" "$dir/one" train --data "$text" --out "$dir/whole.$target" --steps 4
+  without_times "$dir/whole.$target/metrics.jsonl" | sed 's/, "target": "[^"]*"//' >"$dir/$target.metrics"
+  "$dir/one" train --data "$text" --out "$dir/part.$target" --steps 4 --save-every 2 --on-nan stop >"$dir/log" 2>&1 &
+  wait_steps "$dir/part.$target" 2 $!
+  kill -KILL $! 2>/dev/null
+  wait $! 2>/dev/null
+  expect 0 "step 4" "$dir/both" train --data "$text" --out "$dir/part.$target" --resume
+  without_times "$dir/part.$target/metrics.jsonl" | sed 's/, "target": "[^"]*"//' >"$dir/part.metrics"
+  same "$dir/$target.metrics" "$dir/part.metrics"
+  expect 1 "was computed with the kernels for target" "$dir/both" train --data "$text" --out "$dir/part.$target" --resume --steps 5 \
+    --target "$([ $target = native ] && echo portable || "$dir/both" info --json | sed -n 's/^  "target": "\(.*\)",$/\1/p')"
+done
+cmp -s "$dir/portable.metrics" "$dir/native.metrics" && fail "the two targets round alike: nothing was tested"
 
 # ---- another program ----
 cat >"$dir/rows.alpha" <<'END'
