@@ -199,12 +199,6 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   if (list.n > 1 && o->emit != EMIT_runner && o->emit != EMIT_image)
     return usage_error("--emit %s shows one target; --target %s names %d", o->emit_name, o->target,
                        list.n);
-  const TrainInfo *train = fe_train(m);
-  if (train && train->present && strcmp(train->precision, "f32") != 0)
-    fprintf(stderr,
-            "alphac: note: precision \"%s\" is not there yet: this program computes in f32\n",
-            train->precision);
-
   CompileOptions option = {.plan = o->emit == EMIT_plan ? &plan : NULL,
                            .dot = o->emit == EMIT_kernels ? &plan : NULL,
                            .times = o->pass.time ? o->pass.out : NULL};

@@ -39,7 +39,7 @@ static int run(const Command *c, Arena *arena, const char *file, const char *lis
 }
 
 int opt_main(int argc, char **argv) {
-  const char *file, *output = NULL, *list = "";
+  const char *file, *output = NULL, *list = "", *precision = "f32";
   PassOptions option = {.out = stderr};
   const ArgSpec spec[] = {
     {"--passes", "LIST", "names with commas between them, run in this order", .text = &list},
@@ -50,6 +50,8 @@ int opt_main(int argc, char **argv) {
     {"--time-passes", NULL,
      "prints how long each pass took, nodes before and after it, and how often each rule was used",
      .flag = &option.time},
+    {"--precision", "P", "f32, bf16 or f16: what pass precision rounds to (f32: nothing)",
+     .text = &precision},
     {"--strict", NULL, "only rewrites that keep every bit", .flag = &option.strict},
   };
   Buf more = {0};
@@ -67,6 +69,9 @@ int opt_main(int argc, char **argv) {
     COUNT_OF(spec), false};
   Arena *arena = arena_new();
   int status = args_parse(&command, arena, argc, argv, &file);
+  if (status < 0 &&
+      (!dtype_by_name(precision, &option.precision) || !dtype_is_float(option.precision)))
+    status = args_usage_error(&command, "--precision %s: expected f32, bf16 or f16", precision);
   if (status < 0) status = run(&command, arena, file, list, &option, output);
   buf_free(&more);
   arena_free(arena);

@@ -30,9 +30,8 @@ static Graph *positions_from_zero(Graph *g) {
   return to;
 }
 
-/* Runs passes on a graph; frees the one given, where another comes of it. */
-static Graph *passed(Builder *b, Graph *g, const char *list) {
-  Graph *to = pass_run(g, list, b->option->pass, b->errors);
+Graph *passed(Builder *b, Graph *g, const char *list) {
+  Graph *to = pass_run(g, list, &b->pass, b->errors);
   if (to != g) graph_free(g);
   return to;
 }
@@ -46,6 +45,7 @@ bool wants_program(Builder *b, const char *name) {
 }
 
 bool add_program(Builder *b, const char *name, Graph *g) {
+  if (!g) return false;
   g->name = intern(name);
   g = passed(b, g, "lower,simplify");
   if (!g) return false;
@@ -101,7 +101,7 @@ static bool add_forward(Builder *b, const int64_t *value, int n_value, bool *fit
   if (!named) return true;
   char name[32];
   snprintf(name, sizeof name, "forward.%lld", (long long)named->output[0].node->type.dim[1]);
-  if (wants_program(b, name)) return add_program(b, name, named);
+  if (wants_program(b, name)) return add_program(b, name, passed(b, named, "precision"));
   graph_free(named);
   return true;
 }
@@ -217,8 +217,11 @@ bool programs_build(Model *m, const ProgramOptions *o, ProgramSet *out, Buf *err
                .option = o,
                .out = out,
                .errors = errors,
+               .pass = *o->pass,
                .batch = 1,
                .only_met = xcalloc((size_t)o->n_only + 1, sizeof(bool))};
+  if (train->present && !dtype_by_name(train->precision, &b.pass.precision))
+    die("programs: precision %s", train->precision);
   if (train->present && train->batch > 0) b.batch = train->batch;
   if (train->present && train->context > 0) b.context = train->context;
   if (b.context == 0 && !fe_config_int(m, "context", &b.context)) b.context = 0;

@@ -9,10 +9,13 @@ typedef struct Builder {
   const ProgramOptions *option;
   ProgramSet *out;
   Buf *errors;
+  PassOptions pass;       /* as the options have them, and the precision of training */
   bool *only_met;         /* by option.only */
   int64_t batch, context; /* of the training programs; context 0: unknown */
 } Builder;
 
+/* Runs passes on a graph; frees the one given, where another comes of it. NULL with errors. */
+Graph *passed(Builder *, Graph *, const char *list);
 /* Whether the program is to be built. */
 bool wants_program(Builder *, const char *name);
 /* Lowers, simplifies and adds a finished graph; owns it from then on. */

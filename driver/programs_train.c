@@ -7,6 +7,9 @@
  *            sums of loss and count
  *   update   as train, with loss and g from accum / the count
  *
+ * The gradients are found first, then rounded to the precision of training: what updates compute from
+ * them stays f32.
+ *
  * With loss = sum / count (loss_split.c) that is the gradient of one large batch; otherwise each
  * micro-batch counts as 1. */
 #include "driver/programs_internal.h"
@@ -105,14 +108,40 @@ static void list_trainees(Training *t) {
         (Trainee){i, &param[i], ir_leaf(t->g, OP_param, param[i].path, &param[i].type), NULL};
 }
 
-static void differentiate(Training *t, Node *loss) {
+/* The graph so far through passes, with the values that the program is made of. false with errors. */
+static bool pass_values(Training *t, const char *list, Node **value, int n_value) {
+  Graph *g = t->g;
+  int n = 0;
+  for (int i = 0; i < t->n; i++)
+    ir_output(g, OUT_value, arena_printf(g->arena, "%d", i), t->p[i].grad);
+  for (int i = 0; i < n_value; i++)
+    ir_output(g, OUT_value, arena_printf(g->arena, "%d", t->n + i), value[i]);
+  t->g = g = passed(t->b, g, list);
+  if (!g) return false;
+  for (int i = 0; i < t->n; i++) {
+    t->p[i].grad = g->output[n++].node;
+    t->p[i].node = ir_leaf(g, OP_param, t->p[i].info->path, &t->p[i].info->type);
+  }
+  for (int i = 0; i < n_value; i++) value[i] = g->output[n++].node;
+  g->n_output = 0;
+  return true;
+}
+
+/* Lists the parameters and finds the gradients of value[0]; all values are then as the precision of
+ * training has them. false with errors, and nothing to free. */
+static bool differentiate(Training *t, Node **value, int n_value) {
+  list_trainees(t);
   Node **wrt = xcalloc((size_t)t->n + 1, sizeof *wrt),
        **grad = xcalloc((size_t)t->n + 1, sizeof *grad);
   for (int i = 0; i < t->n; i++) wrt[i] = t->p[i].node;
-  autodiff(t->g, loss, wrt, t->n, grad);
+  autodiff(t->g, value[0], wrt, t->n, grad);
   for (int i = 0; i < t->n; i++) t->p[i].grad = grad[i];
   free(wrt);
   free(grad);
+  if (!dtype_is_16(t->b->pass.precision) || pass_values(t, "simplify,precision", value, n_value))
+    return true;
+  free(t->p);
+  return false;
 }
 
 static bool add_eval(Builder *b, const char *name, int64_t batch) {
@@ -126,7 +155,7 @@ static bool add_eval(Builder *b, const char *name, int64_t batch) {
     ir_output(g, OUT_value, "loss_sum", part.sum);
     ir_output(g, OUT_value, "loss_count", part.count);
   }
-  return add_program(b, name, g);
+  return add_program(b, name, passed(b, g, "precision"));
 }
 
 static bool add_grad(Builder *b) {
@@ -134,8 +163,7 @@ static bool add_grad(Builder *b) {
   Node *loss;
   Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
   if (!t.g) return false;
-  list_trainees(&t);
-  differentiate(&t, loss);
+  if (!differentiate(&t, &loss, 1)) return false;
   ir_output(t.g, OUT_value, "loss", loss);
   for (int i = 0; i < t.n; i++)
     ir_output(t.g, OUT_value, joined(t.g, "grad", t.p[i].info->path), t.p[i].grad);
@@ -234,8 +262,7 @@ static bool add_train(Builder *b) {
   Node *loss;
   Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
   if (!t.g) return false;
-  list_trainees(&t);
-  differentiate(&t, loss);
+  if (!differentiate(&t, &loss, 1)) return false;
   return finish(&t, "train", finish_training(&t, loss));
 }
 
@@ -268,13 +295,14 @@ static bool add_micro(Builder *b, double *least) {
   LossParts part = parts_of(g, loss);
   *least = part.least;
   if (!wants_program(b, "micro")) return graph_free(g), true;
-  list_trainees(&t);
-  differentiate(&t, part.sum);
+  Node *value[] = {part.sum, part.count};
+  if (!differentiate(&t, value, 2)) return false;
+  g = t.g;
   Node *index = ir_reshape(g, ir_slice(g, rng_input(g), (int64_t[]){3}, (int64_t[]){4}), 0, NULL);
   Node *first = ir_eq(g, index, ir_const(g, 0, &i32_scalar));
   for (int i = 0; i < t.n; i++) accumulate(g, first, gradient_total(g, t.p[i].info), t.p[i].grad);
-  accumulate(g, first, loss_total(g, "accum.loss_sum"), part.sum);
-  accumulate(g, first, loss_total(g, "accum.loss_count"), part.count);
+  accumulate(g, first, loss_total(g, "accum.loss_sum"), value[0]);
+  accumulate(g, first, loss_total(g, "accum.loss_count"), value[1]);
   return finish(&t, "micro", true);
 }
 

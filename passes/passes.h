@@ -12,6 +12,7 @@ typedef struct PassOptions {
   bool time;              /* --time-passes */
   bool strict;            /* --strict: every pass keeps each value's bits (a NaN is a NaN) */
   FILE *out;              /* where dumps and times go */
+  DType precision;        /* of pass precision: DT_f16, DT_bf16; any other: none */
   struct PassHits *hits;  /* what pass_hit counts into; pass_run's own */
 } PassOptions;
 typedef Graph *PassFunction(Graph *, const PassOptions *);
@@ -40,6 +41,8 @@ void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
 /* The same as a pass: for an output "loss", adds outputs grad.<name> for each float param, or float
  * input where there is none; such outputs must not exist. */
 PassFunction pass_autodiff;
+
+PassFunction pass_precision; /* precision.c: 16-bit operands and results, as casts */
 
 /* ---- plan.c …: fuse, schedule, memory ---- */
 /* Decides what is stored and the order of kernels; memory comes from the layout that all programs

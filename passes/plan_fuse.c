@@ -42,9 +42,9 @@ static const double dear[OP_COUNT] = {
   [OP_pad] = 3,  [OP_concat] = 3,
 };
 
-/* A view is index arithmetic, which is done at compile time. */
+/* A view is index arithmetic, which is done at compile time; in registers a 16-bit value is f32. */
 static double op_work(const Node *n) {
-  if (plan_free(n) || n->op == OP_stop_gradient || (ir_op[n->op].flags & IR_VIEW)) return 0;
+  if (plan_free(n) || n->op == OP_stop_gradient || cg_reads_through(n)) return 0;
   return dear[n->op] > 0 ? dear[n->op] : 1;
 }
 
@@ -197,17 +197,19 @@ static void find_epilogues(const Planner *p, bool *must) {
       next = user[end->id];
       if (!(ir_op[next->op].flags & IR_EW) && next->op != OP_reshape) break;
     }
+    while (cg_widens(plan_home(end))) end = plan_home(end)->src[0];
     must[plan_home(end)->id] = true;
   }
   free(n_user);
   free(user);
 }
 
-/* Views and widenings between a product and what it reads are not stored. */
+/* Views between a product and what it reads are not stored, and no widenings. */
 static void find_pinned(const Planner *p, bool *pinned) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
+    pinned[i] = pinned[i] || cg_widens(n);
     for (int s = 0; s < n->n_src; s++)
       for (Node *v = n->src[s]; plan_source(n, s) == SOURCE_strided && cg_reads_through(v);
            v = v->src[0])
