@@ -135,6 +135,13 @@ static double work_cost(const Cost *c, const Work *w, double evals) {
   return sum;
 }
 
+/* Whether a user of the value is nothing but its rounding to 16 bits: the kernel that computes that may
+ * store both. */
+static bool is_rounding(const Planner *p, const Node *n, int user) {
+  const Node *root = user >= 0 ? p->g->node[user] : n;
+  return root->op == OP_cast && root->src[0] == n && dtype_is_16((DType)root->type.dtype);
+}
+
 static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const Users *u) {
   double elements = (double)type_count(&n->type);
   if (plan_free(n) || u->n == 0 || (u->n == 1 && u->root[0] >= 0 && u->evals[0] <= elements))
@@ -144,11 +151,15 @@ static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const 
   *self = false;
   work_add(p, n, &w);
   *self = was;
-  double inlined = 0, stored = work_cost(c, &w, elements) + elements * c->store + c->dispatch;
+  double inlined = 0, stored = work_cost(c, &w, elements) + elements * c->store;
+  bool alone = true;
   for (int i = 0; i < u->n; i++) {
+    bool beside = is_rounding(p, n, u->root[i]);
     inlined += work_cost(c, &w, u->evals[i]);
-    stored += read_cost(c, n, u->evals[i]);
+    if (!beside) stored += read_cost(c, n, u->evals[i]);
+    alone = alone && !beside;
   }
+  if (alone) stored += c->dispatch;
   return MARGIN * stored < inlined;
 }
 

@@ -1,6 +1,6 @@
 /* schedule: the order of kernels. Needs the kernels and what they read. Keeps few values alive at a
  * time: kernels run in the graph's order, which is the order of the source text and, backward, of
- * its reverse; a recomputed node (region < 0) runs when the first kernel asks for it, else
+ * its reverse; parameters' 16-bit copies come first, since together they are one dispatch; a recomputed node (region < 0) runs when the first kernel asks for it, else
  * checkpoint() would save nothing; the parts of an assembled concat run one after the other when it is
  * asked for, since they may become one dispatch; an update that only the next run reads waits for all readers of
  * the old value, so that it can be written in place; a kernel whose result is no larger than what
@@ -131,6 +131,13 @@ static void run_on(Scheduler *s, int k) {
   s->n_ready = 0;
 }
 
+/* The 16-bit copy of a parameter: nothing but the parameter rounded. */
+static bool copies_param(const Kernel *k) {
+  const Node *n = k->out[0];
+  return k->n_out == 1 && n->op == OP_cast && n->region >= 0 && dtype_is_16((DType)n->type.dtype) &&
+         n->src[0]->op == OP_param;
+}
+
 void plan_schedule(Planner *p) {
   size_t n_kernel = (size_t)p->n_kernel + 1, n_node = (size_t)p->g->n_node + 1;
   Scheduler s = {.p = p};
@@ -156,6 +163,8 @@ void plan_schedule(Planner *p) {
       s.lazy[k] = s.lazy[k] && (n->region < 0 || p->part_of[n->id] || p->assembles[n->id]);
     }
   }
+  for (int k = 0; k < p->n_kernel; k++)
+    if (!s.done[k] && copies_param(&p->kernel[k])) run(&s, k);
   for (int phase = 0; phase < 3;
        phase++) /* what the run itself needs, updates, recomputed values that are outputs */
     for (int k = 0; k < p->n_kernel; k++)

@@ -49,9 +49,16 @@ static bool is_large(const Node *n) {
          n->src[0]->type.dim[r - 1] >= LEAST;
 }
 
+/* Both rows and channels of queries and keys. */
+static bool attends_much(const Node *n) {
+  const Type *q = &n->src[0]->type, *k = &n->src[1]->type;
+  int r = q->rank;
+  return q->dim[r - 1] >= LEAST && q->dim[r - 2] >= LEAST && k->dim[r - 2] >= LEAST;
+}
+
 static bool multiplies(const Node *n) {
   if (n->op == OP_matmul) return n->type.dtype == DT_f32 && is_large(n);
-  return ir_attention_sources(n->op) && n->src[0]->type.dtype == DT_f32;
+  return ir_attention_sources(n->op) && n->src[0]->type.dtype == DT_f32 && attends_much(n);
 }
 
 /* Whether source k is multiplied; lse, delta, mask and keep are not. */

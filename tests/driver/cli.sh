@@ -95,10 +95,10 @@ nothing_left
 if (ulimit -v 1048576 && "$alphac" --version) >/dev/null 2>&1; then
   expect 0 '^graph "train"' sh -c "ulimit -v 1048576; ulimit -t 2; exec '$alphac' '$models/llama.alpha' --emit=ir"
 fi
-# what is asked for and not there is said
-expect 0 'note: precision "bf16" is not there yet: this program computes in f32' "$alphac" "$models/cajal.alpha" \
-  -D width=12 -D heads=3 -D layers=1 -D context=4 -D train.context=4 -D train.precision=bf16 --target portable -o out.runner
-rm -f out.runner
+# the precision of training
+expect 1 'the precision is "f32", "bf16" or "f16", found "bf8"' "$alphac" "$models/cajal.alpha" --precision=bf8 --emit=ir
+expect 0 'cast bf16' "$alphac" "$models/cajal.alpha" -D train.precision=bf16 --emit=ir --program train
+expect 0 'cast f16' "$alphac" "$models/cajal.alpha" --precision f16 --emit=ir --program eval
 for emit in ast ir dot plan; do expect 0 "init\|tiny" "$alphac" tiny.alpha --emit=$emit --target portable; done
 "$alphac" tiny.alpha --emit=spirv -o kernels --target portable
 ls kernels/*.spv >/dev/null && grep -q OpEntryPoint kernels/000.*.spvasm || { echo "FAILED: --emit=spirv"; failed=1; }

@@ -77,6 +77,10 @@ expect 2 "$alphac" opt --time-passes=yes t.ir <<'END'
 alphac opt: error: --time-passes takes no value
 `alphac opt --help` lists the options.
 END
+expect 2 "$alphac" opt --precision=i32 t.ir <<'END'
+alphac opt: error: --precision i32: expected f32, bf16 or f16
+`alphac opt --help` lists the options.
+END
 expect 2 "$alphac" opt <<'END'
 alphac opt: error: no graph given: alphac opt [--passes=LIST] FILE.ir [-o OUT]
 `alphac opt --help` lists the options.

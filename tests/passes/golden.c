@@ -1,5 +1,5 @@
 /* Passes on text: each FILE.ir of the folder begins with a comment naming the passes, "// simplify"
- * or "// autodiff,simplify", and FILE.expect holds what they make of it; the outputs that both have
+ * or "// autodiff,precision --precision=bf16", and FILE.expect holds what they make of it; the outputs that both have
  * are also evaluated on random inputs and must agree. ALPHAC_BLESS=1 rewrites the expectations. */
 #include "passes/passes.h"
 
@@ -38,7 +38,15 @@ static int random_feeds(const Graph *g, Feed *feed) {
   return n;
 }
 
-static void check_values(const char *path, const Graph *g, const Graph *to) {
+/* Where values are rounded to 16 bits, within some of their units of the largest. */
+static double bound(const Tensor *t, int64_t k, DType precision) {
+  double largest = 0;
+  if (!dtype_is_16(precision)) return 2e-6 * fabs(t->data[k]);
+  for (int64_t i = 0; i < type_count(&t->type); i++) largest = fmax(largest, fabs(t->data[i]));
+  return largest * (precision == DT_bf16 ? 0x1p-6 : 0x1p-9);
+}
+
+static void check_values(const char *path, const Graph *g, const Graph *to, DType precision) {
   Feed feed[MAX_FEEDS];
   int n = random_feeds(g, feed);
   Buf why = {0};
@@ -48,7 +56,7 @@ static void check_values(const char *path, const Graph *g, const Graph *to) {
     assert_true(ir_eval(g->arena, to, EVAL_f32, feed, n, &to->output[i].node, 1, &after, &why));
     assert_true(type_eq(&before.type, &after.type));
     for (int64_t k = 0; k < type_count(&before.type); k++)
-      if (!(fabs(before.data[k] - after.data[k]) <= 2e-6 * fabs(before.data[k])))
+      if (!(fabs(before.data[k] - after.data[k]) <= bound(&before, k, precision)))
         fail_msg("%s: %s[%d] is %.9g, then %.9g", path, g->output[i].name, (int)k, before.data[k],
                  after.data[k]);
   }
@@ -59,18 +67,19 @@ static void check_file(const char *path) {
   assert_true(buf_read_file(&text, path));
   Graph *g = ir_parse(path, text.data, text.len, &why);
   if (!g) fail_msg("%s", why.data);
-  char *list = xcalloc(text.len + 1, 1);
-  if (sscanf(text.data, "// %[a-z,]", list) != 1)
+  char *list = xcalloc(text.len + 1, 1), precision[8] = "f32";
+  PassOptions o = {0};
+  if (sscanf(text.data, "// %[a-z,] --precision=%7[a-z0-9]", list, precision) < 1 ||
+      !dtype_by_name(precision, &o.precision))
     fail_msg("%s: the first line must be // and passes", path);
-  PassOptions none = {0};
-  Graph *to = pass_run(g, list, &none, &why);
+  Graph *to = pass_run(g, list, &o, &why);
   if (!to) fail_msg("%s: %s", path, why.data);
   ir_print(&got, to);
   buf_printf(&expect, "%.*s.expect", (int)strlen(path) - 3, path);
   if (getenv("ALPHAC_BLESS")) write_text(expect.data, &got);
   if (!buf_read_file(&want, expect.data)) fail_msg("%s does not exist", expect.data);
   if (strcmp(got.data, want.data) != 0) fail_msg("%s: found\n%s", path, got.data);
-  check_values(path, g, to);
+  check_values(path, g, to, o.precision);
   if (to != g) graph_free(to);
   graph_free(g);
   free(list);

@@ -14,7 +14,7 @@
 
 enum { PLACES = 5, MAX_DEFINES = 16 };
 
-/* -D values, NULL-terminated */
+/* -D values, NULL-terminated; the precision is f32 where no other is asked for */
 typedef struct Small {
   const char *file;
   const char *define[MAX_DEFINES];
@@ -63,11 +63,13 @@ typedef struct Setup {
 static const PassOptions no_options;
 
 static void load(Setup *s, const Small *m, const char *more) {
-  Override override[MAX_DEFINES + 1];
+  Override override[MAX_DEFINES + 2];
   Buf path = {0}, errors = {0};
   int n = 0;
   while (n < MAX_DEFINES && m->define[n]) override[n].text = m->define[n], n++;
   if (more) override[n++].text = more;
+  if (!more || strncmp(more, "train.precision", 15) != 0)
+    override[n++].text = "train.precision=f32";
   buf_printf(&path, "%s/%s", MODELS, m->file);
   *s = (Setup){.arena = arena_new(), .vocab = m->vocab};
   s->model = fe_load(path.data, override, n, &errors);
@@ -194,6 +196,68 @@ static void check_gradients(const Small *m) {
 static void test_gradients(void **state) {
   (void)state;
   for (int i = 0; i < COUNT_OF(small); i++) check_gradients(&small[i]);
+}
+
+/* ---- 16 bits ---- */
+/* Large enough for products and attention to be rounded, all sizes odd multiples or none of 16. */
+static const Small rounded[] = {
+  {"gpt2.alpha",
+   {"vocab=29", "context=17", "width=48", "layers=2", "heads=3", "train.batch=2",
+    "train.context=17"},
+   29},
+  {"llama.alpha",
+   {"vocab=23", "context=19", "width=32", "hidden=35", "layers=1", "heads=2", "kv_heads=1",
+    "head_dim=16", "train.batch=2", "train.context=19"},
+   23},
+};
+
+static double norm(const double *x, const double *minus, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += (x[i] - minus[i]) * (x[i] - minus[i]);
+  return sqrt(sum);
+}
+
+/* Loss and gradients with 16-bit operands, rounded as the device rounds, against those in f64: within
+ * some of the type's units, and not equal, since then nothing would be rounded. */
+static void check_rounded(const Small *m, const char *precision, double tolerance) {
+  Setup s, exact;
+  load(&exact, m, NULL);
+  load(&s, m, precision);
+  const Graph *g = program(&s, "grad"), *f = program(&exact, "grad");
+  fill(&s, g, OP_param);
+  fill(&s, g, OP_input);
+  fill(&exact, f, OP_param);
+  fill(&exact, f, OP_input);
+  assert_int_equal(g->n_output, f->n_output);
+  double all = 0, worst = 0;
+  for (int pass = 0; pass < 2; pass++)
+    for (int k = 0; k < g->n_output; k++) {
+      const char *name = g->output[k].name;
+      int64_t n = type_count(&g->output[k].node->type);
+      double *zero = arena_alloc(s.arena, sizeof *zero * (size_t)n);
+      double *x = evaluate(&s, g, EVAL_f32, name), *y = evaluate(&exact, f, EVAL_f64, name);
+      double size = norm(y, zero, n), error = norm(x, y, n);
+      if (pass == 0) {
+        all = hypot(all, size);
+        continue;
+      }
+      assert_int_equal(g->output[k].node->type.dtype, DT_f32);
+      worst = fmax(worst, error / fmax(size, 1e-3 * all));
+      if (!(error <= tolerance * fmax(size, 1e-3 * all)))
+        fail_msg("%s, %s: %s differs by %.3g of %.3g", m->file, precision, name, error, size);
+    }
+  print_message("%s, %s: at most %.2g\n", m->file, precision, worst);
+  assert_true(worst > tolerance / 100);
+  unload(&s);
+  unload(&exact);
+}
+
+static void test_precision(void **state) {
+  (void)state;
+  for (int i = 0; i < COUNT_OF(rounded); i++) {
+    check_rounded(&rounded[i], "train.precision=bf16", 0.05);
+    check_rounded(&rounded[i], "train.precision=f16", 0.05 / 8);
+  }
 }
 
 /* ---- raised or not ---- */
@@ -489,10 +553,11 @@ static void test_checkpoint(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_gradients),  cmocka_unit_test(test_raise),
-    cmocka_unit_test(test_eval),       cmocka_unit_test(test_forward),
-    cmocka_unit_test(test_accumulate), cmocka_unit_test(test_not_finite),
-    cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_bias_correction),
+    cmocka_unit_test(test_gradients),       cmocka_unit_test(test_precision),
+    cmocka_unit_test(test_raise),           cmocka_unit_test(test_eval),
+    cmocka_unit_test(test_forward),         cmocka_unit_test(test_accumulate),
+    cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_checkpoint),
+    cmocka_unit_test(test_bias_correction),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
