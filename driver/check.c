@@ -140,16 +140,30 @@ static bool run_image(Check *c, const Image *image, const Graph *g, Buf *why) {
 }
 
 /* ---- the evaluator's side ---- */
-static Node *rebuild(Graph *to, Node *n, const KernelJob *job, Node **map) {
+/* The expression of an out over what its kernel reads; its other 16-bit results count as read, since one
+ * that is rounded to the other side is a whole unit away, and what follows from it as well. */
+static Node *rebuild(Graph *to, Node *n, const KernelJob *job, const Node *out, Node **map) {
   if (map[n->id]) return map[n->id];
-  if (job->stored[n->id] && !cg_is_out(job, n)) {
+  bool is_out = cg_is_out(job, n), half = dtype_is_16((DType)n->type.dtype);
+  if (is_out ? n != out && half : job->stored[n->id]) {
     char name[24];
     snprintf(name, sizeof name, "%d", n->id);
     return map[n->id] = ir_leaf(to, OP_input, name, &n->type);
   }
   Node *src[IR_MAX_SRC];
-  for (int s = 0; s < n->n_src; s++) src[s] = rebuild(to, n->src[s], job, map);
+  for (int s = 0; s < n->n_src; s++) src[s] = rebuild(to, n->src[s], job, out, map);
   return map[n->id] = ir_rebuild(to, n, src);
+}
+
+/* A result that is rounded to 16 bits at last, before it was. */
+static Node *unrounded(Graph *g, Node *root) {
+  bool moves = root->op == OP_permute || root->op == OP_reshape;
+  Node *x = moves ? unrounded(g, root->src[0]) : root;
+  if (moves && x == root->src[0]) return root;
+  if (root->op == OP_reshape) return ir_reshape(g, x, root->type.rank, root->type.dim);
+  if (moves) return ir_rebuild(g, root, &x);
+  bool narrows = root->op == OP_cast && dtype_is_16((DType)root->type.dtype);
+  return narrows && root->src[0]->type.dtype == DT_f32 ? root->src[0] : root;
 }
 
 /* x beside y along the last dimension; y NULL: zeros. */
@@ -198,38 +212,59 @@ static Node *sum_of_sizes(Graph *g, Node *root) {
   }
 }
 
-/* What one kernel should give for what it read: in f64, in f32, and the size of the sums. */
+/* What one kernel should give for what it read: in f64 and in f32, before it is rounded to 16 bits at
+ * last, rounded, and the size of the sums. */
 typedef struct Expected {
-  Tensor f64, f32, size;
+  Tensor f64, f32, rounded, size;
+  double
+    step; /* where the kernel rounds to 16 bits on the way, that type's largest relative step; else 0 */
 } Expected;
+
+static double step_of(DType d) { return d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 0; }
+
+static double inner_step(const Graph *g, const Node *root, const Node *exact) {
+  double step = 0;
+  for (int i = 0; i < g->n_node; i++) {
+    const Node *n = g->node[i];
+    if (n->op == OP_cast && n != root && n->id < exact->id)
+      step = fmax(step, step_of((DType)n->type.dtype));
+  }
+  return step;
+}
 
 static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
   Node *operand[CG_MAX_SLOTS];
   int n = cg_operands(job, operand, CG_MAX_SLOTS);
   Graph *g = graph_new("kernel");
   Node **map = xcalloc((size_t)job->out[job->n_out - 1]->id + 1, sizeof *map);
-  Feed feed[CG_MAX_SLOTS];
+  Feed feed[CG_MAX_SLOTS + CG_MAX_OUT];
   int n_feed = 0;
-  Node *root = rebuild(g, out, job, map);
-  for (int i = 0; i < n; i++)
-    if (map[operand[i]->id])
-      feed[n_feed++] = (Feed){OP_input, map[operand[i]->id]->name, c->value[operand[i]->id]};
-  Node *size = sum_of_sizes(g, root), *want[] = {root, size ? size : root};
-  Tensor f64[2];
+  Node *root = rebuild(g, out, job, out, map), *exact = unrounded(g, root);
+  for (int i = 0; i < n + job->n_out; i++) {
+    const Node *from = i < n ? operand[i] : job->out[i - n], *leaf = map[from->id];
+    if (leaf && leaf->op == OP_input)
+      feed[n_feed++] = (Feed){OP_input, leaf->name, c->value[from->id]};
+  }
+  Node *size = sum_of_sizes(g, exact), *want[] = {exact, size ? size : exact};
+  Tensor f64[2], f32[2];
   Expected e;
   Buf why = {0};
   if (!ir_eval(c->arena, g, EVAL_f64, feed, n_feed, want, 2, f64, &why) ||
-      !ir_eval(c->arena, g, EVAL_f32, feed, n_feed, &root, 1, &e.f32, &why))
+      !ir_eval(c->arena, g, EVAL_f32, feed, n_feed, (Node *[]){exact, root}, 2, f32, &why))
     die("check: kernel of %%%d: %s", out->id, why.data);
+  e.step = inner_step(g, root, exact);
   e.f64 = f64[0];
+  e.f32 = f32[0];
+  e.rounded = f32[1];
   e.size = f64[1];
   free(map);
   graph_free(g);
   return e;
 }
 
-/* Allowed: 1e-5 of the value or of its sum's terms, 1e-6 of the tensor's mean size, and some times
- * what rounding each operation to f32 does to this tensor. Returns the largest error in these
+/* Allowed: 1e-5 of the value or of its sum's terms, 1e-6 of the tensor's mean size, some times what
+ * rounding each operation to f32 does to this tensor, half a step where it is 16 bits, and a step where
+ * something inside may have been rounded to the other side. Returns the largest error in these
  * units, infinity where only one is a number. */
 static double error_of(const Expected *e, const double *got, int64_t *at) {
   int64_t n = type_count(&e->f64.type);
@@ -241,8 +276,10 @@ static double error_of(const Expected *e, const double *got, int64_t *at) {
   }
   for (int64_t i = 0; i < n; i++) {
     double x = got[i], y = e->f64.data[i];
-    if (x == y || x == e->f32.data[i] || (isnan(x) && isnan(y))) continue;
+    if (x == y || x == e->rounded.data[i] || (isnan(x) && isnan(y))) continue;
     double allowed = 1e-5 * fabs(e->size.data[i]) + 1e-6 * mean + 4 * noise + 1e-37;
+    allowed += step_of((DType)e->rounded.type.dtype) / 2 * fabs(y) + e->step * (fabs(y) + mean);
+    if (e->rounded.type.dtype == DT_f16) allowed += 0x1p-25; /* subnormal */
     double error = isfinite(x) && isfinite(y) ? fabs(x - y) / allowed : INFINITY;
     if (error > worst) worst = error, *at = i;
   }
