@@ -14,6 +14,9 @@ static inline Target device_target(const DeviceInfo *d, const char *name) {
                   .shared_bytes = d->shared_bytes,
                   .max_invocations = d->max_invocations,
                   .storage16 = d->storage16,
+                  .matrix_f16 = {d->matrix_f16.m, d->matrix_f16.n, d->matrix_f16.k},
+                  .matrix_bf16 = {d->matrix_bf16.m, d->matrix_bf16.n, d->matrix_bf16.k},
+                  .cores = d->cores,
                   .chunk_bytes = d->max_allocation};
 }
 

@@ -23,8 +23,9 @@ struct Validator {
   Job *job;
   int n_job, cap_job, next;
   bool started, ended;
-  Buf wrong;     /* of the first invalid module */
-  Buf unchecked; /* why modules could not be validated */
+  Buf wrong;       /* of the first invalid module */
+  int n_unchecked; /* modules that could not be validated, and of the first of them why */
+  Buf unchecked;
 };
 
 /* Takes the next job and validates it, with the lock released meanwhile. */
@@ -36,7 +37,7 @@ static void validate_next(Validator *v) {
   pthread_mutex_lock(&v->lock);
   if (!ok && !v->wrong.len)
     buf_printf(&v->wrong, "kernel %s is not valid SPIR-V: %s", job.what, wrong.data);
-  if (ok && wrong.len && !v->unchecked.len) buf_printf(&v->unchecked, "%s", wrong.data);
+  if (ok && wrong.len && v->n_unchecked++ == 0) buf_str(&v->unchecked, wrong.data);
   buf_free(&wrong);
 }
 
@@ -94,7 +95,9 @@ void validate_end(Validator *v) {
   pthread_cond_destroy(&v->more);
   pthread_mutex_destroy(&v->lock);
   if (v->wrong.len) die("%s", v->wrong.data);
-  if (v->unchecked.len) fprintf(stderr, "alphac: note: some kernels were %s\n", v->unchecked.data);
+  if (v->n_unchecked)
+    fprintf(stderr, "alphac: note: %d of %d kernels were %s\n", v->n_unchecked, v->n_job,
+            v->unchecked.data);
   buf_free(&v->unchecked);
   free(v->job);
   free(v);

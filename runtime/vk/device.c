@@ -97,7 +97,7 @@ static int physical_devices(VkInstance instance, VkPhysicalDevice *out, Buf *why
 
 /* ---- what a device is and can ---- */
 
-static bool has_extension(VkPhysicalDevice p, const char *name) {
+bool device_has(VkPhysicalDevice p, const char *name) {
   uint32_t n = 0;
   if (vk.EnumerateDeviceExtensionProperties(p, NULL, &n, NULL) || !n) return false;
   VkExtensionProperties *list = xcalloc(n, sizeof *list);
@@ -156,8 +156,10 @@ static void query_features(Device *d) {
   d->int64 = f.features.shaderInt64;
   d->int16 = f.features.shaderInt16;
   d->float64 = f.features.shaderFloat64;
+  d->float16 = v12.shaderFloat16;
   d->memory_model = v12.vulkanMemoryModel;
   d->info.storage16 = storage.storageBuffer16BitAccess && d->int16;
+  extras_query(d);
 }
 
 static int rank_of(VkPhysicalDeviceType type) {
@@ -173,7 +175,7 @@ static int rank_of(VkPhysicalDeviceType type) {
 /* Fills all of *d that is known before the device is opened; returns how good its kind is. */
 static int query(VkPhysicalDevice p, Device *d) {
   *d = (Device){.physical = p, .info.usable = true};
-  bool size_control = has_extension(p, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  bool size_control = device_has(p, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   VkPhysicalDeviceSubgroupSizeControlPropertiesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT};
   VkPhysicalDeviceDriverProperties driver = {.sType =
@@ -273,7 +275,10 @@ static bool choose(const VkPhysicalDevice *p, int n, int index, Device *out, Buf
 
 VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
   float priority = 1;
-  const char *extension[] = {VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME};
+  const char *extension[1 + EXTRA_EXTENSIONS];
+  int n_extension = extras_extensions(d, extension);
+  if (d->max_subgroup) extension[n_extension++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+  ExtraFeatures extra;
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
     .subgroupSizeControl = VK_TRUE};
@@ -283,7 +288,8 @@ VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
     .storageBuffer16BitAccess = d->info.storage16};
   VkPhysicalDeviceVulkan12Features v12 = {.sType =
                                             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
-                                          .pNext = &storage,
+                                          .pNext = extras_features(d, &extra, &storage),
+                                          .shaderFloat16 = d->float16,
                                           .bufferDeviceAddress = VK_TRUE,
                                           .timelineSemaphore = VK_TRUE,
                                           .vulkanMemoryModel = d->memory_model};
@@ -299,7 +305,7 @@ VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
                              .pNext = &features,
                              .queueCreateInfoCount = 1,
                              .pQueueCreateInfos = &queue,
-                             .enabledExtensionCount = d->max_subgroup ? 1 : 0,
+                             .enabledExtensionCount = (uint32_t)n_extension,
                              .ppEnabledExtensionNames = extension};
   VkResult r = vk.CreateDevice(d->physical, &info, NULL, out);
   if (!r) vk.GetDeviceQueue(*out, d->family, 0, out_queue);

@@ -9,6 +9,7 @@
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan_core.h>
 
+#include "runtime/vk/newer.h"
 #include "runtime/vk/vk.h"
 
 #define VK_FUNCTIONS(X)                                                                            \
@@ -20,7 +21,8 @@
   X(GetPhysicalDeviceQueueFamilyProperties)                                                        \
   X(EnumerateDeviceExtensionProperties)                                                            \
   X(CreateDevice)                                                                                  \
-  X(DestroyDevice) X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)            \
+  X(DestroyDevice)                                                                                 \
+  X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)                             \
     X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)       \
       X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)                \
         X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                 \
@@ -31,7 +33,8 @@
                   X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)         \
                     X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)              \
                       X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults) \
-                        X(CmdResetQueryPool) X(CmdWriteTimestamp)
+                        X(CmdResetQueryPool) X(CmdWriteTimestamp)                                  \
+                          X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -51,9 +54,10 @@ struct Device {
   VkPhysicalDeviceLimits limit;
   uint8_t uuid[VK_UUID_SIZE]; /* of the pipeline cache's format */
   uint32_t device_id, driver_version;
-  bool int64, int16, float64, memory_model; /* features that kernels may use */
-  uint32_t subgroup_operations;             /* VkSubgroupFeatureFlags in compute */
-  uint32_t min_subgroup, max_subgroup;      /* that a kernel may ask for; both 0 where it cannot */
+  bool int64, int16, float64, float16, memory_model; /* features that kernels may use */
+  bool matrix, bf16;                   /* cooperative matrices; bf16 alone and in them */
+  uint32_t subgroup_operations;        /* VkSubgroupFeatureFlags in compute */
+  uint32_t min_subgroup, max_subgroup; /* that a kernel may ask for; both 0 where it cannot */
   DeviceInfo info;
 };
 
@@ -164,6 +168,20 @@ struct Exec {
 /* ---- device.c ---- */
 const char *vk_result_name(VkResult);
 VkResult device_new(const Device *, VkDevice *, VkQueue *); /* one more of the same kind */
+
+bool device_has(VkPhysicalDevice, const char *extension);
+
+/* ---- extras.c ---- */
+void extras_query(Device *); /* after its features of Vulkan 1.2 */
+typedef struct ExtraFeatures {
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
+  VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16;
+} ExtraFeatures;
+/* For opening the device: the extensions that it needs, at most EXTRA_EXTENSIONS; their features, in
+ * front of `next`. */
+enum { EXTRA_EXTENSIONS = 2 };
+int extras_extensions(const Device *, const char **name);
+void *extras_features(const Device *, ExtraFeatures *, void *next);
 
 /* ---- memory.c ---- */
 typedef enum MemoryUse { MEMORY_device, MEMORY_host } MemoryUse;

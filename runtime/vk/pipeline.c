@@ -14,6 +14,7 @@ static bool subgroup_can(const Device *d, VkSubgroupFeatureFlags what) {
  * had. */
 static bool capability_had(const Device *d, uint32_t capability, const char **name) {
   switch (capability) {
+  case 9: return *name = "16-bit floats (shaderFloat16)", d->float16;
   case 10: return *name = "64-bit floats", d->float64;
   case 11: return *name = "64-bit integers", d->int64;
   case 22: return *name = "16-bit integers", d->int16;
@@ -28,6 +29,9 @@ static bool capability_had(const Device *d, uint32_t capability, const char **na
            subgroup_can(d, VK_SUBGROUP_FEATURE_SHUFFLE_RELATIVE_BIT);
   case 67: return *name = "clustered subgroups", subgroup_can(d, VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
   case 4433: return *name = "16-bit elements in buffers", d->info.storage16;
+  case 5116: return *name = "bf16 (VK_KHR_shader_bfloat16)", d->bf16;
+  case 5118: return *name = "matrices of bf16 (VK_KHR_shader_bfloat16)", d->bf16;
+  case 6022: return *name = "matrix units (VK_KHR_cooperative_matrix)", d->matrix;
   case 5345: return *name = "the Vulkan memory model", d->memory_model;
   default: return true;
   }

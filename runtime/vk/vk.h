@@ -7,12 +7,19 @@
 
 typedef struct Device Device;
 
+/* Products of m × k by k × n matrices of 16-bit elements, added up in f32, by subgroups; m = 0: none. */
+typedef struct DeviceMatrix {
+  uint32_t m, n, k;
+} DeviceMatrix;
+
 typedef struct DeviceInfo {
   char name[256], driver[256];
   bool is_cpu, usable;
   char missing[256]; /* what a device that is not usable lacks */
   uint32_t subgroup_size, shared_bytes, max_invocations, vendor_id;
   bool subgroup_shuffle, subgroup_arithmetic;
+  DeviceMatrix matrix_f16, matrix_bf16;
+  uint32_t cores; /* compute units; 0: it does not tell */
   bool storage16;          /* buffers may have 16-bit elements, and shaders 16-bit integers */
   uint64_t memory_bytes;   /* of its largest device-local heap */
   uint64_t max_allocation; /* bytes */

@@ -312,10 +312,14 @@ static void run_job(Check *c, const KernelJob *job, Node *const *over) {
     result[o] = arena_alloc(c->arena, sizeof **result * (size_t)type_count(&job->out[o]->type));
   if (!cg_validate(code.word, code.n_word, &why))
     fail(c, job->out[0], &code, "invalid: %s", why.data);
-  else if (!here) {
+  else
+    buf_clear(&why);
+  if (!why.len && !here) {
     for (int o = 0; o < job->n_out; o++) skip(c, job, job->out[o]);
     return;
-  } else if (!bench_run(c->bench, c->arena, c->target, job, &code, value_of, c, over, result, &why))
+  }
+  if (!why.len &&
+      !bench_run(c->bench, c->arena, c->target, job, &code, value_of, c, over, result, &why))
     fail(c, job->out[0], &code, "%s", why.data);
   for (int o = 0; o < job->n_out; o++) c->value[job->out[o]->id] = result[o];
   for (int o = 0; o < job->n_out && !why.len; o++) compare(c, job, job->out[o], &code);

@@ -1,0 +1,107 @@
+/* What a device may have beyond Vulkan 1.2 that kernels use: matrix units (VK_KHR_cooperative_matrix,
+ * of bf16 with VK_KHR_shader_bfloat16), and how many compute units it tells of. */
+#include "runtime/vk/internal.h"
+
+#include <stdlib.h>
+
+/* ---- matrix units ---- */
+
+/* Of the shapes that subgroups multiply with sums in f32, the largest. */
+static DeviceMatrix best_shape(const VkCooperativeMatrixPropertiesKHR *list, uint32_t n,
+                               VkComponentTypeKHR type) {
+  DeviceMatrix best = {0};
+  for (uint32_t i = 0; i < n; i++) {
+    const VkCooperativeMatrixPropertiesKHR *p = &list[i];
+    bool fits = p->scope == VK_SCOPE_SUBGROUP_KHR && p->AType == type && p->BType == type &&
+                p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && !p->saturatingAccumulation;
+    if (fits && p->MSize * p->NSize * p->KSize > best.m * best.n * best.k)
+      best = (DeviceMatrix){p->MSize, p->NSize, p->KSize};
+  }
+  return best;
+}
+
+static void query_shapes(Device *d) {
+  uint32_t n = 0;
+  if (!vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
+      vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, &n, NULL) || !n)
+    return;
+  VkCooperativeMatrixPropertiesKHR *list = xcalloc(n, sizeof *list);
+  for (uint32_t i = 0; i < n; i++)
+    list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  if (vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, &n, list) >= 0) {
+    if (d->float16) d->info.matrix_f16 = best_shape(list, n, VK_COMPONENT_TYPE_FLOAT16_KHR);
+    if (d->bf16) d->info.matrix_bf16 = best_shape(list, n, VK_COMPONENT_TYPE_BFLOAT16_KHR);
+  }
+  free(list);
+}
+
+static void query_matrices(Device *d) {
+  VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16 = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR};
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+  VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                 .pNext = &matrix};
+  VkPhysicalDeviceCooperativeMatrixPropertiesKHR at = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+  VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                   .pNext = &at};
+  /* a module with matrices needs the Vulkan memory model */
+  if (!d->memory_model || !device_has(d->physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
+    return;
+  if (device_has(d->physical, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME)) matrix.pNext = &bf16;
+  vk.GetPhysicalDeviceFeatures2(d->physical, &f);
+  vk.GetPhysicalDeviceProperties2(d->physical, &p);
+  d->matrix =
+    matrix.cooperativeMatrix && (at.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT);
+  d->bf16 = d->matrix && bf16.shaderBFloat16Type && bf16.shaderBFloat16CooperativeMatrix;
+  if (d->matrix) query_shapes(d);
+}
+
+/* ---- compute units ---- */
+
+static void query_cores(Device *d) {
+  VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nv = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
+  VkPhysicalDeviceShaderCorePropertiesAMD amd = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};
+  VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+  if (device_has(d->physical, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME))
+    p.pNext = &nv;
+  else if (device_has(d->physical, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME))
+    p.pNext = &amd;
+  else
+    return;
+  vk.GetPhysicalDeviceProperties2(d->physical, &p);
+  d->info.cores = nv.shaderSMCount + amd.shaderEngineCount * amd.shaderArraysPerEngineCount *
+                                       amd.computeUnitsPerShaderArray;
+}
+
+void extras_query(Device *d) {
+  query_matrices(d);
+  query_cores(d);
+}
+
+/* ---- opening ---- */
+
+int extras_extensions(const Device *d, const char **name) {
+  int n = 0;
+  if (d->matrix) name[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+  if (d->bf16) name[n++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+  return n;
+}
+
+void *extras_features(const Device *d, ExtraFeatures *f, void *next) {
+  *f = (ExtraFeatures){
+    .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+               .pNext = next,
+               .cooperativeMatrix = VK_TRUE},
+    .bf16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
+             .shaderBFloat16Type = VK_TRUE,
+             .shaderBFloat16CooperativeMatrix = VK_TRUE}};
+  if (!d->matrix) return next;
+  if (!d->bf16) return &f->matrix;
+  f->bf16.pNext = &f->matrix;
+  return &f->bf16;
+}
