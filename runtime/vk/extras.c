@@ -6,34 +6,54 @@
 
 /* ---- matrix units ---- */
 
-/* Of the shapes that subgroups multiply with sums in f32, the largest. */
+/* All that the device multiplies, *n of them; the caller frees them. */
+static VkCooperativeMatrixPropertiesKHR *list_products(const Device *d, uint32_t *n) {
+  *n = 0;
+  if (!d->matrix || !vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
+      vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, n, NULL))
+    *n = 0;
+  VkCooperativeMatrixPropertiesKHR *list = xcalloc(*n + 1, sizeof *list);
+  for (uint32_t i = 0; i < *n; i++)
+    list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+  if (*n && vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, n, list) < 0) *n = 0;
+  return list;
+}
+
+static bool sums_in_f32(const VkCooperativeMatrixPropertiesKHR *p, VkComponentTypeKHR type) {
+  return p->scope == VK_SCOPE_SUBGROUP_KHR && p->AType == type && p->BType == type &&
+         p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+         p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && !p->saturatingAccumulation;
+}
+
+/* The largest. */
 static DeviceMatrix best_shape(const VkCooperativeMatrixPropertiesKHR *list, uint32_t n,
                                VkComponentTypeKHR type) {
   DeviceMatrix best = {0};
   for (uint32_t i = 0; i < n; i++) {
     const VkCooperativeMatrixPropertiesKHR *p = &list[i];
-    bool fits = p->scope == VK_SCOPE_SUBGROUP_KHR && p->AType == type && p->BType == type &&
-                p->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-                p->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && !p->saturatingAccumulation;
-    if (fits && p->MSize * p->NSize * p->KSize > best.m * best.n * best.k)
+    if (sums_in_f32(p, type) && p->MSize * p->NSize * p->KSize > best.m * best.n * best.k)
       best = (DeviceMatrix){p->MSize, p->NSize, p->KSize};
   }
   return best;
 }
 
 static void query_shapes(Device *d) {
-  uint32_t n = 0;
-  if (!vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
-      vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, &n, NULL) || !n)
-    return;
-  VkCooperativeMatrixPropertiesKHR *list = xcalloc(n, sizeof *list);
-  for (uint32_t i = 0; i < n; i++)
-    list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
-  if (vk.GetPhysicalDeviceCooperativeMatrixPropertiesKHR(d->physical, &n, list) >= 0) {
-    if (d->float16) d->info.matrix_f16 = best_shape(list, n, VK_COMPONENT_TYPE_FLOAT16_KHR);
-    if (d->bf16) d->info.matrix_bf16 = best_shape(list, n, VK_COMPONENT_TYPE_BFLOAT16_KHR);
-  }
+  uint32_t n;
+  VkCooperativeMatrixPropertiesKHR *list = list_products(d, &n);
+  if (d->float16) d->info.matrix_f16 = best_shape(list, n, VK_COMPONENT_TYPE_FLOAT16_KHR);
+  if (d->bf16) d->info.matrix_bf16 = best_shape(list, n, VK_COMPONENT_TYPE_BFLOAT16_KHR);
   free(list);
+}
+
+bool extras_multiply(const Device *d, VkComponentTypeKHR type, uint32_t m, uint32_t n, uint32_t k) {
+  uint32_t count;
+  VkCooperativeMatrixPropertiesKHR *list = list_products(d, &count);
+  bool found = false;
+  for (uint32_t i = 0; i < count && !found; i++)
+    found =
+      sums_in_f32(&list[i], type) && list[i].MSize == m && list[i].NSize == n && list[i].KSize == k;
+  free(list);
+  return found;
 }
 
 static void query_matrices(Device *d) {
@@ -56,7 +76,7 @@ static void query_matrices(Device *d) {
   d->matrix =
     matrix.cooperativeMatrix && (at.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT);
   d->bf16 = d->matrix && bf16.shaderBFloat16Type && bf16.shaderBFloat16CooperativeMatrix;
-  if (d->matrix) query_shapes(d);
+  query_shapes(d);
 }
 
 /* ---- compute units ---- */

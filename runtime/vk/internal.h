@@ -22,17 +22,18 @@
   X(EnumerateDeviceExtensionProperties)                                                            \
   X(CreateDevice)                                                                                  \
   X(DestroyDevice)                                                                                 \
-  X(GetDeviceQueue) X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer)                             \
-    X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)       \
-      X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)                \
-        X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                 \
-          X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)                        \
-            X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                     \
-              X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                \
-                X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)        \
-                  X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)         \
-                    X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores)              \
-                      X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults) \
+  X(GetDeviceQueue)                                                                                \
+  X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)                \
+    X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)     \
+      X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                         \
+        X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                      \
+          X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                   \
+            X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                   \
+              X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                      \
+                X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)         \
+                  X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)        \
+                    X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)                   \
+                      X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults)                \
                         X(CmdResetQueryPool) X(CmdWriteTimestamp)                                  \
                           X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 
@@ -179,6 +180,8 @@ typedef struct ExtraFeatures {
 } ExtraFeatures;
 /* For opening the device: the extensions that it needs, at most EXTRA_EXTENSIONS; their features, in
  * front of `next`. */
+/* Whether subgroups multiply m × k by k × n matrices of that type with sums in f32. */
+bool extras_multiply(const Device *, VkComponentTypeKHR, uint32_t m, uint32_t n, uint32_t k);
 enum { EXTRA_EXTENSIONS = 2 };
 int extras_extensions(const Device *, const char **name);
 void *extras_features(const Device *, ExtraFeatures *, void *next);
@@ -207,8 +210,10 @@ bool cache_knows(const PipelineCache *, uint64_t hash);
 void cache_learn(PipelineCache *, uint64_t hash);
 void cache_store(const Device *, const PipelineCache *);
 
-/* ---- pipeline.c ---- */
+/* ---- needs.c ---- */
 bool pipelines_check(const Device *, const Image *, Buf *why); /* what modules ask of the device */
+
+/* ---- pipeline.c ---- */
 VkResult pipeline_layout_new(VkDevice, VkPipelineLayout *);
 /* Safe in several threads at once. */
 VkResult pipeline_new(const PipelineMaker *, const ImgModule *, VkPipeline *);

@@ -19,7 +19,7 @@ typedef struct DeviceInfo {
   uint32_t subgroup_size, shared_bytes, max_invocations, vendor_id;
   bool subgroup_shuffle, subgroup_arithmetic;
   DeviceMatrix matrix_f16, matrix_bf16;
-  uint32_t cores; /* compute units; 0: it does not tell */
+  uint32_t cores;          /* compute units; 0: it does not tell */
   bool storage16;          /* buffers may have 16-bit elements, and shaders 16-bit integers */
   uint64_t memory_bytes;   /* of its largest device-local heap */
   uint64_t max_allocation; /* bytes */

@@ -211,6 +211,67 @@ static void test_missing(void **state) {
   expect_refusal(&m, "kernel add needs subgroups of 128");
 }
 
+/* A kernel with matrices of a shape that no device multiplies. */
+static void test_missing_matrices(void **state) {
+  (void)state;
+  enum { F16 = 1, U32, SCOPE, SIZE, USE_A, USE_B, A, B, IDS };
+  static const uint32_t word[] = {
+    0x07230203,
+    0x10600,
+    0,
+    IDS,
+    0,
+    2u << 16 | 17,
+    6022, /* CooperativeMatrixKHR */
+    3u << 16 | 22,
+    F16,
+    16,
+    4u << 16 | 21,
+    U32,
+    32,
+    0, /* f16, u32 */
+    4u << 16 | 43,
+    U32,
+    SCOPE,
+    3,
+    4u << 16 | 43,
+    U32,
+    SIZE,
+    24, /* constants */
+    4u << 16 | 43,
+    U32,
+    USE_A,
+    0,
+    4u << 16 | 43,
+    U32,
+    USE_B,
+    1,
+    7u << 16 | 4456,
+    A,
+    F16,
+    SCOPE,
+    SIZE,
+    SIZE,
+    USE_A,
+    7u << 16 | 4456,
+    B,
+    F16,
+    SCOPE,
+    SIZE,
+    SIZE,
+    USE_B,
+  };
+  ImgModule matrices = *fix.image->module;
+  matrices.word = word;
+  matrices.n_word = COUNT_OF(word);
+  Image m = *fix.image;
+  m.module = &matrices;
+  expect_refusal(&m,
+                 vk_info(fix.device)->matrix_f16.m
+                   ? "has no products of 24×24 and 24×24 matrices of f16, which kernel add needs"
+                   : "has no matrix units (VK_KHR_cooperative_matrix), which kernel add needs");
+}
+
 /* A chunk that no allocation can hold is refused with its size and class when it is needed, not
  * before. */
 static void test_too_large(void **state) {
@@ -249,6 +310,7 @@ int main(void) {
     cmocka_unit_test(test_arguments),
     cmocka_unit_test(test_first_contents),
     cmocka_unit_test(test_poison),
+    cmocka_unit_test(test_missing_matrices),
     cmocka_unit_test(test_missing),
     cmocka_unit_test(test_too_large),
   };
