@@ -33,6 +33,7 @@ typedef struct Grouper {
     *place; /* kernels so that each comes after what it needs, −1: none; by kernel: where */
   int *mark, serial; /* by kernel: of the search for paths */
   int *stack;
+  int *depth; /* by id: stored nodes on the longest path up to this one */
 } Grouper;
 
 /* ---- the beginning: every stored value by itself ---- */
@@ -105,6 +106,18 @@ static void add_reader(Grouper *s, const Node *n, int kernel) {
     r->kernel = xrealloc(r->kernel, sizeof *r->kernel * (size_t)r->cap);
   }
   r->kernel[r->n++] = kernel;
+}
+
+static void find_depths(Grouper *s) {
+  const Planner *p = s->p;
+  for (int k = 0; k < p->n_kernel; k++) {
+    int depth = 0;
+    for (int o = 0; o < p->kernel[k].n_operand; o++) {
+      int below = s->depth[p->kernel[k].operand[o]->id];
+      if (below > depth) depth = below;
+    }
+    s->depth[p->kernel[k].out[0]->id] = depth + 1;
+  }
 }
 
 static void drop_reader(Grouper *s, const Node *n, int kernel) {
@@ -329,17 +342,29 @@ static void epilogues(Grouper *s) {
     }
 }
 
-/* A kernel and those that compute what it reads. */
-static bool chains(Grouper *s) {
-  Planner *p = s->p;
-  bool changed = false;
-  for (int k = 0; k < p->n_kernel; k++) {
-    for (int o = 0; !p->kernel[k].gone && o < p->kernel[k].n_operand; o++) {
-      if (!merge(s, p->kernel_of[p->kernel[k].operand[o]->id], k, true)) continue;
-      changed = true;
-      o = -1;
-    }
+/* A kernel and one of those that compute what it reads: the last of them, since joining an earlier one would make that wait
+ * for the others. */
+static bool join_producer(Grouper *s, int k) {
+  const Planner *p = s->p;
+  const Kernel *kernel = &p->kernel[k];
+  bool tried[CG_MAX_SLOTS] = {false};
+  for (int n = 0; n < kernel->n_operand; n++) {
+    int last = -1;
+    for (int o = 0; o < kernel->n_operand; o++)
+      if (!tried[o] &&
+          (last < 0 || s->depth[kernel->operand[o]->id] > s->depth[kernel->operand[last]->id]))
+        last = o;
+    tried[last] = true;
+    if (merge(s, p->kernel_of[kernel->operand[last]->id], k, true)) return true;
   }
+  return false;
+}
+
+static bool chains(Grouper *s) {
+  const Planner *p = s->p;
+  bool changed = false;
+  for (int k = 0; k < p->n_kernel; k++)
+    while (!p->kernel[k].gone && !p->kernel[k].assembles && join_producer(s, k)) changed = true;
   return changed;
 }
 
@@ -389,8 +414,10 @@ void plan_group(Planner *p) {
                .mark = xcalloc(n_kernel, sizeof *s.mark),
                .order = xcalloc(n_kernel, sizeof *s.order),
                .place = xcalloc(n_kernel, sizeof *s.place),
-               .stack = xcalloc(n_kernel, sizeof *s.stack)};
+               .stack = xcalloc(n_kernel, sizeof *s.stack),
+               .depth = xcalloc(n_node, sizeof *s.depth)};
   find_firm(&s);
+  find_depths(&s);
   for (int k = 0; k < p->n_kernel; k++) s.order[k] = s.place[k] = k;
   for (int k = 0; k < p->n_kernel; k++)
     for (int o = 0; o < p->kernel[k].n_operand; o++) add_reader(&s, p->kernel[k].operand[o], k);
@@ -405,4 +432,5 @@ void plan_group(Planner *p) {
   free(s.order);
   free(s.place);
   free(s.stack);
+  free(s.depth);
 }
