@@ -4,23 +4,14 @@
  * time, W = 4 where rows divide by four.
  *
  *   element    an invocation per W columns: few ids or few columns
- *   row        a team per row, a subgroup or else a workgroup: its members share out the ids to see whether any names the row;
- *              only then are its columns summed, else they are zero. Most rows of a large table end there. */
-#include "codegen/emit_math.h"
+ *   row        a workgroup per row: its members share out the ids to see whether any names the row; only then are its columns
+ *              summed, else they are zero. Most rows of a large table end there.
+ *   scan       subgroups that find the ids of a row together: scatter_scan.c */
+#include "codegen/scatter.h"
 
 enum { LOCAL = 64, MANY = 1 << 20 };
 
-typedef struct Scatter {
-  Kernel *k;
-  Node *root; /* the scatter_add, of which the outs are functions at its own flat index */
-  Node *ids, *x;
-  DType type;
-  int64_t rows, columns, n_id;
-  int width; /* columns per lane: 1 or 4 */
-} Scatter;
-
-/* sum += x, keeping what rounding lost where the type is a float */
-static void accumulate(Scatter *s, SpvId sum, SpvId rest, SpvId x) {
+void scatter_add_to(Scatter *s, SpvId sum, SpvId rest, SpvId x) {
   Kernel *k = s->k;
   SpvId old = spv_get(k->b, sum);
   if (s->type == DT_i32) {
@@ -57,13 +48,21 @@ static void add_row(void *context, SpvId number) {
   const Ix *first = ix_add(k->ix, ix_mul(k->ix, i, s->columns), column);
   for (int c = 0; c < s->width; c++) {
     SpvId x = expr_at(k, s->x, ix_add(k->ix, first, ix_const(k->ix, c)));
-    accumulate(s, w->sum[c], w->rest[c], x);
+    scatter_add_to(s, w->sum[c], w->rest[c], x);
   }
   spv_end(k->b);
 }
 
-/* Columns width·unit … of row v are known: what the outs make of them. */
-static void store_outs(Scatter *s, SpvId v, SpvId unit, const SpvId *value) {
+SpvId scatter_total(Scatter *s, SpvId sum, SpvId rest) {
+  SpvId total = spv_get(s->k->b, sum);
+  if (s->type != DT_i32) {
+    SpvId more = spv_get(s->k->b, rest);
+    total = xadd(s->k, total, more);
+  }
+  return math_round(s->k, s->type, total);
+}
+
+void scatter_store(Scatter *s, SpvId v, SpvId unit, const SpvId *value) {
   Kernel *k = s->k;
   int64_t units = s->columns / s->width;
   SpvId row = op_u(k, SpvOpIMul, v, (uint32_t)units), out[CG_MAX_OUT][4];
@@ -95,15 +94,8 @@ static void sum_columns(Scatter *s, SpvId v, SpvId unit, SpvId any, int64_t time
   SpvId n = const_u(k, (uint32_t)s->n_id);
   kernel_repeat(k, n, s->n_id, times, add_row, &w);
   if (any) spv_end(b);
-  for (int c = 0; c < s->width; c++) {
-    value[c] = spv_get(b, w.sum[c]);
-    if (s->type != DT_i32) {
-      SpvId more = spv_get(b, w.rest[c]);
-      value[c] = xadd(k, value[c], more);
-    }
-    value[c] = math_round(k, s->type, value[c]);
-  }
-  store_outs(s, v, unit, value);
+  for (int c = 0; c < s->width; c++) value[c] = scatter_total(s, w.sum[c], w.rest[c]);
+  scatter_store(s, v, unit, value);
 }
 
 static void emit_elements(Scatter *s) {
@@ -125,45 +117,30 @@ static void emit_elements(Scatter *s) {
   spv_end(b);
 }
 
-/* The members of a row's team; barriers need all of a workgroup, so there a row past the end is
- * repeated, not left out. */
-typedef struct Team {
-  bool is_subgroup;
-  uint32_t size;
-  SpvId member; /* of this invocation, 0 … size − 1 */
-} Team;
-
-/* How many of n fall to this member. */
-static SpvId share(Kernel *k, const Team *t, int64_t n) {
-  SpvId total = const_u(k, (uint32_t)(n + t->size - 1));
-  total = spv_bin(k->b, SpvOpISub, total, t->member);
-  return op_u(k, SpvOpUDiv, total, t->size);
+/* How many of n fall to this member of a workgroup. */
+static SpvId share(Kernel *k, int64_t n) {
+  SpvId lane = kernel_lane(k, 0), total = const_u(k, (uint32_t)(n + LOCAL - 1));
+  total = spv_bin(k->b, SpvOpISub, total, lane);
+  return op_u(k, SpvOpUDiv, total, LOCAL);
 }
 
 /* The i-th of this member's share. */
-static SpvId turn(Kernel *k, const Team *t, SpvId i) {
-  SpvId at = op_u(k, SpvOpIMul, i, t->size);
-  return spv_bin(k->b, SpvOpIAdd, at, t->member);
+static SpvId turn(Kernel *k, SpvId i) {
+  SpvId at = op_u(k, SpvOpIMul, i, LOCAL), lane = kernel_lane(k, 0);
+  return spv_bin(k->b, SpvOpIAdd, at, lane);
 }
 
-/* The bitwise or of x over the team, in every member. */
-static SpvId any_of(Kernel *k, const Team *t, SpvId x) {
+/* The bitwise or of x over the workgroup, in every member. */
+static SpvId any_of(Kernel *k, SpvId x) {
   Spv *b = k->b;
-  if (t->is_subgroup) {
-    for (uint32_t i = 1; i < t->size; i *= 2) {
-      SpvId other = spv_shuffle_xor(b, x, i);
-      x = spv_bin(b, SpvOpBitwiseOr, x, other);
-    }
-    return x;
-  }
-  SpvId type = spv_array(b, spv_u32(b), t->size);
+  SpvId type = spv_array(b, spv_u32(b), LOCAL);
   SpvId shared = spv_shared(b, type);
   SpvId any = spv_local(b, spv_u32(b));
-  SpvId here = spv_at(b, shared, t->member);
+  SpvId here = spv_at(b, shared, kernel_lane(k, 0));
   spv_set(b, here, x);
   spv_set(b, any, x);
   spv_barrier(b);
-  SpvId n = const_u(k, t->size);
+  SpvId n = const_u(k, LOCAL);
   SpvId i = spv_for(b, n);
   SpvId there = spv_at(b, shared, i);
   there = spv_get(b, there);
@@ -176,7 +153,6 @@ static SpvId any_of(Kernel *k, const Team *t, SpvId x) {
 
 typedef struct Search {
   Scatter *s;
-  const Team *team;
   SpvId v, found;
   int width; /* ids looked at together */
 } Search;
@@ -184,7 +160,7 @@ typedef struct Search {
 static void look(void *context, SpvId i) {
   Search *w = context;
   Kernel *k = w->s->k;
-  SpvId unit = turn(k, w->team, i);
+  SpvId unit = turn(k, i);
   const Ix *first = ix_mul(k->ix, ix_value(k->ix, unit, w->s->n_id / w->width), w->width);
   SpvId zero = const_u(k, 0);
   SpvId one = const_u(k, 1);
@@ -200,67 +176,51 @@ static void look(void *context, SpvId i) {
 
 /* Whether any id is v: each member looks at its share, four neighbours at once where the ids divide
  * by four. */
-static SpvId any_named(Scatter *s, const Team *t, SpvId v) {
+static SpvId any_named(Scatter *s, SpvId v) {
   Kernel *k = s->k;
-  Search w = {.s = s,
-              .team = t,
-              .v = v,
-              .found = spv_local(k->b, spv_u32(k->b)),
-              .width = s->n_id % 4 == 0 ? 4 : 1};
+  Search w = {
+    .s = s, .v = v, .found = spv_local(k->b, spv_u32(k->b)), .width = s->n_id % 4 == 0 ? 4 : 1};
   SpvId zero = const_u(k, 0);
   spv_set(k->b, w.found, zero);
   int64_t units = s->n_id / w.width;
-  SpvId n = share(k, t, units);
-  kernel_repeat(k, n, (units + t->size - 1) / t->size, 1, look, &w);
+  SpvId n = share(k, units);
+  kernel_repeat(k, n, (units + LOCAL - 1) / LOCAL, 1, look, &w);
   SpvId any = spv_get(k->b, w.found);
-  any = any_of(k, t, any);
+  any = any_of(k, any);
   return spv_cmp(k->b, SpvOpINotEqual, any, zero);
 }
 
 typedef struct Row {
   Scatter *s;
-  const Team *team;
   SpvId v, any;
   int64_t turns; /* of a member, at most */
 } Row;
 
 static void do_unit(void *context, SpvId i) {
   Row *w = context;
-  SpvId unit = turn(w->s->k, w->team, i);
+  SpvId unit = turn(w->s->k, i);
   sum_columns(w->s, w->v, unit, w->any, w->turns);
 }
 
-static void emit_rows(Scatter *s, Team t) {
+static void emit_rows(Scatter *s) {
   Kernel *k = s->k;
   Spv *b = k->b;
-  uint32_t rows = t.is_subgroup && t.size < LOCAL ? LOCAL / t.size : 1;
   int64_t units = s->columns / s->width;
-  kernel_groups(k, (s->rows + rows - 1) / rows, rows * t.size);
-  SpvId v = kernel_group(k);
-  if (t.is_subgroup) {
-    k->out->subgroup_size = t.size;
-    t.member = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
-    SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
-    v = op_u(k, SpvOpIMul, v, rows);
-    v = spv_bin(b, SpvOpIAdd, v, subgroup);
-  } else {
-    t.member = kernel_lane(k, 0);
-  }
-  SpvId last = const_u(k, (uint32_t)s->rows - 1);
+  kernel_groups(k, s->rows, LOCAL);
+  SpvId v = kernel_group(k), last = const_u(k, (uint32_t)s->rows - 1);
   SpvId past = spv_cmp(b, SpvOpUGreaterThan, v, last);
-  v = choose(k, past, last, v);
-  Row w = {.s = s, .team = &t, .v = v, .turns = (units + t.size - 1) / t.size};
-  w.any = any_named(s, &t, v);
+  v = choose(k, past, last, v); /* barriers need all of a workgroup */
+  Row w = {.s = s, .v = v, .turns = (units + LOCAL - 1) / LOCAL};
+  w.any = any_named(s, v);
   SpvId exists = spv_un(b, SpvOpLogicalNot, past);
   spv_if(b, exists); /* an out may lie over what it is computed from: never twice */
-  SpvId n = share(k, &t, units);
+  SpvId n = share(k, units);
   kernel_repeat(k, n, w.turns, 1, do_unit, &w);
   spv_end(b);
 }
 
 void emit_scatter_add(Kernel *k) {
   Node *root = k->job->anchor ? k->job->anchor : k->job->out[0];
-  const Target *t = k->target;
   Scatter s = {k, root, root->src[0], root->src[1], (DType)root->type.dtype, root->type.dim[0], 1,
                1, 1};
   for (int i = 1; i < root->type.rank; i++) s.columns *= root->type.dim[i];
@@ -268,13 +228,14 @@ void emit_scatter_add(Kernel *k) {
   s.width = s.columns % 4 == 0 ? 4 : 1;
   k->wide = true;
   k->out->flops = (double)type_count(&s.x->type);
-  bool subgroups =
-    t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
   int64_t units = s.columns / s.width;
+  bool few = s.n_id < 16 || units < 4;
   /* by element too where a member's turns times the ids would be more iterations than loops may
    * have */
-  if (s.n_id < 16 || units < 4 || s.n_id * (units / 8 + 1) > MANY)
+  if (!few && scatter_can_scan(&s))
+    scatter_scan(&s);
+  else if (few || s.n_id * (units / 8 + 1) > MANY)
     emit_elements(&s);
   else
-    emit_rows(&s, subgroups ? (Team){true, t->subgroup_size, 0} : (Team){false, LOCAL, 0});
+    emit_rows(&s);
 }
