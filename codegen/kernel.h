@@ -124,6 +124,9 @@ const Ix *flat_index(Kernel *,
 /* A sum over rows of such values, which sum_rows computes. */
 bool flat_is_sum(const KernelJob *);
 
+/* ---- form.c ---- */
+int form_choose(const Kernel *, const KernelForm *, int n); /* the tuned one of n; else 0 */
+
 /* ---- the families ---- */
 void emit_map(Kernel *);
 void emit_flat_sum(Kernel *);

@@ -15,11 +15,7 @@
 
 #include <stdlib.h>
 
-enum {
-  BLOCK = 2048 /* terms, of sums longer than */,
-  SINGLE = 4096,
-  LONGEST = 200000 /* for one loop: see kernel_repeat */
-};
+enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096 };
 
 /* ---- operands ---- */
 
@@ -352,15 +348,13 @@ static bool make_outs(Matmul *mm, const KernelJob *job) {
     mm->sum_a = mm->sum_a || out->from == FROM_sum_a;
     mm->sum_b = mm->sum_b || out->from == FROM_sum_b;
   }
-  return !mm->tiles || mm->kk <= LONGEST;
+  return !mm->tiles || mm->kk <= MATMUL_LONGEST;
 }
 
-static bool is_reduction(const Matmul *mm) {
-  int64_t outputs = mm->m * mm->n * mm->batches;
-  bool rows =
-    mm->a.unit_k && mm->b.unit_k; /* else the terms lie far apart, and tiles read them better */
-  bool few = outputs < 1024 && mm->kk >= (rows ? 512 : 64 * outputs);
-  return (few && !mm->tiles) || mm->kk > LONGEST;
+bool matmul_make(Matmul *mm, Kernel *k) {
+  const KernelJob *job = k->job;
+  *mm = (Matmul){.k = k};
+  return make(mm, job, job->anchor ? job->anchor : job->out[0]) && make_outs(mm, job);
 }
 
 static int randoms(const KernelJob *job, const Node *n, bool *seen) {
@@ -400,18 +394,20 @@ static void emit_reduction(Matmul *mm) {
 }
 
 void emit_matmul(Kernel *k) {
-  const KernelJob *job = k->job;
-  const Target *t = k->target;
-  Node *root = job->anchor ? job->anchor : job->out[0];
-  Matmul mm = {.k = k};
-  if (!make(&mm, job, root)) die("codegen: matmul %%%d: a source has no strides", root->id);
-  if (!make_outs(&mm, job))
-    die("codegen: matmul %%%d: an out is no function of it that its kernel can store", root->id);
-  if (is_reduction(&mm))
-    emit_reduction(&mm);
-  else if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm.n >= 16)
-    matmul_subgroup(&mm);
-  else
-    matmul_portable(&mm);
-  k->out->flops = 2.0 * (double)type_count(&root->type) * (double)mm.kk;
+  Matmul mm;
+  MatmulForm form[CG_MAX_FORMS];
+  KernelForm name[CG_MAX_FORMS];
+  if (!matmul_make(&mm, k))
+    die("codegen: matmul %%%d: a source has no strides, or an out is no function of it that its "
+        "kernel can store",
+        k->job->out[0]->id);
+  int n = matmul_forms(&mm, k->target, form);
+  for (int i = 0; i < n; i++) matmul_form_name(&form[i], &name[i]);
+  const MatmulForm *f = &form[form_choose(k, name, n)];
+  switch (f->kind) {
+  case MATMUL_rows: emit_reduction(&mm); break;
+  case MATMUL_subgroup: matmul_subgroup(&mm); break;
+  case MATMUL_portable: matmul_portable(&mm, &f->portable);
+  }
+  k->out->flops = 2.0 * (double)type_count(&mm.product->type) * (double)mm.kk;
 }

@@ -5,6 +5,8 @@
 
 #include "codegen/kernel.h"
 
+enum { MATMUL_LONGEST = 200000 }; /* terms of a sum, for one loop: see kernel_repeat */
+
 /* One operand seen as rows × k: A's rows are m, B's are n. */
 typedef struct Side {
   Node *base;
@@ -43,6 +45,8 @@ typedef struct Matmul {
     tile_n_id; /* tile_*_id: first row and column of this workgroup */
 } Matmul;
 
+/* What a job's product is; false for one that no kernel computes. */
+bool matmul_make(Matmul *, Kernel *);
 /* Sets up push constants, the grid and the tile's place; opens a scope that matmul_end closes.
  * `local`: invocations; `steps`: a multiple of four. */
 void matmul_begin(Matmul *, int tile_m, int tile_n, int steps, uint32_t local);
@@ -78,7 +82,26 @@ void matmul_store(Matmul *, SpvId row, int rows, SpvId column, const SpvId *valu
  * components. */
 void matmul_store_sum(Matmul *, MatmulSource, SpvId row, int step, int n, SpvId value4);
 
-void matmul_portable(Matmul *);
+/* ---- matmul_portable.c ---- */
+enum { PORTABLE_LANES = 64, PORTABLE_ROWS = 8 };
+typedef struct PortableTile {
+  int rows;  /* of an invocation, at most PORTABLE_ROWS */
+  int lanes; /* invocations along n, of PORTABLE_LANES */
+} PortableTile;
+void matmul_portable(Matmul *, const PortableTile *);
+
 void matmul_subgroup(Matmul *);
+
+/* ---- matmul_form.c ---- */
+typedef struct MatmulForm {
+  enum { MATMUL_rows, MATMUL_subgroup, MATMUL_portable } kind;
+  PortableTile portable;
+} MatmulForm;
+/* The forms that can compute the product, the one that is expected to be best first; at most
+ * CG_MAX_FORMS, at least 1. */
+int matmul_forms(const Matmul *, const Target *, MatmulForm *);
+void matmul_form_name(const MatmulForm *, KernelForm *);
+int matmul_form_names(const KernelJob *, const Target *, KernelForm *);
+void matmul_form_key(const KernelJob *, const Target *, Buf *);
 
 #endif

@@ -10,8 +10,6 @@
 
 #include <string.h>
 
-enum { LANES = 64, MAX_ROWS = 8 };
-
 typedef struct Tile {
   int rows; /* R */
   SpvId row, column;
@@ -19,7 +17,7 @@ typedef struct Tile {
 
 static void step(Matmul *mm, SpvId k, int steps, SpvId *acc, const void *context) {
   const Tile *t = context;
-  SpvId a[MAX_ROWS][4], b[4][4], quad[4][4], column[4];
+  SpvId a[PORTABLE_ROWS][4], b[4][4], quad[4][4], column[4];
   matmul_load(mm, &mm->a, t->row, t->rows, (MatmulTerm){.k = k}, steps, a);
   matmul_load(mm, &mm->b, t->column, 4, (MatmulTerm){.k = k}, steps, b);
   matmul_columns(mm, steps, b, column);
@@ -61,18 +59,11 @@ static void store_sums(Matmul *mm, const Tile *t, const SpvId *sum) {
   }
 }
 
-static int power_from(int64_t n, int most) {
-  int p = 1;
-  while (p < n && p < most) p *= 2;
-  return p;
-}
-
-void matmul_portable(Matmul *mm) {
+void matmul_portable(Matmul *mm, const PortableTile *tile) {
   Spv *b = mm->k->b;
-  int x = power_from((mm->n + 3) / 4, 8), y = power_from(mm->m, LANES / x);
-  x = LANES / y;
-  Tile t = {.rows = power_from((mm->m + 2 * y - 1) / (2 * y), MAX_ROWS)};
-  matmul_begin(mm, y * t.rows, 4 * x, 4, LANES);
+  int x = tile->lanes, y = PORTABLE_LANES / x;
+  Tile t = {.rows = tile->rows};
+  matmul_begin(mm, y * t.rows, 4 * x, 4, PORTABLE_LANES);
   SpvId lane = kernel_lane(mm->k, 0);
   SpvId width = spv_u(b, (uint32_t)x);
   SpvId ly = spv_bin(b, SpvOpUDiv, lane, width);

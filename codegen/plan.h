@@ -123,6 +123,16 @@ void cg_groups(int64_t groups, uint32_t out[3]);
  *     strides, with the reduced dimensions as k (bias gradient: dW = Xᵀ·dY, db = Σ over rows of dY)
  * A k of more than 200,000 allows f(product) only. Outs, operands and calls of random are at most CG_MAX_SLOTS − 5. */
 bool cg_matmul_accepts(const KernelJob *);
+/* Several kernels may compute a job; each such form has a name. */
+enum { CG_MAX_FORMS = 64 };
+typedef struct KernelForm {
+  char name[48];
+} KernelForm;
+/* The forms of the job on the target, the one that is expected to be best first: how many; 0 for families
+ * that have one only. cg_emit takes the target's tuned one, else the first. */
+int cg_forms(const KernelJob *, const Target *, KernelForm *);
+/* What the choice depends on, as text: jobs of equal keys share it. Of a job that has forms. */
+void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
 /* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's

@@ -11,6 +11,18 @@ typedef struct TargetMatrix {
   uint32_t m, n, k;
 } TargetMatrix;
 
+/* Which of a kernel's forms was the fastest when `alphac tune` measured them on this device: kernels and
+ * forms by the names that cg_form_key and cg_forms give them. */
+typedef struct TunedForm {
+  const char *kernel, *form;
+  double us; /* it took */
+} TunedForm;
+
+typedef struct Tuning {
+  TunedForm *of;
+  int n;
+} Tuning;
+
 typedef struct Target {
   const char *name;       /* "portable", or the device's name */
   uint32_t subgroup_size; /* 0: unknown, use no subgroup operations */
@@ -24,6 +36,7 @@ typedef struct Target {
   TargetMatrix matrix_f16, matrix_bf16;
   uint32_t cores;       /* compute units that each run workgroups of their own; 0: unknown */
   uint64_t chunk_bytes; /* largest piece of memory that one allocation may have */
+  const Tuning *tuning; /* NULL: none */
   bool strict;          /* sums, differences and products round one by one: no fma */
 } Target;
 

@@ -1,0 +1,95 @@
+/* Which kernels can compute a product, and what the choice among them depends on. */
+#include "codegen/matmul.h"
+
+#include <string.h>
+
+/* Few results with long sums: a team for each, as for any reduction. */
+static bool is_reduction(const Matmul *mm) {
+  int64_t outputs = mm->m * mm->n * mm->batches;
+  bool rows =
+    mm->a.unit_k && mm->b.unit_k; /* else the terms lie far apart, and tiles read them better */
+  return outputs < 1024 && mm->kk >= (rows ? 512 : 64 * outputs) && !mm->tiles;
+}
+
+static int power_from(int64_t n, int most) {
+  int p = 1;
+  while (p < n && p < most) p *= 2;
+  return p;
+}
+
+static PortableTile portable_tile(const Matmul *mm) {
+  int x = power_from((mm->n + 3) / 4, 8);
+  int y = power_from(mm->m, PORTABLE_LANES / x);
+  return (PortableTile){.rows = power_from((mm->m + 2 * y - 1) / (2 * y), PORTABLE_ROWS),
+                        .lanes = PORTABLE_LANES / y};
+}
+
+/* The tile above, and those whose shape differs but fills no more than twice the result. */
+static int portable_tiles(const Matmul *mm, PortableTile *out) {
+  PortableTile own = portable_tile(mm);
+  int n = 0;
+  out[n++] = own;
+  for (int rows = 4; rows <= PORTABLE_ROWS; rows *= 2)
+    for (int lanes = 4; lanes <= 16; lanes *= 2) {
+      bool same = rows == own.rows && lanes == own.lanes;
+      if (!same && 2 * lanes < mm->n && rows * PORTABLE_LANES / lanes < 2 * mm->m)
+        out[n++] = (PortableTile){.rows = rows, .lanes = lanes};
+    }
+  return n;
+}
+
+int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
+  PortableTile portable[8];
+  int n = 0;
+  bool rows = mm->kk > MATMUL_LONGEST;
+  if (rows || is_reduction(mm)) out[n++] = (MatmulForm){.kind = MATMUL_rows};
+  if (rows) return n;
+  if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm->n >= 16)
+    out[n++] = (MatmulForm){.kind = MATMUL_subgroup};
+  int tiles = portable_tiles(mm, portable);
+  for (int i = 0; i < tiles; i++)
+    out[n++] = (MatmulForm){.kind = MATMUL_portable, .portable = portable[i]};
+  return n;
+}
+
+void matmul_form_name(const MatmulForm *f, KernelForm *out) {
+  size_t most = sizeof out->name;
+  switch (f->kind) {
+  case MATMUL_rows: snprintf(out->name, most, "rows"); break;
+  case MATMUL_subgroup: snprintf(out->name, most, "subgroup"); break;
+  case MATMUL_portable:
+    snprintf(out->name, most, "portable %d rows, %d lanes", f->portable.rows, f->portable.lanes);
+  }
+}
+
+int matmul_form_names(const KernelJob *job, const Target *target, KernelForm *out) {
+  Kernel k = {.job = job, .target = target};
+  Matmul mm;
+  MatmulForm form[CG_MAX_FORMS];
+  if (!matmul_make(&mm, &k)) return 0;
+  int n = matmul_forms(&mm, target, form);
+  for (int i = 0; i < n; i++) matmul_form_name(&form[i], &out[i]);
+  return n;
+}
+
+/* An operand's type, which of its dimensions lies together in memory, whether runs of four are aligned. */
+static void put_side(Buf *key, const Side *s) {
+  buf_printf(key, " %s %s%s", dtype_name((DType)s->base->type.dtype),
+             s->unit_k     ? "k"
+             : s->unit_row ? "rows"
+                           : "apart",
+             s->aligned ? "" : "?");
+}
+
+void matmul_form_key(const KernelJob *job, const Target *target, Buf *key) {
+  Kernel k = {.job = job, .target = target};
+  Matmul mm;
+  if (!matmul_make(&mm, &k)) die("codegen: the key of what is no product");
+  buf_printf(key, "matmul %lld x %lld x %lld", (long long)mm.m, (long long)mm.n, (long long)mm.kk);
+  if (mm.batches > 1) buf_printf(key, " x %lld", (long long)mm.batches);
+  buf_str(key, ",");
+  put_side(key, &mm.a);
+  put_side(key, &mm.b);
+  if (mm.sum_a || mm.sum_b)
+    buf_printf(key, ", sums%s%s", mm.sum_a ? " a" : "", mm.sum_b ? " b" : "");
+}
