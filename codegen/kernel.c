@@ -72,35 +72,41 @@ static SpvId new_slot(Kernel *k, KernelSlot slot, SpvId type) {
   return kernel_slot(k, k->n_slot++);
 }
 
-/* The instance whose workgroups this one is among: the last that begins no later. Halving steps
- * from the least power of two that reaches all of them. */
+/* The instance whose workgroups this one is among: the last that begins no later. Each round looks at seven instances
+ * `stride` apart at once, since what each such look takes is the wait for memory, and the stride is an eighth of the
+ * round's before. */
 static void find_instance(Kernel *k) {
+  enum { WAYS = 8, BITS = 3 };
   Spv *b = k->b;
   SpvId pair = spv_vec(b, spv_u32(b), 2);
   k->table.buffer = spv_push(b, spv_buffer(b, pair, 8));
   SpvId size = spv_push(b, pair);
-  SpvId n = spv_extract(b, size, 0);
-  SpvId steps = spv_extract(b, size, 1);
+  SpvId n = k->table.instances = spv_extract(b, size, 0);
+  SpvId rounds = spv_extract(b, size, 1), up = spv_u(b, BITS - 1), bits = spv_u(b, BITS);
+  rounds = spv_bin(b, SpvOpIAdd, rounds, up);
+  rounds = spv_bin(b, SpvOpUDiv, rounds, bits);
   SpvId group = kernel_group(k), zero = spv_u(b, 0), one = spv_u(b, 1);
+  SpvId last = spv_bin(b, SpvOpISub, n, one);
   SpvId found = spv_local(b, spv_u32(b));
   spv_set(b, found, zero);
-  SpvId i = spv_for(b, steps);
-  SpvId shift = spv_bin(b, SpvOpISub, steps, one);
+  SpvId i = spv_for(b, rounds);
+  SpvId shift = spv_bin(b, SpvOpISub, rounds, one);
   shift = spv_bin(b, SpvOpISub, shift, i);
-  SpvId step = spv_bin(b, SpvOpShiftLeftLogical, one, shift);
-  SpvId from = spv_get(b, found);
-  SpvId probe = spv_bin(b, SpvOpIAdd, from, step);
-  SpvId last = spv_bin(b, SpvOpISub, n, one);
-  SpvId there = spv_cmp(b, SpvOpULessThanEqual, probe, last);
-  probe = spv_select(b, there, probe, last);
-  SpvId at = spv_element(b, k->table.buffer, pair, probe);
-  SpvId first = spv_load_pure(b, pair, at, 8);
-  first = spv_extract(b, first, 0);
-  SpvId begun = spv_cmp(b, SpvOpULessThanEqual, first, group);
-  probe = spv_select(b, begun, probe, from);
-  spv_set(b, found, probe);
+  shift = spv_bin(b, SpvOpIMul, shift, bits);
+  SpvId from = spv_get(b, found), to = from;
+  for (uint32_t way = 1; way < WAYS; way++) {
+    SpvId step = spv_bin(b, SpvOpShiftLeftLogical, spv_u(b, way), shift);
+    SpvId probe = spv_bin(b, SpvOpIAdd, from, step);
+    SpvId there = spv_cmp(b, SpvOpULessThanEqual, probe, last);
+    SpvId at = spv_select(b, there, probe, last);
+    SpvId first = spv_load_pure(b, pair, spv_element(b, k->table.buffer, pair, at), 8);
+    first = spv_extract(b, first, 0);
+    SpvId begun = spv_cmp(b, SpvOpULessThanEqual, first, group);
+    begun = spv_bin(b, SpvOpLogicalAnd, begun, there);
+    to = spv_select(b, begun, probe, to);
+  }
+  spv_set(b, found, to);
   spv_end(b);
-  k->table.instances = n;
   k->table.instance = spv_get(b, found);
   SpvId begin = from_table(k, 0, pair);
   begin = spv_extract(b, begin, 0);

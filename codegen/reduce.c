@@ -159,7 +159,9 @@ static Team choose(const Reduce *r) {
   bool spread = !t->is_cpu && units < 4096 && term_units >= 32 * lanes; /* a subgroup is too slow */
   if (r->row && subgroups && !spread && (units >= 8 || term_units < 64 * lanes))
     return (Team){.kind = TEAM_subgroup, .size = (uint32_t)lanes};
-  uint32_t x = r->row ? 1 : power_below(2 * units - 1, 32);
+  /* Columns: on a GPU as few of them, down to 32 bytes of each row, as give every core something to do. */
+  uint32_t x = r->row ? 1 : power_below(2 * units - 1, 32), cores = t->cores ? t->cores : 64;
+  while (!t->is_cpu && x > 2 && units < (int64_t)x * cores) x /= 2;
   uint32_t y = power_below(r->row ? term_units : term_units / 4, most / x);
   return (Team){.kind = TEAM_tile, .size = y, .across = x};
 }
