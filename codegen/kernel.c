@@ -153,10 +153,7 @@ void kernel_end(Kernel *k, const char *family) {
   out->n_slot = k->n_slot;
   uint32_t *word = spv_finish(k->b, out->local, &out->n_word);
   out->word = arena_copy(k->arena, word, (size_t)out->n_word * sizeof *word);
-  for (int i = 0; i < job->n_out; i++)
-    out->bytes += (double)cg_bytes(k->target, &job->out[i]->type);
-  for (int i = 0; i < k->n_operand; i++)
-    out->bytes += (double)cg_bytes(k->target, &k->operand[i]->type);
+  kernel_cost(k);
 }
 
 SpvId kernel_raw(Kernel *k, uint32_t low, uint32_t high) {

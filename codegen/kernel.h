@@ -74,6 +74,9 @@ void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
 SpvId kernel_to_memory(Kernel *, DType, SpvId value);
 
+/* ---- cost.c ---- */
+void kernel_cost(Kernel *); /* adds to out->flops what no family counts itself; sets out->bytes */
+
 /* ---- expr.c ---- */
 /* The value of a node at a multi-index, one Ix per dimension: f32 for floats, u32 for i32, bool. */
 SpvId expr_value(Kernel *, Node *, const Ix *const *index);

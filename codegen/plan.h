@@ -85,7 +85,7 @@ typedef struct KernelCode {
   uint32_t subgroup_size;       /* 0: any; else the device must have it */
   KernelSlot slot[CG_MAX_SLOTS];
   int n_slot;
-  double flops, bytes; /* arithmetic of the definition; least memory traffic */
+  double flops, bytes; /* arithmetic of the definition; least memory traffic: cost.c */
 } KernelCode;
 
 /* A chain of views and widenings over a stored node as base + Σ index[i]·stride[i], in elements. The

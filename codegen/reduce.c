@@ -171,7 +171,6 @@ void reduce_emit(Reduce *r) {
   Team t = choose(r);
   Acc result[REDUCE_MAX][4];
   k->wide = r->out_width * r->term_width == 4;
-  k->out->flops = (double)r->outputs * (double)r->terms * r->n;
   if (n_full(r) && !r->row) die("codegen: a reduction along columns stores no value per term");
   team_begin(&t, r);
   const Ix *unit = ix_value(k->ix, t.unit, r->outputs / r->out_width);

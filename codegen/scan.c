@@ -60,7 +60,6 @@ void emit_scan(Kernel *k) {
   for (int i = axis + 1; i < root->type.rank; i++) l.inner *= root->type.dim[i];
   int64_t lines = l.outer * l.inner;
   kernel_groups(k, (lines + LOCAL - 1) / LOCAL, LOCAL);
-  k->out->flops = (double)type_count(&root->type);
 
   SpvId line = kernel_group(k);
   line = op_u(k, SpvOpIMul, line, LOCAL);

@@ -227,7 +227,6 @@ void emit_scatter_add(Kernel *k) {
   s.n_id = type_count(&s.ids->type);
   s.width = s.columns % 4 == 0 ? 4 : 1;
   k->wide = true;
-  k->out->flops = (double)type_count(&s.x->type);
   int64_t units = s.columns / s.width;
   bool few = s.n_id < 16 || units < 4;
   /* by element too where a member's turns times the ids would be more iterations than loops may
