@@ -114,6 +114,7 @@ static void add(Metrics *m, int64_t step) {
                          .tokens = 8 * step,
                          .tokens_per_second = 100,
                          .ms = 80,
+                         .target = step == 1 ? "any \"8\"" : NULL,
                          .has_val = step == 3,
                          .val_loss = 2.5,
                          .skipped = step == 2,
@@ -130,13 +131,13 @@ static void expect_file(const char *path, const char *text) {
 
 #define LINE1                                                                                      \
   "{\"step\": 1, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 8, "               \
-  "\"tokens_per_second\": 100.0, \"ms\": 80.000}\n"
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"target\": \"any \\\"8\\\"\"}\n"
 #define LINE2                                                                                      \
   "{\"step\": 2, \"loss\": null, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 16, "             \
-  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"skipped\": 1}\n"
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"target\": null, \"skipped\": 1}\n"
 #define LINE3                                                                                      \
   "{\"step\": 3, \"loss\": 1.5, \"lr\": 0.001, \"grad_norm\": 0.25, \"tokens\": 24, "              \
-  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"val_loss\": 2.5}\n"
+  "\"tokens_per_second\": 100.0, \"ms\": 80.000, \"target\": null, \"val_loss\": 2.5}\n"
 
 static void metrics(void **state) {
   (void)state;
