@@ -42,6 +42,7 @@ void autodiff(Graph *, Node *loss, Node *const *wrt, int n_wrt, Node **grad);
  * input where there is none; such outputs must not exist. */
 PassFunction pass_autodiff;
 
+PassFunction pass_pad;       /* pad.c: a loss over as many classes as whole tiles have */
 PassFunction pass_precision; /* precision.c: 16-bit operands and results, as casts */
 
 /* ---- plan.c …: fuse, schedule, memory ---- */

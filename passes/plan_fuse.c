@@ -188,7 +188,7 @@ static void find_forced(const Planner *p, bool *must) {
 }
 
 /* Elementwise work that only follows a product or a scatter is done on its accumulators, so its
- * result is stored instead. */
+ * result is stored instead; where it is rounded to 16 bits on the way, the last such value. */
 static void find_epilogues(const Planner *p, bool *must) {
   int n_node = p->g->n_node;
   int *n_user = xcalloc((size_t)n_node + 1, sizeof *n_user);
@@ -204,11 +204,13 @@ static void find_epilogues(const Planner *p, bool *must) {
   for (int i = 0; i < n_node; i++) {
     Node *end = p->g->node[i];
     if (!p->needed[i] || (end->op != OP_matmul && end->op != OP_scatter_add)) continue;
+    Node *narrow = NULL;
     for (Node *next; n_user[end->id] == 1; end = next) {
       next = user[end->id];
       if (!(ir_op[next->op].flags & IR_EW) && next->op != OP_reshape) break;
+      if (dtype_is_16((DType)next->type.dtype)) narrow = next;
     }
-    while (cg_widens(plan_home(end))) end = plan_home(end)->src[0];
+    if (narrow) end = narrow;
     must[plan_home(end)->id] = true;
   }
   free(n_user);

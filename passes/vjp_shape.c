@@ -136,11 +136,31 @@ Node *vjp_slice(const VjpCall *c) {
   return ir_pad(c->g, c->grad, c->node->ints, hi, 0);
 }
 
+/* The slice of x; of a product, or of a transposed one, that of fewer rows and columns. */
+static Node *slice_of(Graph *g, Node *x, const int64_t *begin, const int64_t *end) {
+  int r = x->type.rank;
+  int64_t a[IR_MAX_RANK], b[IR_MAX_RANK];
+  if (x->op == OP_permute) {
+    for (int i = 0; i < r; i++) a[x->ints[i]] = begin[i], b[x->ints[i]] = end[i];
+    return ir_rebuild(g, x, (Node *[]){slice_of(g, x->src[0], a, b)});
+  }
+  if (x->op != OP_matmul) return ir_slice(g, x, begin, end);
+  Node *src[2];
+  for (int k = 0; k < 2; k++) { /* the sum's dimension stays whole */
+    int whole = k ? r - 2 : r - 1;
+    for (int i = 0; i < r; i++) a[i] = begin[i], b[i] = end[i];
+    a[whole] = 0;
+    b[whole] = x->src[k]->type.dim[whole];
+    src[k] = ir_slice(g, x->src[k], a, b);
+  }
+  return ir_matmul(g, src[0], src[1]);
+}
+
 Node *vjp_pad(const VjpCall *c) {
   const Type *t = src_type(c);
   int64_t end[IR_MAX_RANK];
   for (int i = 0; i < t->rank; i++) end[i] = c->node->ints[i] + t->dim[i];
-  return ir_slice(c->g, c->grad, c->node->ints, end);
+  return slice_of(c->g, c->grad, c->node->ints, end);
 }
 
 Node *vjp_concat(const VjpCall *c) {
