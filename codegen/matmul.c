@@ -306,7 +306,9 @@ static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const 
   return ix_add(k->ix, sum, ix_const(k->ix, s->offset));
 }
 
-static SpvId product(Reduce *r, const Reduction *d, const Ix *out, const Ix *term) {
+static SpvId product(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
+                     SpvId *exponent) {
+  (void)exponent;
   Kernel *k = r->k;
   const Matmul *mm = r->context;
   const Ix *part[IR_MAX_RANK];

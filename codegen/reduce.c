@@ -7,7 +7,8 @@
  *   last      FULL outs, a value per term, row after row (inner = 1);         the last loop
  *             KEPT outs, a value per output
  *
- * So softmax is a row kernel with a maximum at level 0 and a sum at level 1; a norm one with two sums at level 0. Who takes
+ * So softmax is a row kernel with a maximum at level 0 and a sum at level 1, or both at level 0 where its rows are too long to
+ * stay in registers (reduce_online.c); a norm is one with two sums at level 0. Who takes
  * what, by shape:
  *
  *   alone     one invocation per output (or four neighbouring ones); lanes lie across outputs: many columns, or short rows
@@ -166,6 +167,15 @@ static Team choose(const Reduce *r) {
   return (Team){.kind = TEAM_tile, .size = y, .across = x};
 }
 
+/* Sums relative to a maximum of the same loop, now that this is known. */
+static void finish_online(Reduce *r, int level, Acc (*result)[4]) {
+  for (int i = 0; i < r->n; i++) {
+    const Reduction *d = &r->of[i];
+    for (int c = 0; d->exponent && d->level == level && c < r->out_width; c++)
+      result[i][c] = (Acc){online_value(r->k, result[i][c], result[d->most][c].value), 0};
+  }
+}
+
 void reduce_emit(Reduce *r) {
   Kernel *k = r->k;
   Team t = choose(r);
@@ -178,6 +188,7 @@ void reduce_emit(Reduce *r) {
     bool everywhere = level + 1 < r->levels || n_full(r);
     sum_level(r, &t, level, result);
     team_combine(&t, r, level, everywhere, result);
+    finish_online(r, level, result);
     bind(r, unit, level, result);
   }
   if (n_full(r)) store_full(r, &t);
@@ -239,17 +250,21 @@ static void source_index(Reduce *r, const Reduction *d, const Ix *out, const Ix 
   for (int i = 0; i < s->n_reduced; i++) index[s->reduced[i]] = part[i];
 }
 
-static SpvId source_value(Reduce *r, const Reduction *d, const Ix *out, const Ix *term) {
+static SpvId source_value(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
+                          SpvId *exponent) {
   const Ix *index[IR_MAX_RANK];
   source_index(r, d, out, term, index);
-  return expr_value(r->k, d->node->src[0], index);
+  if (!d->exponent) return expr_value(r->k, d->node->src[0], index);
+  *exponent = expr_value(r->k, d->exponent, index);
+  return d->factor ? expr_value(r->k, d->factor, index) : expr_const(r->k, DT_f32, 1);
 }
 
 static void source_hoist(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
                          const Ix *varying) {
   const Ix *index[IR_MAX_RANK];
   source_index(r, d, out, term, index);
-  expr_hoist(r->k, d->node->src[0], index, varying);
+  expr_hoist(r->k, d->exponent ? d->exponent : d->node->src[0], index, varying);
+  if (d->factor) expr_hoist(r->k, d->factor, index, varying);
 }
 
 static bool is_reduction(const Node *n) {
@@ -259,8 +274,15 @@ static bool is_reduction(const Node *n) {
 typedef struct Find {
   Reduce *r;
   const Shape *shape;
-  int *level; /* by node id: how many levels come before its value; −1: not seen */
+  int *level;  /* by node id: how many levels come before its value; −1: not seen */
+  bool online; /* sums relative to a maximum take the maximum's loop */
 } Find;
+
+static int reduction_of(const Reduce *r, const Node *n) {
+  for (int i = 0; i < r->n; i++)
+    if (r->of[i].node == n) return i;
+  die("codegen: %%%d is no reduction of its kernel", n->id);
+}
 
 static int find(Find *f, Node *n) {
   Reduce *r = f->r;
@@ -273,14 +295,31 @@ static int find(Find *f, Node *n) {
     if (below > level) level = below;
   }
   if (is_reduction(n) && !loaded) {
+    Reduction d = {n, n->op, (DType)n->src[0]->type.dtype, level, NULL, NULL, 0};
     Shape s = shape_of(n);
     if (r->n == REDUCE_MAX || s.outer != f->shape->outer || s.red != f->shape->red ||
         s.inner != f->shape->inner || (r->n && !(s.together && f->shape->together)))
       die("codegen: reduction %%%d does not fit its kernel", n->id);
-    r->of[r->n++] = (Reduction){n, n->op, (DType)n->src[0]->type.dtype, level};
+    Node *most = f->online ? online_maximum(job, &d) : NULL;
+    if (most) d.most = reduction_of(r, most);
+    if (most && (!d.factor || find(f, d.factor) <= r->of[d.most].level))
+      d.level = level = r->of[d.most].level;
+    else
+      d.exponent = d.factor = NULL;
+    r->of[r->n++] = d;
     if (++level > r->levels) r->levels = level;
   }
   return f->level[n->id] = level;
+}
+
+static void find_reductions(Reduce *r, const Shape *s, bool online) {
+  const KernelJob *job = r->k->job;
+  int n = job->out[job->n_out - 1]->id + 1;
+  Find f = {r, s, xmalloc((size_t)n * sizeof *f.level), online};
+  r->n = r->levels = 0;
+  for (int i = 0; i < n; i++) f.level[i] = -1;
+  for (int i = 0; i < job->n_out; i++) find(&f, job->out[i]);
+  free(f.level);
 }
 
 void emit_reduce(Kernel *k) {
@@ -297,10 +336,8 @@ void emit_reduce(Kernel *k) {
               .context = &s};
   int64_t run = !s.together ? s.last : s.inner == 1 ? s.red : s.inner;
   if (run % 4 == 0) *(r.row ? &r.term_width : &r.out_width) = 4;
-  int n = job->out[job->n_out - 1]->id + 1;
-  Find f = {&r, &s, xmalloc((size_t)n * sizeof *f.level)};
-  for (int i = 0; i < n; i++) f.level[i] = -1;
-  for (int i = 0; i < job->n_out; i++) find(&f, job->out[i]);
-  free(f.level);
+  find_reductions(&r, &s, false);
+  Team team = choose(&r);
+  if (!sum_unrolled(&r, &team) && !k->target->strict) find_reductions(&r, &s, true);
   reduce_emit(&r);
 }

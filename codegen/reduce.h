@@ -12,6 +12,10 @@ typedef struct Reduction {
   Op op;      /* reduce_*, argmax */
   DType type; /* of the terms */
   int level;  /* its terms need results of lower levels only */
+  /* Of a sum of exp(x − max x)·f, which takes the same loop as the maximum: see reduce_online.c. NULL and 1 where it is no such
+   * sum or has no f. */
+  Node *exponent, *factor;
+  int most; /* of the maximum */
 } Reduction;
 
 typedef struct Reduce {
@@ -22,8 +26,10 @@ typedef struct Reduce {
     term_width; /* 1 or 4: neighbours that one invocation takes at once; one of them is 1 */
   Reduction of[REDUCE_MAX];
   int n, levels;
-  /* The value of a term: `out` < outputs, `term` < terms, both row-major. */
-  SpvId (*value)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term);
+  /* The value of a term: `out` < outputs, `term` < terms, both row-major. Of an online sum its factor, and the exponent in
+   * *exponent. */
+  SpvId (*value)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term,
+                 SpvId *exponent);
   /* Before a loop over terms: computes what such a value needs whatever the term; `varying` is in
    * `term` and stands for the loop's own. NULL: there is nothing. */
   void (*hoist)(struct Reduce *, const Reduction *, const Ix *out, const Ix *term,
@@ -50,8 +56,9 @@ typedef struct Team {
   bool used; /* tile: by a level before */
 } Team;
 
-typedef struct Acc { /* a partial result; index only for argmax */
-  SpvId value, index;
+typedef struct Acc { /* a partial result */
+  SpvId value,
+    index; /* index: of argmax; of an online sum the bits of what its exponents are relative to */
 } Acc;
 
 void team_begin(Team *, Reduce *); /* opens a scope that team_end closes */
@@ -78,5 +85,15 @@ const Ix *sum_any_unit(const Reduce *);
 /* The member's i-th unit of terms where turns are unrolled; *exists: 0 where all have one. */
 const Ix *sum_unit(Reduce *, Team *, int i, SpvId *exists);
 void sum_level(Reduce *, Team *, int level, Acc (*result)[4]);
+
+/* ---- reduce_online.c ---- */
+/* Whether the sum's terms are exp(x − max x)·f over the sum's own axes: fills exponent and factor, gives the maximum. */
+Node *online_maximum(const KernelJob *, Reduction *);
+Acc online_identity(Kernel *);
+Acc online_term(Kernel *, SpvId exponent, SpvId factor);
+Acc online_combine(Kernel *, Acc, Acc);
+/* Adds n terms to accumulators in variables: to one each, which are relative to the same. */
+void online_add(Kernel *, int n, const Acc *variable, const Acc *term);
+SpvId online_value(Kernel *, Acc, SpvId maximum); /* the sum, where all terms have been added */
 
 #endif

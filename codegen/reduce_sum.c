@@ -17,11 +17,12 @@ enum {
 
 /* ---- combining ---- */
 
-bool acc_has_index(const Reduction *d) { return d->op == OP_argmax; }
+bool acc_has_index(const Reduction *d) { return d->op == OP_argmax || d->exponent; }
 
 static Acc identity(Kernel *k, const Reduction *d) {
   bool is_int = d->type == DT_i32;
   Acc a = {0};
+  if (d->exponent) return online_identity(k);
   switch (d->op) {
   case OP_reduce_sum: a.value = expr_const(k, d->type, 0); break;
   case OP_reduce_prod: a.value = expr_const(k, d->type, 1); break;
@@ -59,6 +60,7 @@ static Acc combine_arg(Kernel *k, const Reduction *d, Acc x, Acc y) {
 }
 
 Acc acc_combine(Kernel *k, const Reduction *d, Acc x, Acc y) {
+  if (d->exponent) return online_combine(k, x, y);
   if (acc_has_index(d)) return combine_arg(k, d, x, y);
   Op op = d->op == OP_reduce_sum    ? OP_add
           : d->op == OP_reduce_prod ? OP_mul
@@ -128,7 +130,9 @@ static Acc term(Sum *s, const Reduction *d, const Ix *unit, int c) {
   Reduce *r = s->r;
   const Ix *out, *x = place(s, unit, c, &out);
   Acc a = {0};
-  a.value = r->value(r, d, out, x);
+  SpvId exponent = 0;
+  a.value = r->value(r, d, out, x, &exponent);
+  if (d->exponent) return online_term(r->k, exponent, a.value);
   if (acc_has_index(d)) a.index = ix_emit(r->k->ix, x);
   return a;
 }
@@ -180,6 +184,19 @@ static void sum_unrolled_level(Sum *s, Acc (*result)[4]) {
 
 /* ---- loops ---- */
 
+/* Adds the terms of a unit to the innermost accumulators. Online sums of one row are relative to the same. */
+static void add_terms(Sum *s, int d, const Acc *a) {
+  Reduce *r = s->r;
+  const Reduction *of = &r->of[d];
+  int together = r->out_width == 1 ? s->width : 1;
+  for (int c = 0; c < s->width; c += of->exponent ? together : 1) {
+    if (of->exponent)
+      online_add(r->k, together, &s->nest[0][d][c], &a[c]);
+    else
+      add(r->k, of, s->nest[0][d][c], a[c]);
+  }
+}
+
 /* Adds the unit of turn `number` of the block to the innermost accumulators. */
 static void add_turn(void *context, SpvId number) {
   Sum *s = context;
@@ -187,11 +204,11 @@ static void add_turn(void *context, SpvId number) {
   SpvId i = spv_bin(r->k->b, SpvOpIAdd, s->block, number);
   i = team_turn(s->team, r, i);
   const Ix *unit = ix_value(r->k->ix, i, r->terms / r->term_width);
-  for (int d = 0; d < r->n; d++)
-    for (int c = 0; takes_part(s, d) && c < s->width; c++) {
-      Acc a = term(s, &r->of[d], unit, c);
-      add(r->k, &r->of[d], s->nest[0][d][c], a);
-    }
+  for (int d = 0; d < r->n; d++) {
+    Acc a[4];
+    for (int c = 0; takes_part(s, d) && c < s->width; c++) a[c] = term(s, &r->of[d], unit, c);
+    if (takes_part(s, d)) add_terms(s, d, a);
+  }
 }
 
 /* Adds turns start … start + n − 1 to the accumulators of `nest`; n <= bound. */

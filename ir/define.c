@@ -48,11 +48,13 @@ static Node *define_norm(Graph *g, const Node *n, Node *const *src) {
   return scaled(g, n, x, axis);
 }
 
-/* log Σ eᵈ − d[y] with d = x − max(x); picked by a comparison, since 0 · ∞ is NaN. */
+/* log Σ eᵈ − (x[y] − max(x)) with d = x − max(x); picked by a comparison, since 0 · ∞ is NaN, and before the maximum need be
+ * known. */
 static Node *define_cross_entropy(Graph *g, const Node *n, Node *const *src) {
   int axis = n->type.rank;
-  Node *d = below_largest(g, src[0], axis), *lse = log_sum(g, d, axis);
-  Type ids = d->type;
+  Node *x = src[0], *most = ir_reduce(g, OP_reduce_max, x, 1, &axis);
+  Node *lse = log_sum(g, below_largest(g, x, axis), axis);
+  Type ids = x->type;
   ids.dtype = DT_i32;
   int64_t row[IR_MAX_RANK];
   for (int i = 0; i < axis; i++) row[i] = ids.dim[i];
@@ -60,10 +62,11 @@ static Node *define_cross_entropy(Graph *g, const Node *n, Node *const *src) {
   Node *y = ir_reshape(g, src[1], axis + 1, row);
   Node *hit = ir_eq(g, ir_iota(g, axis, &ids), spread(g, y, &ids));
   Node *picked =
-    ir_reduce(g, OP_reduce_sum, ir_where(g, hit, d, ir_const(g, 0, &d->type)), 1, &axis);
+    ir_reduce(g, OP_reduce_sum, ir_where(g, hit, x, ir_const(g, 0, &x->type)), 1, &axis);
   Node *inside = ir_and(g, ir_ge(g, y, ir_const(g, 0, &y->type)),
-                        ir_lt(g, y, ir_const(g, (double)d->type.dim[axis], &y->type)));
-  Node *loss = ir_where(g, inside, ir_sub(g, lse, picked), ir_const(g, INFINITY, &lse->type));
+                        ir_lt(g, y, ir_const(g, (double)x->type.dim[axis], &y->type)));
+  Node *loss = ir_sub(g, lse, ir_sub(g, picked, most));
+  loss = ir_where(g, inside, loss, ir_const(g, INFINITY, &lse->type));
   return ir_reshape(g, loss, n->type.rank, n->type.dim);
 }
 

@@ -114,6 +114,32 @@ static void log_softmax(Rows *s) {
   out(s, ir_sub(g, d, wide(s, log, d)), x);
 }
 
+/* Exponents that rise by little and by much from term to term, sums with a factor, a factor that needs another sum. */
+static void weighted_softmax(Rows *s) {
+  Graph *g = s->g;
+  Type ids = type_of(DT_i32, 2, (int64_t[]){s->rows, s->columns});
+  Node *slope = leaf(s, SHAPE(s->rows, 1), -0.02, 20), *v = matrix(s);
+  Node *rise = ir_cast(g, ir_iota(g, 1, &ids), DT_f32);
+  Node *x = ir_add(g, logits(s), ir_mul(g, rise, wide(s, slope, rise)));
+  Node *max = along(s, OP_reduce_max, x), *e = ir_exp(g, ir_sub(g, x, wide(s, max, x)));
+  Node *sum = along(s, OP_reduce_sum, e), *plain = along(s, OP_reduce_sum, v);
+  Node *mixed = along(s, OP_reduce_sum, ir_mul(g, v, e));
+  s->anchor = along(s, OP_reduce_sum, ir_mul(g, e, wide(s, plain, e)));
+  out(s, sum, NULL);
+  out(s, ir_div(g, mixed, sum), NULL);
+  out(s, s->anchor, NULL);
+}
+
+/* of the middle dimension of three */
+static void softmax_columns(Rows *s) {
+  Graph *g = s->g;
+  Node *x = leaf(s, SHAPE(3, s->rows, s->columns), -30, 30);
+  Node *max = ir_reduce(g, OP_reduce_max, x, 1, (int[]){1});
+  Node *e = ir_exp(g, ir_sub(g, x, ir_expand(g, max, 3, x->type.dim)));
+  s->anchor = ir_reduce(g, OP_reduce_sum, e, 1, (int[]){1});
+  out(s, ir_add(g, ir_log(g, s->anchor), max), NULL);
+}
+
 static void softmax_gradient(Rows *s) {
   Graph *g = s->g;
   Node *y = logits(s), *dy = matrix(s);
@@ -246,6 +272,8 @@ static const struct Case {
 } cases[] = {
   {"softmax", softmax},
   {"log_softmax", log_softmax},
+  {"weighted_softmax", weighted_softmax},
+  {"softmax_columns", softmax_columns},
   {"softmax_gradient", softmax_gradient},
   {"layer_norm", layer_norm},
   {"layer_norm_gradient", layer_norm_gradient},
