@@ -178,7 +178,8 @@ static void clip_band(Attention *m) {
   if (m->a.hi > m->s) m->a.hi = m->s;
 }
 
-static void set_up(Attention *m) {
+void att_set_up(Attention *m) {
+  find_members(m);
   const Node *const *node = m->node;
   const Node *n = node[OP_attention]      ? node[OP_attention]
                   : node[OP_attention_dq] ? node[OP_attention_dq]
@@ -227,23 +228,27 @@ static double count_flops(const Attention *m) {
   return 2 * pairs * (double)(channels * m->h * m->batches);
 }
 
+void att_heads(Attention *m, const Ix *at) {
+  Kernel *k = m->k;
+  m->query_head = ix_mod(k->ix, at, m->own_heads);
+  m->key_head = m->to_keys ? m->query_head : ix_div(k->ix, m->query_head, m->h / m->kv);
+  ix_split(k->ix, ix_div(k->ix, at, m->own_heads), m->n_batch, m->batch_dim, m->batch);
+}
+
 /* How rows are shared out among invocations, and which this one owns; opens a scope. Returns the
  * workgroup's first row. */
 static SpvId place_rows(Attention *m, int64_t tile_rows) {
   Kernel *k = m->k;
   Spv *b = k->b;
-  int64_t tiles = (m->own_rows + tile_rows - 1) / tile_rows, per_key = m->h / m->kv;
+  int64_t tiles = (m->own_rows + tile_rows - 1) / tile_rows;
   int64_t total = tiles * m->own_heads * m->batches;
   kernel_groups(k, total, (uint32_t)(tile_rows / m->groups));
   SpvId group = kernel_group(k), limit = const_u(k, (uint32_t)total);
   SpvId within = spv_cmp(b, SpvOpULessThan, group, limit);
   spv_if(b, within);
   const Ix *at = ix_value(k->ix, group, total), *rest = ix_div(k->ix, at, tiles);
-  const Ix *head = ix_mod(k->ix, rest, m->own_heads);
   SpvId tile = ix_emit(k->ix, ix_mul(k->ix, ix_mod(k->ix, at, tiles), tile_rows));
-  ix_split(k->ix, ix_div(k->ix, rest, m->own_heads), m->n_batch, m->batch_dim, m->batch);
-  m->query_head = head;
-  m->key_head = m->to_keys ? head : ix_div(k->ix, head, per_key);
+  att_heads(m, rest);
   m->lane = m->lanes > 1 ? spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b))
                          : kernel_lane(k, 0);
   for (int g = 0; g < m->groups; g++) {
@@ -256,11 +261,9 @@ static SpvId place_rows(Attention *m, int64_t tile_rows) {
   return tile;
 }
 
-void emit_attention(Kernel *k) {
+static void portable(Attention *m) {
+  Kernel *k = m->k;
   const Target *t = k->target;
-  Attention all = {.k = k}, *m = &all;
-  find_members(m);
-  set_up(m);
   bool share = t->is_cpu && t->subgroup_shuffle && t->subgroup_size == ATT_MAX_STREAM;
   int64_t kept = m->c * (1 + m->sum_a) + m->e * (m->backward + m->sum_b);
   m->groups = share && kept <= TWO_ROWS && m->own_rows > ATT_MAX_STREAM ? 2 : 1;
@@ -282,5 +285,19 @@ void emit_attention(Kernel *k) {
   }
   finish(m);
   spv_end(k->b);
-  k->out->flops = count_flops(m);
+}
+
+void emit_attention(Kernel *k) {
+  Attention m = {.k = k};
+  AttForm form[ATT_MAX_TILES + 1];
+  KernelForm name[ATT_MAX_TILES + 1];
+  att_set_up(&m);
+  k->out->flops = count_flops(&m);
+  int n = att_forms(&m, form);
+  for (int i = 0; i < n; i++) att_form_name(&form[i], &name[i]);
+  const AttForm *f = &form[form_choose(k, name, n)];
+  if (f->portable)
+    portable(&m);
+  else
+    att_coop(&m, &f->tile);
 }

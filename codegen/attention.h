@@ -44,6 +44,39 @@ typedef struct Attention {
   SpvId own_lse[ATT_MAX_GROUPS], own_delta[ATT_MAX_GROUPS];
 } Attention;
 
+/* How attention on cooperative matrices shares out rows. A matrix has some rows m and columns n; see
+ * attention_coop.c. */
+typedef struct AttTile {
+  int fragments; /* of m own rows: those of a subgroup */
+  int subgroups; /* of a workgroup */
+  int block;     /* streamed rows in workgroup memory */
+  int step;      /* fragments of n of them that are worked on at a time */
+  bool ahead;    /* the next block is read while this one is worked on, into registers */
+} AttTile;
+
+/* ---- attention.c ---- */
+/* What the job is: of m, `k` is given, and of that job and target. */
+void att_set_up(Attention *);
+/* Number `at` of batches · own heads, by rising batch, then head, becomes this invocation's. */
+void att_heads(Attention *, const Ix *at);
+
+/* ---- attention_coop.c ---- */
+void att_coop(Attention *, const AttTile *);
+
+/* ---- attention_form.c ---- */
+enum { ATT_MAX_TILES = 16 };
+typedef struct AttForm {
+  bool portable; /* else on matrix units */
+  AttTile tile;
+} AttForm;
+/* The tiles that matrix units can take, the one that is expected to be best first; at most ATT_MAX_TILES. */
+int att_tiles(Attention *, AttTile *);
+/* The forms likewise, at most ATT_MAX_TILES + 1, at least 1. */
+int att_forms(Attention *, AttForm *);
+void att_form_name(const AttForm *, KernelForm *);
+int att_form_names(const KernelJob *, const Target *, KernelForm *);
+void att_form_key(const KernelJob *, const Target *, Buf *);
+
 /* ---- attention_rows.c ---- */
 AttRows att_rows(Attention *, const Node *source);
 /* Element offset of a row for this invocation's batch and the head. */

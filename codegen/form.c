@@ -1,6 +1,6 @@
 /* Forms: where several kernels compute the same, a family lists them by name, the one that is expected to be
  * best first, and a target's tuning says which was. */
-#include "codegen/kernel.h"
+#include "codegen/attention.h"
 #include "codegen/matmul.h"
 
 #include <string.h>
@@ -22,11 +22,17 @@ int form_choose(const Kernel *k, const KernelForm *form, int n) {
 
 int cg_forms(const KernelJob *job, const Target *target, KernelForm *out) {
   const Node *anchor = job->anchor ? job->anchor : job->out[0];
-  return anchor->op == OP_matmul && !job->copy ? matmul_form_names(job, target, out) : 0;
+  if (job->copy) return 0;
+  if (ir_attention_sources(anchor->op)) return att_form_names(job, target, out);
+  return anchor->op == OP_matmul ? matmul_form_names(job, target, out) : 0;
 }
 
 void cg_form_key(const KernelJob *job, const Target *target, Buf *key) {
-  matmul_form_key(job, target, key);
+  const Node *anchor = job->anchor ? job->anchor : job->out[0];
+  if (ir_attention_sources(anchor->op))
+    att_form_key(job, target, key);
+  else
+    matmul_form_key(job, target, key);
   buf_printf(key, ", %d outs, %d operands%s", job->n_out, cg_operands(job, NULL, 0),
              job->runs ? ", in runs" : "");
 }

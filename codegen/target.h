@@ -34,7 +34,10 @@ typedef struct Target {
   bool storage16; /* buffers may have 16-bit elements, and shaders 16-bit integers: f16 and bf16
                      take 2 bytes in memory, else 4 */
   TargetMatrix matrix_f16, matrix_bf16;
-  uint32_t cores;       /* compute units that each run workgroups of their own; 0: unknown */
+  bool
+    matrix_rows;  /* SPV_NV_cooperative_matrix2: rows of such matrices are reduced, and sums become
+                       factors, in registers */
+  uint32_t cores; /* compute units that each run workgroups of their own; 0: unknown */
   uint64_t chunk_bytes; /* largest piece of memory that one allocation may have */
   const Tuning *tuning; /* NULL: none */
   bool strict;          /* sums, differences and products round one by one: no fma */

@@ -16,6 +16,7 @@ static inline Target device_target(const DeviceInfo *d, const char *name) {
                   .storage16 = d->storage16,
                   .matrix_f16 = {d->matrix_f16.m, d->matrix_f16.n, d->matrix_f16.k},
                   .matrix_bf16 = {d->matrix_bf16.m, d->matrix_bf16.n, d->matrix_bf16.k},
+                  .matrix_rows = d->matrix_rows,
                   .cores = d->cores,
                   .chunk_bytes = d->max_allocation};
 }

@@ -189,6 +189,7 @@ uint32_t *spv_finish(Spv *b, const uint32_t local[3], int *n_word) {
   append(b, &out, &b->body);
   spv_put(b, &out, SpvOpReturn, 0, NULL);
   spv_put(b, &out, SpvOpFunctionEnd, 0, NULL);
+  append(b, &out, &b->function);
   out.word[3] = (uint32_t)b->n_type; /* the bound, now that every id is given */
   *n_word = out.n;
   return out.word;
@@ -346,6 +347,10 @@ SpvId spv_glsl_as(Spv *b, enum GLSLstd450 f, SpvId type, SpvId x) {
 
 SpvId spv_glsl(Spv *b, enum GLSLstd450 f, SpvId x) { return spv_glsl_as(b, f, spv_type(b, x), x); }
 
+SpvId spv_glsl_2(Spv *b, enum GLSLstd450 f, SpvId x, SpvId y) {
+  return spv_pure(b, SpvOpExtInst, spv_type(b, x), b->glsl, (uint32_t)f, x, y);
+}
+
 SpvId spv_clamp(Spv *b, SpvId x, float low, float high) {
   SpvId lo = spv_f(b, low);
   SpvId hi = spv_f(b, high);
@@ -417,13 +422,20 @@ SpvId spv_local_at(Spv *b, SpvId local_array, SpvId index) {
   return element_of(b, SpvStorageClassFunction, local_array, index);
 }
 
-void spv_barrier(Spv *b) {
-  SpvId scope = spv_u(b, SpvScopeWorkgroup);
+static void barrier(Spv *b, SpvScope of) {
+  SpvId scope = spv_u(b, of);
   uint32_t mask = SpvMemorySemanticsAcquireReleaseMask | SpvMemorySemanticsWorkgroupMemoryMask;
   if (b->vulkan_memory)
     mask |= SpvMemorySemanticsMakeAvailableMask | SpvMemorySemanticsMakeVisibleMask;
   SpvId semantics = spv_u(b, mask);
   spv_effect(b, SpvOpControlBarrier, scope, scope, semantics);
+}
+
+void spv_barrier(Spv *b) { barrier(b, SpvScopeWorkgroup); }
+
+void spv_barrier_subgroup(Spv *b) {
+  spv_capability(b, SpvCapabilityGroupNonUniform);
+  barrier(b, SpvScopeSubgroup);
 }
 
 SpvId spv_shuffle(Spv *b, SpvId x, SpvId lane) {

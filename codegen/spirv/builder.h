@@ -55,6 +55,7 @@ SpvId spv_select(Spv *, SpvId c, SpvId x, SpvId y);
 SpvId spv_bitcast(Spv *, SpvId type, SpvId x);
 SpvId spv_glsl(Spv *, enum GLSLstd450, SpvId x);                /* result of x's type */
 SpvId spv_glsl_as(Spv *, enum GLSLstd450, SpvId type, SpvId x); /* result of another type */
+SpvId spv_glsl_2(Spv *, enum GLSLstd450, SpvId x, SpvId y);     /* the same */
 SpvId spv_clamp(Spv *, SpvId x, float low, float high);
 SpvId spv_fma(Spv *, SpvId x, SpvId y, SpvId z);
 SpvId spv_extract(Spv *, SpvId composite, uint32_t i);
@@ -73,8 +74,9 @@ void spv_set(Spv *, SpvId variable, SpvId value);
 SpvId spv_at(Spv *, SpvId shared_array,
              SpvId index); /* pointer to an element, for spv_get and spv_set */
 SpvId spv_local_at(Spv *, SpvId local_array,
-                   SpvId index); /* the same in a variable of the function */
-void spv_barrier(Spv *);         /* of the workgroup, with its memory */
+                   SpvId index);  /* the same in a variable of the function */
+void spv_barrier(Spv *);          /* of the workgroup, with its memory */
+void spv_barrier_subgroup(Spv *); /* the same of the subgroup */
 SpvId spv_shuffle(Spv *, SpvId x, SpvId lane);
 SpvId spv_shuffle_xor(Spv *, SpvId x, uint32_t mask);
 
@@ -97,12 +99,25 @@ SpvId spv_matrix_mul_add(Spv *, SpvId a, SpvId b, SpvId sum); /* a·b + sum */
 SpvId spv_matrix_convert(Spv *, SpvId matrix_type,
                          SpvId matrix); /* another element type, same use */
 
+/* ---- what a subgroup does with its matrices besides products (fragment.c). A variable of a matrix type
+ * (spv_local) is an array of the elements that an invocation holds: which ones the device decides, the same in
+ * all matrices of a type. spv_local_at gives them. ---- */
+SpvId spv_matrix_length(Spv *, SpvId matrix_type);      /* how many */
+SpvId spv_matrix_fill(Spv *, SpvId matrix_type, float); /* of f32 */
+/* With SPV_NV_cooperative_matrix2: in every column the largest, or the sum, of the row; a sum as a factor of the
+ * next product, of another element type. */
+typedef enum SpvRowReduction { SPV_row_max, SPV_row_sum } SpvRowReduction;
+SpvId spv_matrix_reduce_rows(Spv *, SpvId matrix, SpvRowReduction);
+SpvId spv_matrix_as_factor(Spv *, SpvId matrix_type, SpvId sum);
+SpvId spv_any(Spv *, SpvId condition); /* in any invocation of the subgroup */
+
 /* ---- structured control: each opened scope is closed by spv_end ---- */
 void spv_if(Spv *, SpvId condition);
 void spv_else(Spv *);
 /* for (i = 0; i < n; i++); n must stay below 65,535: Mesa 22.3 ends longer loops silently. Gives
  * i. */
 SpvId spv_for(Spv *, SpvId n);
+SpvId spv_for_unrolled(Spv *, SpvId n); /* the same, which the driver is asked to unroll */
 void spv_end(Spv *);
 uint32_t spv_scope(const Spv *);            /* the serial of the innermost scope */
 bool spv_scope_open(const Spv *, uint32_t); /* values made under that serial may still be used */

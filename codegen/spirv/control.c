@@ -35,7 +35,7 @@ void spv_else(Spv *b) {
   s->serial = ++b->n_scope; /* what the first side made is gone */
 }
 
-SpvId spv_for(Spv *b, SpvId n) {
+static SpvId loop(Spv *b, SpvId n, SpvLoopControlMask control) {
   SpvId zero = spv_u(b, 0);
   SpvId variable = spv_local(b, spv_type(b, n));
   SpvId header = spv_new_id(b), test = spv_new_id(b), body = spv_new_id(b), next = spv_new_id(b),
@@ -43,7 +43,7 @@ SpvId spv_for(Spv *b, SpvId n) {
   spv_set(b, variable, zero);
   spv_effect(b, SpvOpBranch, header);
   label(b, header);
-  spv_effect(b, SpvOpLoopMerge, merge, next, SpvLoopControlMaskNone);
+  spv_effect(b, SpvOpLoopMerge, merge, next, control);
   spv_effect(b, SpvOpBranch, test);
   label(b, test);
   push(b,
@@ -56,6 +56,10 @@ SpvId spv_for(Spv *b, SpvId n) {
   label(b, body);
   return index;
 }
+
+SpvId spv_for(Spv *b, SpvId n) { return loop(b, n, SpvLoopControlMaskNone); }
+
+SpvId spv_for_unrolled(Spv *b, SpvId n) { return loop(b, n, SpvLoopControlUnrollMask); }
 
 void spv_end(Spv *b) {
   SpvNest s = b->open[b->n_open - 1];

@@ -27,8 +27,10 @@ typedef struct SpvInput {
 struct Spv {
   Arena *arena;
   Words decoration, global, variable, prologue, body, key;
-  SpvId *type; /* by id: the type of a value, 0 for what has none */
-  int n_type;  /* = the next id */
+  Words function;         /* besides main */
+  SpvId row_reduction[2]; /* functions, by SpvRowReduction; 0: not made */
+  SpvId *type;            /* by id: the type of a value, 0 for what has none */
+  int n_type;             /* = the next id */
   SpvCapability *capability;
   int n_capability;
   const char **extension;

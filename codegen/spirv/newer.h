@@ -9,8 +9,16 @@ enum { /* SPV_KHR_cooperative_matrix */
        SPV_OpCooperativeMatrixLoadKHR = 4457,
        SPV_OpCooperativeMatrixStoreKHR = 4458,
        SPV_OpCooperativeMatrixMulAddKHR = 4459,
+       SPV_OpCooperativeMatrixLengthKHR = 4460,
        SPV_CooperativeMatrixLayoutRowMajorKHR = 0,
        SPV_CooperativeMatrixLayoutColumnMajorKHR = 1
+};
+
+enum { /* SPV_NV_cooperative_matrix2 */
+       SPV_CapabilityCooperativeMatrixReductionsNV = 5430,
+       SPV_CapabilityCooperativeMatrixConversionsNV = 5431,
+       SPV_OpCooperativeMatrixReduceNV = 5366,
+       SPV_CooperativeMatrixReduceRowNV = 1
 };
 
 enum { /* SPV_KHR_bfloat16 */

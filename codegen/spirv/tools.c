@@ -17,7 +17,9 @@ static const char *unknown_capability(spv_context context, const uint32_t *word,
     uint32_t value;
     const char *name;
   } newer[] = {{SPV_CapabilityCooperativeMatrixKHR, "CooperativeMatrixKHR"},
-               {SPV_CapabilityBFloat16TypeKHR, "BFloat16TypeKHR"}};
+               {SPV_CapabilityBFloat16TypeKHR, "BFloat16TypeKHR"},
+               {SPV_CapabilityCooperativeMatrixReductionsNV, "CooperativeMatrixReductionsNV"},
+               {SPV_CapabilityCooperativeMatrixConversionsNV, "CooperativeMatrixConversionsNV"}};
   enum { HEADER = 5 };
   for (int i = HEADER; i + 1 < n_word && (word[i] & 0xffff) == SpvOpCapability; i += 2)
     for (int j = 0; j < COUNT_OF(newer); j++) {

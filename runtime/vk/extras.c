@@ -1,5 +1,5 @@
 /* What a device may have beyond Vulkan 1.2 that kernels use: matrix units (VK_KHR_cooperative_matrix,
- * of bf16 with VK_KHR_shader_bfloat16), and how many compute units it tells of. */
+ * of bf16 with VK_KHR_shader_bfloat16, with rows reduced in registers with VK_NV_cooperative_matrix2), and how many compute units it tells of. */
 #include "runtime/vk/internal.h"
 
 #include <stdlib.h>
@@ -79,6 +79,16 @@ static void query_matrices(Device *d) {
   query_shapes(d);
 }
 
+static void query_rows(Device *d) {
+  VkPhysicalDeviceCooperativeMatrix2FeaturesNV two = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV};
+  VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                 .pNext = &two};
+  if (!d->matrix || !device_has(d->physical, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME)) return;
+  vk.GetPhysicalDeviceFeatures2(d->physical, &f);
+  d->info.matrix_rows = two.cooperativeMatrixReductions && two.cooperativeMatrixConversions;
+}
+
 /* ---- compute units ---- */
 
 static void query_cores(Device *d) {
@@ -100,6 +110,7 @@ static void query_cores(Device *d) {
 
 void extras_query(Device *d) {
   query_matrices(d);
+  query_rows(d);
   query_cores(d);
 }
 
@@ -109,6 +120,7 @@ int extras_extensions(const Device *d, const char **name) {
   int n = 0;
   if (d->matrix) name[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
   if (d->bf16) name[n++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+  if (d->info.matrix_rows) name[n++] = VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME;
   return n;
 }
 
@@ -119,9 +131,19 @@ void *extras_features(const Device *d, ExtraFeatures *f, void *next) {
                .cooperativeMatrix = VK_TRUE},
     .bf16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
              .shaderBFloat16Type = VK_TRUE,
-             .shaderBFloat16CooperativeMatrix = VK_TRUE}};
+             .shaderBFloat16CooperativeMatrix = VK_TRUE},
+    .rows = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV,
+             .cooperativeMatrixReductions = VK_TRUE,
+             .cooperativeMatrixConversions = VK_TRUE}};
   if (!d->matrix) return next;
-  if (!d->bf16) return &f->matrix;
-  f->bf16.pNext = &f->matrix;
-  return &f->bf16;
+  next = &f->matrix;
+  if (d->bf16) {
+    f->bf16.pNext = next;
+    next = &f->bf16;
+  }
+  if (d->info.matrix_rows) {
+    f->rows.pNext = next;
+    next = &f->rows;
+  }
+  return next;
 }

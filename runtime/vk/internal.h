@@ -177,12 +177,13 @@ void extras_query(Device *); /* after its features of Vulkan 1.2 */
 typedef struct ExtraFeatures {
   VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
   VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16;
+  VkPhysicalDeviceCooperativeMatrix2FeaturesNV rows;
 } ExtraFeatures;
 /* For opening the device: the extensions that it needs, at most EXTRA_EXTENSIONS; their features, in
  * front of `next`. */
 /* Whether subgroups multiply m × k by k × n matrices of that type with sums in f32. */
 bool extras_multiply(const Device *, VkComponentTypeKHR, uint32_t m, uint32_t n, uint32_t k);
-enum { EXTRA_EXTENSIONS = 2 };
+enum { EXTRA_EXTENSIONS = 3 };
 int extras_extensions(const Device *, const char **name);
 void *extras_features(const Device *, ExtraFeatures *, void *next);
 

@@ -40,6 +40,10 @@ static bool capability_had(const Device *d, uint32_t capability, const char **na
   case 5116: return *name = "bf16 (VK_KHR_shader_bfloat16)", d->bf16;
   case 5118: return *name = "matrices of bf16 (VK_KHR_shader_bfloat16)", d->bf16;
   case 6022: return *name = "matrix units (VK_KHR_cooperative_matrix)", d->matrix;
+  case 5430:
+    return *name = "reductions of matrices (VK_NV_cooperative_matrix2)", d->info.matrix_rows;
+  case 5431:
+    return *name = "conversions of matrices (VK_NV_cooperative_matrix2)", d->info.matrix_rows;
   case 5345: return *name = "the Vulkan memory model", d->memory_model;
   default: return true;
   }

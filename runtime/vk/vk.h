@@ -19,7 +19,8 @@ typedef struct DeviceInfo {
   uint32_t subgroup_size, shared_bytes, max_invocations, vendor_id;
   bool subgroup_shuffle, subgroup_arithmetic;
   DeviceMatrix matrix_f16, matrix_bf16;
-  uint32_t cores;          /* compute units; 0: it does not tell */
+  bool matrix_rows; /* rows of such matrices are reduced, and sums become factors, in registers */
+  uint32_t cores; /* compute units; 0: it does not tell */
   bool storage16;          /* buffers may have 16-bit elements, and shaders 16-bit integers */
   uint64_t memory_bytes;   /* of its largest device-local heap */
   uint64_t max_allocation; /* bytes */
@@ -38,10 +39,6 @@ bool vk_accepts(const Device *, const Image *, Buf *why);
  * that it has all for and that is made for its kind; else the first that it has all for. In `why`, line by
  * line, what it lacks for those passed over; NULL where that is all. */
 const Image *vk_choose(const Device *, const Image *target, uint32_t n, Buf *why);
-
-/* The folder in the user's cache where alphac and runners keep what they found out; false where there is no
- * home. Makes it when asked. */
-bool vk_cache_folder(bool make, Buf *out);
 
 typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not

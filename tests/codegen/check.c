@@ -93,6 +93,8 @@ static Node *magnitudes(Graph *g, Node *root) {
     src[0] = magnitudes(g, root->src[0]);
     return src[0] ? ir_rebuild(g, root, src) : NULL;
   }
+  if (root->op == OP_cast && ir_attention_sources(root->src[0]->op))
+    return magnitudes(g, root->src[0]);
   if (ir_attention_sources(root->op)) return gen_attention_definition(g, root, true);
   if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&
       root->op != OP_scatter_add)
@@ -238,6 +240,17 @@ static double relative(Op op) {
   }
 }
 
+/* On matrix units attention's weights and their gradients are rounded to the 16 bits of its operands, term by term:
+ * half a unit in the last place. */
+static double rounded_terms(const Check *c, const Node *root) {
+  Strided s;
+  while ((ir_op[root->op].flags & IR_VIEW) || root->op == OP_cast) root = root->src[0];
+  if (!ir_attention_sources(root->op) || root->op == OP_attention_lse) return 0;
+  if (!cg_strided(root->src[0], c->stored, &s)) return 0;
+  if (s.base->type.dtype == DT_f16) return c->target->matrix_f16.m ? 0x1p-12 : 0;
+  return s.base->type.dtype == DT_bf16 && c->target->matrix_bf16.m ? 0x1p-9 : 0;
+}
+
 static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t i, double got) {
   if (w->flushed && element_ok(c, root, w->flushed, i, got)) return true;
   double want = w->value.data[i], rounded = w->rounded.data[i];
@@ -249,7 +262,7 @@ static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t 
     return flushed;
   }
   if (!isfinite(got) || !isfinite(rounded)) return false;
-  double bound = w->noise > 0 ? 1e-5 : relative(root->op);
+  double bound = (w->noise > 0 ? 1e-5 : relative(root->op)) + rounded_terms(c, root);
   bound *= isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY;
   bound += 5e-7 * w->scale + w->noise; /* some f32 roundings of what is inside */
   if (d == DT_bf16) bound += fabs(want) * 0x1p-8 + 0x1p-134; /* half a unit of the last place */

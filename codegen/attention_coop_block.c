@@ -1,0 +1,254 @@
+/* One block of streamed rows in attention on cooperative matrices: a subgroup's own rows meet it, `step` fragments of
+ * its rows at a time.
+ *
+ *   scores = own a · streamed aᵀ      dp = own b · streamed bᵀ      sums: b += P · streamed b, a += dS · streamed a
+ *
+ * Scores, weights and sums are f32; P and dS are rounded on their way into the second product. Weights are powers of
+ * two: exp(x) = 2^(x · log2 e). */
+#include "codegen/attention_coop.h"
+
+#include <math.h>
+
+enum { SLACK = 8 }; /* a weight is at most 2^SLACK before the maximum is taken anew */
+
+/* What a score is multiplied with to be an exponent of 2; it is one already where it is capped or its sign turned. */
+static bool bends(const Coop *c) { return c->m->a.cap > 0 || c->m->a.scale <= 0; }
+static float factor(const Coop *c) { return bends(c) ? 1 : (float)(c->m->a.scale * M_LOG2E); }
+
+/* ---- products ---- */
+
+static SpvId streamed(Coop *c, const CoopSide *s, int row, int unit, bool as_columns) {
+  Kernel *k = c->m->k;
+  SpvId pitch = const_u(k, (uint32_t)s->pitch);
+  SpvId at = coop_pool_at(c, s->base + row * s->pitch + unit * c->unit / RUN);
+  return spv_matrix_load(k->b, c->factor_b, at, as_columns, pitch, 0);
+}
+
+static void add_product(Coop *c, SpvId sum, SpvId x, SpvId y) {
+  Kernel *k = c->m->k;
+  SpvId before = spv_get(k->b, sum);
+  SpvId after = spv_matrix_mul_add(k->b, x, y, before);
+  spv_set(k->b, sum, after);
+}
+
+/* Own rows times the rows of fragment x of the block, for one unit of channels. */
+static void add_scores(Coop *c, const CoopSide *s, SpvId (*own)[MAX_UNITS], int x, int unit,
+                       SpvId *to) {
+  SpvId y = streamed(c, s, x * c->unit, unit, true);
+  for (int i = 0; i < c->tile.fragments; i++)
+    add_product(c, to[i], spv_get(c->m->k->b, own[i][unit]), y);
+}
+
+static void scores(Coop *c, int first, int n) {
+  Kernel *k = c->m->k;
+  bool dp = c->m->backward && c->m->sum_a;
+  SpvId zero = spv_matrix_zero(k->b, c->sum);
+  for (int x = 0; x < n; x++)
+    for (int i = 0; i < c->tile.fragments; i++) {
+      spv_set(k->b, c->score[x][i], zero);
+      if (dp) spv_set(k->b, c->dp[x][i], zero);
+    }
+  for (int u = 0; u < c->a.units || (dp && u < c->b.units); u++)
+    for (int x = 0; x < n; x++) {
+      if (u < c->a.units) add_scores(c, &c->a, c->own_a, first + x, u, c->score[x]);
+      if (dp && u < c->b.units) add_scores(c, &c->b, c->own_b, first + x, u, c->dp[x]);
+    }
+}
+
+/* sum += weights · rows of fragment x of the block */
+static void add_rows(Coop *c, const CoopSide *s, int x, const SpvId *weight,
+                     SpvId (*sum)[MAX_UNITS], int units) {
+  SpvId left[MAX_FRAGMENTS];
+  Kernel *k = c->m->k;
+  coop_as_factors(c, weight, left);
+  for (int u = 0; u < units; u++) {
+    SpvId at = const_u(k, (uint32_t)(s->base + x * c->unit * s->pitch + u * c->unit / RUN));
+    if (c->part) {
+      SpvId begin = op_u(k, SpvOpIMul, c->part, (uint32_t)(units * c->unit / RUN));
+      at = spv_bin(k->b, SpvOpIAdd, at, begin);
+    }
+    SpvId pitch = const_u(k, (uint32_t)s->pitch);
+    at = coop_pool(c, at);
+    SpvId y = spv_matrix_load(k->b, c->factor_b, at, false, pitch, 0);
+    for (int i = 0; i < c->tile.fragments; i++) add_product(c, sum[i][u], left[i], y);
+  }
+}
+
+/* ---- weights ---- */
+
+/* scale · product, capped, as an exponent of 2. *slope: d score / d (scale · product), 0: 1 */
+static SpvId bend(Coop *c, SpvId x, SpvId *slope) {
+  Kernel *k = c->m->k;
+  const AttentionAttr *a = &c->m->a;
+  *slope = 0;
+  x = math_mul_c(k, x, (float)a->scale);
+  if (a->cap <= 0) return math_mul_c(k, x, (float)M_LOG2E);
+  SpvId one = const_f(k, 1), bent = div_f(k, x, const_f(k, (float)a->cap));
+  bent = math_tanh(k, bent);
+  *slope = sub_f(k, one, mul_f(k, bent, bent));
+  return math_mul_c(k, bent, (float)(a->cap * M_LOG2E));
+}
+
+static SpvId exp2_f(Kernel *k, SpvId x) { return spv_glsl(k->b, GLSLstd450Exp2, x); }
+static SpvId max_f(Kernel *k, SpvId x, SpvId y) { return spv_glsl_2(k->b, GLSLstd450FMax, x, y); }
+static SpvId min_f(Kernel *k, SpvId x, SpvId y) { return spv_glsl_2(k->b, GLSLstd450FMin, x, y); }
+
+/* o and the totals decay to the new maxima of the rows. */
+static void raise_maxima(Coop *c, const SpvId *largest) {
+  Kernel *k = c->m->k;
+  SpvId row[MAX_FRAGMENTS] = {0}, decay = spv_local(k->b, c->sum);
+  coop_reduce_rows(c, largest, false, row);
+  for (int i = 0; i < c->tile.fragments; i++) {
+    SpvId e = coop_elements(c);
+    SpvId before = coop_get(c, c->most[i], e);
+    SpvId now = math_mul_c(k, coop_get(c, row[i], e), -factor(c));
+    now = min_f(k, before, now);
+    coop_set(c, c->most[i], e, now);
+    before = exp2_f(k, sub_f(k, now, before));
+    coop_set(c, decay, e, before);
+    spv_end(k->b);
+    SpvId by = spv_get(k->b, decay);
+    SpvId total = spv_get(k->b, c->total[i]);
+    spv_set(k->b, c->total[i], mul_f(k, total, by));
+    for (int u = 0; u < c->b_sums && c->m->sum_b; u++) {
+      SpvId sum = spv_get(k->b, c->b_sum[i][u]);
+      spv_set(k->b, c->b_sum[i][u], mul_f(k, sum, by));
+    }
+  }
+}
+
+/* The maximum of a row is taken anew only where a weight would be more than 2^SLACK: seldom, after the first block. Until
+ * then the weights are as exact as with the true one. */
+static void find_maxima(Coop *c, int n) {
+  Kernel *k = c->m->k;
+  SpvId largest[MAX_FRAGMENTS], worst = spv_local(k->b, spv_f32(k->b));
+  SpvId never = const_f(k, -INFINITY);
+  spv_set(k->b, worst, never);
+  for (int i = 0; i < c->tile.fragments; i++) {
+    largest[i] = spv_local(k->b, c->sum);
+    SpvId e = coop_elements(c);
+    SpvId x = coop_get(c, c->score[0][i], e);
+    for (int s = 1; s < n; s++) x = max_f(k, x, coop_get(c, c->score[s][i], e));
+    coop_set(c, largest[i], e, x);
+    SpvId by = const_f(k, factor(c));
+    x = spv_fma(k->b, x, by, coop_get(c, c->most[i], e));
+    x = max_f(k, x, spv_get(k->b, worst));
+    spv_set(k->b, worst, x);
+    spv_end(k->b);
+  }
+  SpvId high = const_f(k, SLACK);
+  high = spv_cmp(k->b, SpvOpFOrdGreaterThan, spv_get(k->b, worst), high);
+  spv_if(k->b, spv_any(k->b, high));
+  raise_maxima(c, largest);
+  spv_end(k->b);
+}
+
+static void forward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
+  Kernel *k = c->m->k;
+  SpvId slope;
+  for (int x = 0; x < n && bends(c); x++)
+    for (int i = 0; i < c->tile.fragments; i++) {
+      SpvId e = coop_elements(c);
+      SpvId s = bend(c, coop_get(c, c->score[x][i], e), &slope);
+      coop_set(c, c->score[x][i], e, s);
+      spv_end(k->b);
+    }
+  coop_hide(c, first, from, n, some, -INFINITY);
+  find_maxima(c, n);
+  for (int i = 0; i < c->tile.fragments; i++)
+    for (int x = 0; x < n; x++) {
+      SpvId e = coop_elements(c), by = const_f(k, factor(c));
+      SpvId s = coop_get(c, c->score[x][i], e);
+      s = spv_fma(k->b, s, by, coop_get(c, c->most[i], e));
+      coop_set(c, c->score[x][i], e, exp2_f(k, s));
+      spv_end(k->b);
+      SpvId total = spv_get(k->b, c->total[i]);
+      spv_set(k->b, c->total[i], add_f(k, total, spv_get(k->b, c->score[x][i])));
+    }
+  coop_times_keep(c, first, from, n, false);
+}
+
+/* The numbers of the queries of fragment x of the block, or of own fragment i. */
+static void numbers(Coop *c, int x, int i, SpvId *lse, SpvId *delta) {
+  Kernel *k = c->m->k;
+  if (!c->m->to_keys) {
+    *lse = c->lse[i];
+    *delta = c->delta[i];
+    return;
+  }
+  *lse = spv_local(k->b, c->sum);
+  *delta = spv_local(k->b, c->sum);
+  SpvId at = const_u(k, (uint32_t)(x * c->unit));
+  SpvId spread = coop_spread(c, coop_number(c, c->lse_at, at), false);
+  spv_set(k->b, *lse, spread);
+  if (!c->m->sum_a) return;
+  spread = coop_spread(c, coop_number(c, c->delta_at, at), false);
+  spv_set(k->b, *delta, spread);
+}
+
+/* p = 2^(score − lse) to score, ds = p·(keep·dp − delta)·slope to dp. */
+static void backward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
+  Kernel *k = c->m->k;
+  SpvId lse[COOP_MAX_STEP][MAX_FRAGMENTS], delta[COOP_MAX_STEP][MAX_FRAGMENTS], slope = 0;
+  SpvId slopes[COOP_MAX_STEP][MAX_FRAGMENTS], unkept[COOP_MAX_STEP][MAX_FRAGMENTS];
+  bool capped = c->m->a.cap > 0, kept = c->m->a.keep && c->m->sum_a;
+  for (int x = 0; x < n; x++)
+    for (int i = 0; i < c->tile.fragments; i++) {
+      if (i && c->m->to_keys)
+        lse[x][i] = lse[x][0], delta[x][i] = delta[x][0];
+      else
+        numbers(c, from + x, i, &lse[x][i], &delta[x][i]);
+      if (capped) slopes[x][i] = spv_local(k->b, c->sum);
+      SpvId e = coop_elements(c);
+      SpvId s = coop_get(c, c->score[x][i], e);
+      if (bends(c)) s = bend(c, s, &slope);
+      if (capped) coop_set(c, slopes[x][i], e, slope);
+      SpvId by = const_f(k, factor(c));
+      s = spv_fma(k->b, s, by, coop_get(c, lse[x][i], e));
+      coop_set(c, c->score[x][i], e, exp2_f(k, s));
+      spv_end(k->b);
+    }
+  coop_hide(c, first, from, n, some, 0);
+  for (int x = 0; x < n && kept; x++)
+    for (int i = 0; i < c->tile.fragments; i++) {
+      unkept[x][i] = spv_local(k->b, c->sum);
+      SpvId p = spv_get(k->b, c->score[x][i]);
+      spv_set(k->b, unkept[x][i], p);
+    }
+  coop_times_keep(c, first, from, n, c->m->sum_a);
+  for (int x = 0; x < n && c->m->sum_a; x++)
+    for (int i = 0; i < c->tile.fragments; i++) {
+      SpvId e = coop_elements(c);
+      SpvId ds = coop_get(c, c->dp[x][i], e);
+      ds = sub_f(k, ds, coop_get(c, delta[x][i], e));
+      ds = mul_f(k, ds, coop_get(c, kept ? unkept[x][i] : c->score[x][i], e));
+      if (capped) ds = mul_f(k, ds, coop_get(c, slopes[x][i], e));
+      coop_set(c, c->dp[x][i], e, ds);
+      spv_end(k->b);
+    }
+}
+
+/* ---- the block ---- */
+
+static void step(Coop *c, SpvId first, int from, int n, SpvId some) {
+  Attention *m = c->m;
+  scores(c, from, n);
+  if (m->backward)
+    backward_weights(c, first, from, n, some);
+  else
+    forward_weights(c, first, from, n, some);
+  for (int x = 0; x < n; x++) {
+    if (m->sum_b) add_rows(c, &c->b, from + x, c->score[x], c->b_sum, c->b_sums);
+    if (m->sum_a) add_rows(c, &c->a, from + x, c->dp[x], c->a_sum, c->a_sums);
+  }
+}
+
+void coop_block(Coop *c, SpvId first) {
+  Kernel *k = c->m->k;
+  int all = c->tile.block / c->unit;
+  SpvId nothing = coop_hidden(c, first, true), some = coop_hidden(c, first, false);
+  if (nothing) spv_if(k->b, spv_un(k->b, SpvOpLogicalNot, nothing));
+  for (int x = 0; x < all; x += c->tile.step)
+    step(c, first, x, all - x < c->tile.step ? all - x : c->tile.step, some);
+  if (nothing) spv_end(k->b);
+}

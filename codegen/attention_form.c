@@ -1,0 +1,186 @@
+/* Which kernels can compute attention, and what the choice among them depends on: the portable one, and where q, k, v
+ * and the cotangent lie in memory as 16-bit values and the target multiplies matrices of them, those of attention_coop.c
+ * with tiles of several sizes. */
+#include "codegen/attention_coop.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+  MAX_CHANNELS = 128 /* of a result, for one workgroup: more do not stay in registers */,
+  MAX_HEAD = 256
+};
+
+int coop_pieces(int64_t n, int64_t of) { return (int)((n + of - 1) / of); }
+
+/* ---- what matrix units take ---- */
+
+/* Rows whose channels can be moved eight at a time. */
+static bool moves_runs(const Attention *m, const AttRows *r, DType low) {
+  bool ok = r->at.base->type.dtype == low && r->channel == 1 && r->channels % RUN == 0 &&
+            r->channels <= MAX_HEAD && r->at.offset % RUN == 0;
+  for (int i = 0; i < m->rank - 1; i++) ok = ok && r->at.stride[i] % RUN == 0;
+  return ok;
+}
+
+static bool is_taken(const Attention *m, DType *low) {
+  const AttRows *side[] = {&m->own_a, &m->stream_a, &m->own_b, &m->stream_b};
+  *low = (DType)m->own_a.at.base->type.dtype;
+  if (!dtype_is_16(*low) || !m->k->target->storage16) return false;
+  for (int i = 0; i < COUNT_OF(side); i++)
+    if (side[i]->at.base && !moves_runs(m, side[i], *low)) return false;
+  return m->e > 0 || m->sum_b;
+}
+
+bool coop_make(Coop *c, Attention *m) {
+  const Target *t = m->k->target;
+  *c = (Coop){.m = m};
+  if (!is_taken(m, &c->low)) return false;
+  const TargetMatrix *shape = c->low == DT_f16 ? &t->matrix_f16 : &t->matrix_bf16;
+  if (!shape->m || shape->n != shape->k || shape->n % RUN != 0) return false;
+  c->rows = (int)shape->m;
+  c->unit = (int)shape->n;
+  c->lanes = (int)t->subgroup_size;
+  c->direct = t->matrix_rows;
+  int a = coop_pieces(m->c, c->unit), b = coop_pieces(m->e, c->unit);
+  int widest = (m->sum_a && a > b) || !m->sum_b ? a : b;
+  c->parts = coop_pieces(widest * c->unit, MAX_CHANNELS);
+  c->a_sums = m->sum_a ? a / c->parts : 0;
+  c->b_sums = m->sum_b ? b / c->parts : 0;
+  return c->a_sums * c->parts == (m->sum_a ? a : 0) && c->b_sums * c->parts == (m->sum_b ? b : 0);
+}
+
+/* ---- workgroup memory ---- */
+
+int coop_own_rows(const Coop *c, const AttTile *t) { return t->subgroups * t->fragments * c->rows; }
+
+int coop_scratch_size(const Coop *c, const AttTile *t) {
+  return t->fragments * c->rows * (c->unit / 4 + 1);
+}
+
+static int pitch_of(const Coop *c, int64_t channels) {
+  return coop_pieces(channels, c->unit) * c->unit / RUN + 1;
+}
+
+int coop_pool_size(const Coop *c, const AttTile *t) {
+  int a = pitch_of(c, c->m->c), b = c->m->e ? pitch_of(c, c->m->e) : 0;
+  int size = t->block * (a + b), own = t->fragments * c->rows * (a > b ? a : b);
+  if (!c->direct) size += t->subgroups * coop_scratch_size(c, t);
+  int results = t->subgroups * c->rows * (c->unit / 4 + 1);
+  if (size < own) size = own;
+  return size < results ? results : size;
+}
+
+static int up_to_4(int n) { return coop_pieces(n, 4) * 4; }
+
+int coop_lay_out_numbers(Coop *c, const AttTile *t) {
+  int n = c->m->backward ? up_to_4(c->m->to_keys ? t->block : coop_own_rows(c, t)) : 0;
+  c->lse_at = up_to_4(c->rows > c->unit ? c->rows : c->unit);
+  c->delta_at = c->lse_at + n;
+  c->rows_at = c->delta_at + n;
+  return c->rows_at + (c->direct ? 0 : coop_own_rows(c, t));
+}
+
+static bool fits(Coop *c, const AttTile *t) {
+  const Target *target = c->m->k->target;
+  int64_t shared = 16 * (int64_t)coop_pool_size(c, t) + 4 * coop_lay_out_numbers(c, t);
+  return shared <= target->shared_bytes && t->step <= COOP_MAX_STEP && t->block % c->unit == 0 &&
+         (uint32_t)(t->subgroups * c->lanes) <= target->max_invocations;
+}
+
+/* ---- tiles ---- */
+
+/* Twice as many own rows for a subgroup halve what is read from workgroup memory, if the registers hold them. */
+static AttTile best_tile(Coop *c) {
+  const Attention *m = c->m;
+  const Target *target = m->k->target;
+  bool narrow = m->c <= 64 && m->e <= 64;
+  AttTile t = {
+    .fragments = narrow && (c->direct || !m->backward) ? 2 : 1, .subgroups = 4, .step = 1};
+  t.block = m->backward && narrow ? 64 : 32;
+  if (!m->backward) t.step = t.block / c->unit < COOP_MAX_STEP ? t.block / c->unit : COOP_MAX_STEP;
+  t.ahead = !(m->to_keys && t.fragments > 1);
+  while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;
+  while (t.block > c->unit && !fits(c, &t)) t.block /= 2;
+  if (t.step > t.block / c->unit) t.step = t.block / c->unit;
+  int64_t heads = m->own_heads * m->batches;
+  while (t.fragments * t.subgroups > 1) { /* few rows: every core has some */
+    int64_t rows = coop_own_rows(c, &t);
+    if (coop_pieces(m->own_rows, rows) * heads >= target->cores && m->own_rows > rows / 2) break;
+    if (t.fragments > 1)
+      t.fragments /= 2;
+    else
+      t.subgroups /= 2;
+  }
+  return t;
+}
+
+/* On a CPU small ones, which its driver compiles soon. */
+int att_tiles(Attention *m, AttTile *out) {
+  static const AttTile other[] = {{2, 4, 32, 1, false}, {2, 4, 32, 1, true}, {2, 4, 64, 1, false},
+                                  {2, 4, 64, 1, true},  {1, 4, 32, 1, true}, {1, 4, 64, 1, false},
+                                  {1, 4, 64, 1, true},  {1, 8, 64, 1, true}, {1, 2, 32, 1, true}};
+  Coop c;
+  int n = 0;
+  if (!coop_make(&c, m)) return 0;
+  if (m->k->target->is_cpu) {
+    AttTile t = {1, c.direct ? 2 : 1, 2 * c.unit, m->backward ? 1 : 2, m->to_keys};
+    if (fits(&c, &t)) out[n++] = t;
+    return n;
+  }
+  AttTile best = best_tile(&c);
+  if (!fits(&c, &best)) return 0;
+  out[n++] = best;
+  for (int i = 0; i < COUNT_OF(other); i++) {
+    AttTile t = other[i];
+    if (!m->backward) t.step = t.block / c.unit < COOP_MAX_STEP ? t.block / c.unit : COOP_MAX_STEP;
+    bool same = t.fragments == best.fragments && t.subgroups == best.subgroups &&
+                t.block == best.block && t.step == best.step && t.ahead == best.ahead;
+    if (!same && fits(&c, &t)) out[n++] = t;
+  }
+  return n;
+}
+
+/* ---- forms ---- */
+
+int att_forms(Attention *m, AttForm *out) {
+  AttTile tile[ATT_MAX_TILES];
+  int n_tile = att_tiles(m, tile), n = 0;
+  bool last = m->k->target->is_cpu; /* a CPU's matrices are no faster than its vectors */
+  if (last) out[n++] = (AttForm){.portable = true};
+  for (int i = 0; i < n_tile; i++) out[n++] = (AttForm){.tile = tile[i]};
+  if (!last) out[n++] = (AttForm){.portable = true};
+  return n;
+}
+
+void att_form_name(const AttForm *f, KernelForm *out) {
+  const AttTile *t = &f->tile;
+  if (f->portable)
+    snprintf(out->name, sizeof out->name, "portable");
+  else
+    snprintf(out->name, sizeof out->name, "matrices %d x %d, block %d, step %d%s", t->subgroups,
+             t->fragments, t->block, t->step, t->ahead ? ", ahead" : "");
+}
+
+int att_form_names(const KernelJob *job, const Target *target, KernelForm *out) {
+  Kernel k = {.job = job, .target = target};
+  Attention m = {.k = &k};
+  AttForm form[ATT_MAX_TILES + 1];
+  att_set_up(&m);
+  int n = att_forms(&m, form);
+  for (int i = 0; i < n; i++) att_form_name(&form[i], &out[i]);
+  return n;
+}
+
+void att_form_key(const KernelJob *job, const Target *target, Buf *key) {
+  Kernel k = {.job = job, .target = target};
+  Attention m = {.k = &k};
+  att_set_up(&m);
+  const char *what = m.to_keys ? "keys" : m.backward ? "queries" : "forward";
+  buf_printf(key, "attention %s %lld x %lld/%lld heads, %lld x %lld rows, %lld + %lld channels",
+             what, (long long)m.batches, (long long)m.h, (long long)m.kv, (long long)m.t,
+             (long long)m.s, (long long)m.c, (long long)m.e);
+  buf_printf(key, ", %s, band %lld to %lld%s%s%s", dtype_name((DType)m.own_a.at.base->type.dtype),
+             (long long)m.a.lo, (long long)m.a.hi, m.a.cap > 0 ? ", cap" : "",
+             m.a.mask ? ", mask" : "", m.a.keep ? ", keep" : "");
+}
