@@ -126,11 +126,14 @@ static bool prefill_work(Runner *r, Work *w) {
 
 /* ---- measuring ---- */
 
-enum { RUNS_UNDER = 2 }; /* as training has */
+enum {
+  RUNS_UNDER = 2, /* as training has */
+  WARM_MS = 300   /* a device that was idle is slow at first */
+};
 typedef struct Meter {
   Exec *exec;
   const Work *work;
-  int64_t warm; /* steps that are not counted */
+  bool warming; /* steps are not counted */
   double *ms;
   int64_t steps; /* that have ended */
   double ended;  /* when the last one did, in milliseconds */
@@ -147,11 +150,17 @@ static bool end_run(Meter *m, Buf *why) {
   if (!exec_wait(m->exec, m->under[0].ticket, m->under[0].buffers->output, why)) return false;
   double now = now_ms();
   if (m->under[0].last) {
-    if (m->steps >= m->warm) m->ms[m->steps - m->warm] = now - m->ended;
+    if (!m->warming) m->ms[m->steps] = now - m->ended;
     m->ended = now;
     m->steps++;
   }
   memmove(m->under, m->under + 1, sizeof *m->under * (size_t)--m->n_under);
+  return true;
+}
+
+static bool end_all(Meter *m, Buf *why) {
+  while (m->n_under)
+    if (!end_run(m, why)) return false;
   return true;
 }
 
@@ -162,11 +171,11 @@ static bool one_run(Meter *m, const ImgProgram *p, const Buffers *b, bool last, 
     if (!end_run(m, why)) return false;
   uint64_t ticket;
   if (!exec_submit(m->exec, p, (const void *const *)b->input, &ticket, why)) return false;
-  bool counted = m->steps >= m->warm;
   m->under[m->n_under].ticket = ticket;
   m->under[m->n_under].buffers = b;
   m->under[m->n_under++].last = last;
-  return !profile || (end_run(m, why) && (!counted || profile_add(profile, m->exec, p, why)));
+  if (!profile) return true;
+  return end_run(m, why) && (m->warming || profile_add(profile, m->exec, p, why));
 }
 
 static bool one_step(Meter *m, const Buffers *main, const Buffers *after, Buf *why) {
@@ -191,11 +200,17 @@ static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, 
   if (!runner_init(e, r->image, 1, why)) return false;
   Buffers main = make_buffers(r, w->program, warm + n), after = {0};
   if (w->after) after = make_buffers(r, w->after, warm + n);
-  Meter m = {.exec = e, .work = w, .warm = warm, .ms = ms, .ended = now_ms()};
-  for (int64_t i = 0; i < warm + n; i++)
+  Meter m = {.exec = e, .work = w, .ms = ms, .warming = true};
+  if (!one_step(&m, &main, &after, why) || !end_all(&m, why)) return false;
+  double start = now_ms();
+  while (m.steps < warm || now_ms() - start < WARM_MS)
     if (!one_step(&m, &main, &after, why)) return false;
-  while (m.n_under)
-    if (!end_run(&m, why)) return false;
+  if (!end_all(&m, why)) return false;
+  m.warming = false;
+  m.steps = 0;
+  for (int64_t i = 0; i < n; i++)
+    if (!one_step(&m, &main, &after, why)) return false;
+  if (!end_all(&m, why)) return false;
   if (w->profile) w->profile->steps = n;
   qsort(ms, (size_t)n, sizeof *ms, by_value);
   return true;
@@ -251,7 +266,8 @@ int cmd_bench(Runner *r, int argc, char **argv) {
   double peak_flops = 0, peak_bytes = 0;
   const Opt opt[] = {
     {"--steps", OPT_int, &steps, "N", "steps measured (default 10)", 1, 1000000},
-    {"--warmup", OPT_int, &warm, "N", "steps before them that are not (default 2)", 1, 1000000},
+    {"--warmup", OPT_int, &warm, "N",
+     "steps before them that are not (default 2), or more: at least 0.3 s", 1, 1000000},
     {"--profile", OPT_flag, &profile, NULL, "measures each kernel", 0, 0},
     {"--peak-flops", OPT_float, &peak_flops, "F",
      "with --profile: what the machine reaches, in FLOP/s; the table then\n"
