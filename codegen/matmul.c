@@ -408,6 +408,7 @@ void emit_matmul(Kernel *k) {
   const MatmulForm *f = &form[form_choose(k, name, n)];
   switch (f->kind) {
   case MATMUL_rows: emit_reduction(&mm); break;
+  case MATMUL_coop: matmul_coop(&mm, &f->tile); break;
   case MATMUL_subgroup: matmul_subgroup(&mm); break;
   case MATMUL_portable: matmul_portable(&mm, &f->portable);
   }

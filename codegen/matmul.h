@@ -27,6 +27,12 @@ typedef struct MatmulOut {
   bool moved;   /* it lies at another flat index than its source */
 } MatmulOut;
 
+/* How a workgroup's share of a cooperative-matrix product is cut: m × n of the product, k terms at a time, among
+ * subgroups_m × subgroups_n subgroups. `group` tiles that lie along m go together through n. */
+typedef struct MatmulTile {
+  int m, n, k, subgroups_m, subgroups_n, group;
+} MatmulTile;
+
 typedef struct Matmul {
   Kernel *k;
   Node *product;
@@ -90,11 +96,20 @@ typedef struct PortableTile {
 } PortableTile;
 void matmul_portable(Matmul *, const PortableTile *);
 
+/* ---- matmul_tile.c ---- */
+/* The matrix units' shape for products of these operands; false where there are none. */
+bool matmul_units(const Matmul *, const Target *, TargetMatrix *);
+/* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
+enum { MATMUL_MAX_TILES = 24 };
+int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
+
+void matmul_coop(Matmul *, const MatmulTile *);
 void matmul_subgroup(Matmul *);
 
 /* ---- matmul_form.c ---- */
 typedef struct MatmulForm {
-  enum { MATMUL_rows, MATMUL_subgroup, MATMUL_portable } kind;
+  enum { MATMUL_rows, MATMUL_coop, MATMUL_subgroup, MATMUL_portable } kind;
+  MatmulTile tile; /* MATMUL_coop */
   PortableTile portable;
 } MatmulForm;
 /* The forms that can compute the product, the one that is expected to be best first; at most

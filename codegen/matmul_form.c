@@ -42,11 +42,14 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
   PortableTile portable[8];
   int n = 0;
   bool rows = mm->kk > MATMUL_LONGEST;
-  if (rows || is_reduction(mm)) out[n++] = (MatmulForm){.kind = MATMUL_rows};
+  MatmulTile tile[MATMUL_MAX_TILES];
+  int tiles = matmul_tiles(mm, t, tile);
+  if ((rows && !tiles) || is_reduction(mm)) out[n++] = (MatmulForm){.kind = MATMUL_rows};
+  for (int i = 0; i < tiles; i++) out[n++] = (MatmulForm){.kind = MATMUL_coop, .tile = tile[i]};
   if (rows) return n;
   if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm->n >= 16)
     out[n++] = (MatmulForm){.kind = MATMUL_subgroup};
-  int tiles = portable_tiles(mm, portable);
+  tiles = portable_tiles(mm, portable);
   for (int i = 0; i < tiles; i++)
     out[n++] = (MatmulForm){.kind = MATMUL_portable, .portable = portable[i]};
   return n;
@@ -56,6 +59,10 @@ void matmul_form_name(const MatmulForm *f, KernelForm *out) {
   size_t most = sizeof out->name;
   switch (f->kind) {
   case MATMUL_rows: snprintf(out->name, most, "rows"); break;
+  case MATMUL_coop:
+    snprintf(out->name, most, "units %d x %d x %d, %d x %d subgroups, group %d", f->tile.m,
+             f->tile.n, f->tile.k, f->tile.subgroups_m, f->tile.subgroups_n, f->tile.group);
+    break;
   case MATMUL_subgroup: snprintf(out->name, most, "subgroup"); break;
   case MATMUL_portable:
     snprintf(out->name, most, "portable %d rows, %d lanes", f->portable.rows, f->portable.lanes);

@@ -120,6 +120,19 @@ SpvId kernel_load8_raw(Kernel *k, Node *operand, SpvId index8) {
   return load_unit(k, operand, 8, index8);
 }
 
+SpvId kernel_load_raw(Kernel *k, Node *operand, int width, SpvId index) {
+  if (!kernel_is_16(k, (DType)operand->type.dtype))
+    die("codegen: %%%d has no 16-bit elements", operand->id);
+  Spv *b = k->b;
+  SpvId u32 = spv_u32(b), type = u32;
+  if (width == 1) type = spv_u16(b);
+  if (width > 2) type = spv_vec(b, u32, width / 2);
+  SpvId buffer = spv_bitcast(b, spv_buffer(b, type, 2 * (uint32_t)width), pointer_of(k, operand));
+  SpvId at = spv_element(b, buffer, type, index);
+  SpvId value = spv_load_pure(b, type, at, 2 * (uint32_t)width);
+  return width == 1 ? spv_pure(b, SpvOpUConvert, u32, value) : value;
+}
+
 void kernel_load8_at(Kernel *k, Node *operand, SpvId index8, SpvId value[8]) {
   DType d = (DType)operand->type.dtype;
   if (kernel_is_16(k, d)) {

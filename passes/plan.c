@@ -89,15 +89,52 @@ static Node *in_parts(Graph *to, Node *x, int axis, int64_t parts) {
   return ir_permute(to, x, (int[]){1, 0, 2});
 }
 
-/* A product with a very long k as the sum of products over parts of k: on a CPU what a tile reads
- * then stays in its caches. (50,257 terms in 29 parts: 55 GFLOP/s instead of 40.) */
-static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t) {
-  enum { LONG = 16384, PART = 1024, FEW = 1024 };
-  int64_t k = n->src[0]->type.rank == 2 ? n->src[0]->type.dim[1] : 0, parts = k / PART;
-  if (!t->is_cpu || k < LONG || type_count(&n->type) < FEW || n->type.dtype != DT_f32)
-    return ir_rebuild(to, n, src);
+/* On a CPU what a tile reads then stays in its caches. (50,257 terms in 29 parts: 55 GFLOP/s instead of 40.) */
+static int64_t cpu_parts(int64_t k) {
+  enum { LONG = 16384, PART = 1024 };
+  int64_t parts = k < LONG ? 1 : k / PART;
   while (k % parts) parts--;
-  if (k / parts > LONG / 2) return ir_rebuild(to, n, src);
+  return k / parts > LONG / 2 ? 1 : parts;
+}
+
+/* The 16-bit type that both operands are widened from; DT_f32: none. */
+static DType widened_from(const Node *a, const Node *b) {
+  const Node *source[] = {a, b};
+  DType type[2];
+  for (int i = 0; i < 2; i++) {
+    const Node *n = source[i];
+    while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
+    type[i] = cg_widens(n) ? (DType)n->src[0]->type.dtype : DT_f32;
+  }
+  return type[0] == type[1] ? type[0] : DT_f32;
+}
+
+/* On matrix units a product with few tiles leaves cores idle: as many parts as make it and the sum over parts fastest. */
+static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k) {
+  enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */, BALANCE = 128 /* operations a byte */ };
+  const double ANOTHER = 5e6; /* for one kernel more */
+  double cores = t->cores ? t->cores : 32, best = cg_matmul_time(t, d, 1, m, n, k);
+  int64_t found = 1;
+  for (int64_t parts = 2; parts <= MOST && k / parts >= PART && best > 0; parts++) {
+    if (k % (parts * TERMS)) continue;
+    double bytes = 4.0 * (double)(m * n) * (double)(parts + 1);
+    double time = cg_matmul_time(t, d, parts, m, n, k / parts) + ANOTHER + bytes * BALANCE / cores;
+    if (time >= best) continue;
+    best = time;
+    found = parts;
+  }
+  return found;
+}
+
+/* A product with a very long k as the sum of products over parts of k. */
+static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t) {
+  enum { FEW = 1024 };
+  int64_t k = src[0]->type.dim[1], parts = 1;
+  if (src[0]->type.rank == 2 && type_count(&n->type) >= FEW && n->type.dtype == DT_f32) {
+    DType d = widened_from(src[0], src[1]);
+    parts = t->is_cpu ? cpu_parts(k) : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k);
+  }
+  if (parts == 1) return ir_rebuild(to, n, src);
   Node *x = ir_matmul(to, in_parts(to, src[0], 1, parts), in_parts(to, src[1], 0, parts));
   x = ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
   return ir_reshape(to, x, 2, n->type.dim);

@@ -87,6 +87,7 @@ typedef enum SpvMatrixUse { SPV_matrix_a, SPV_matrix_b, SPV_matrix_sum } SpvMatr
 SpvId spv_matrix(Spv *, SpvId element, uint32_t rows, uint32_t columns,
                  SpvMatrixUse);                  /* of a subgroup */
 SpvId spv_matrix_zero(Spv *, SpvId matrix_type); /* of f32 */
+SpvId spv_matrix_ones(Spv *, SpvId matrix_type); /* of f16 or bf16 */
 /* From and to workgroup or physical memory: `pointer` to the first element, of any scalar or vector type;
  * `stride` between rows (columns: column_major) in what it points at; `align`: bytes, of a pointer into
  * physical memory. All invocations of the subgroup. Both pointer and stride must be multiples of 16 bytes,

@@ -54,6 +54,14 @@ SpvId spv_matrix_zero(Spv *b, SpvId type) {
   return spv_global(b, SpvOpConstantComposite, type, 1, &zero);
 }
 
+/* 1 of a 16-bit type is 0x3c00 in f16, 0x3f80 in bf16 */
+SpvId spv_matrix_ones(Spv *b, SpvId type) {
+  SpvId element = spv_type(b, type);
+  bool half = spv_has_capability(b, SpvCapabilityFloat16) && element == spv_f16(b);
+  SpvId one = spv_global(b, SpvOpConstant, element, 1, (uint32_t[]){half ? 0x3c00 : 0x3f80});
+  return spv_global(b, SpvOpConstantComposite, type, 1, &one);
+}
+
 /* layout, stride and how the memory is accessed; returns how many */
 static int access_of(Spv *b, SpvId pointer, bool column_major, SpvId stride, uint32_t align,
                      uint32_t *operand) {

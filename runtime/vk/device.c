@@ -153,6 +153,7 @@ static void query_features(Device *d) {
   if (!v12.bufferDeviceAddress) lacks(&d->info, "bufferDeviceAddress");
   if (!v12.timelineSemaphore) lacks(&d->info, "timelineSemaphore");
   if (!size.subgroupSizeControl) d->min_subgroup = d->max_subgroup = 0;
+  d->full_subgroups = d->max_subgroup && size.computeFullSubgroups;
   d->int64 = f.features.shaderInt64;
   d->int16 = f.features.shaderInt16;
   d->float64 = f.features.shaderFloat64;
@@ -281,7 +282,8 @@ VkResult device_new(const Device *d, VkDevice *out, VkQueue *out_queue) {
   ExtraFeatures extra;
   VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
-    .subgroupSizeControl = VK_TRUE};
+    .subgroupSizeControl = VK_TRUE,
+    .computeFullSubgroups = d->full_subgroups};
   VkPhysicalDevice16BitStorageFeatures storage = {
     .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
     .pNext = d->max_subgroup ? &size : NULL,

@@ -68,7 +68,8 @@ static void query_matrices(Device *d) {
   VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
                                    .pNext = &at};
   /* a module with matrices needs the Vulkan memory model */
-  if (!d->memory_model || !device_has(d->physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
+  if (!d->memory_model || !d->full_subgroups ||
+      !device_has(d->physical, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME))
     return;
   if (device_has(d->physical, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME)) matrix.pNext = &bf16;
   vk.GetPhysicalDeviceFeatures2(d->physical, &f);

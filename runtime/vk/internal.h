@@ -23,19 +23,19 @@
   X(CreateDevice)                                                                                  \
   X(DestroyDevice)                                                                                 \
   X(GetDeviceQueue)                                                                                \
-  X(DeviceWaitIdle) X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements)                \
-    X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)     \
-      X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout)                         \
-        X(DestroyPipelineLayout) X(CreateComputePipelines) X(DestroyPipeline)                      \
-          X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)                   \
-            X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                   \
-              X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer)                      \
-                X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline)         \
-                  X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore)        \
-                    X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)                   \
-                      X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults)                \
-                        X(CmdResetQueryPool) X(CmdWriteTimestamp)                                  \
-                          X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+  X(DeviceWaitIdle)                                                                                \
+  X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress)        \
+    X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule)         \
+      X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)                      \
+        X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache)                        \
+          X(DestroyPipelineCache) X(GetPipelineCacheData) X(CreateCommandPool)                     \
+            X(DestroyCommandPool) X(AllocateCommandBuffers) X(FreeCommandBuffers)                  \
+              X(BeginCommandBuffer) X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer)     \
+                X(CmdFillBuffer) X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch)             \
+                  X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue)               \
+                    X(WaitSemaphores) X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool)        \
+                      X(GetQueryPoolResults) X(CmdResetQueryPool) X(CmdWriteTimestamp)             \
+                        X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -59,6 +59,7 @@ struct Device {
   bool matrix, bf16;                   /* cooperative matrices; bf16 alone and in them */
   uint32_t subgroup_operations;        /* VkSubgroupFeatureFlags in compute */
   uint32_t min_subgroup, max_subgroup; /* that a kernel may ask for; both 0 where it cannot */
+  bool full_subgroups;                 /* a kernel may ask for no lane to be missing */
   DeviceInfo info;
 };
 
@@ -119,6 +120,7 @@ typedef struct PipelineMaker {
   VkPipelineLayout layout;
   VkPipelineCache cache;
   bool sizes_subgroups; /* a kernel may ask for its subgroup's size */
+  bool full_subgroups;  /* and for no lane to be missing in one */
 } PipelineMaker;
 
 /* A module on its way to its pipeline. */

@@ -273,6 +273,7 @@ bool pipelines_open(Exec *e, Buf *why) {
   pthread_cond_init(&s->made, NULL);
   e->maker.device = e->dev->device;
   e->maker.sizes_subgroups = e->dev->max_subgroup != 0;
+  e->maker.full_subgroups = e->dev->full_subgroups;
   VkResult r = pipeline_layout_new(e->dev->device, &e->maker.layout);
   if (r) return exec_fault(e, r, "making a pipeline layout", why);
   return open_cache(e, why);

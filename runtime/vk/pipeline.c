@@ -21,10 +21,13 @@ VkResult pipeline_new(const PipelineMaker *by, const ImgModule *m, VkPipeline *o
   VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
     .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
     .requiredSubgroupSize = m->subgroup_size};
+  bool sized = m->subgroup_size && by->sizes_subgroups;
+  bool full = sized && by->full_subgroups && m->local[0] % m->subgroup_size == 0;
   VkComputePipelineCreateInfo info = {
     .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
     .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-              .pNext = m->subgroup_size && by->sizes_subgroups ? &size : NULL,
+              .pNext = sized ? &size : NULL,
+              .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT : 0,
               .stage = VK_SHADER_STAGE_COMPUTE_BIT,
               .module = module,
               .pName = "main"},

@@ -8,6 +8,7 @@ static VkResult open_spare(Spare *s, const Device *d) {
   VkResult r = device_new(d, &s->maker.device, &s->queue);
   if (r) return r;
   s->maker.sizes_subgroups = d->max_subgroup != 0;
+  s->maker.full_subgroups = d->full_subgroups;
   r = pipeline_layout_new(s->maker.device, &s->maker.layout);
   VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                   .queueFamilyIndex = d->family};

@@ -10,6 +10,7 @@ typedef struct Bench {
   Device *device;
   Target native;
   int kernels, wrong;
+  int form; /* of its kernel, of those there are, that check_job runs; 0: the one that is chosen */
 } Bench;
 
 bool bench_open(Bench *, Buf *why);

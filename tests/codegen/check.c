@@ -386,6 +386,21 @@ void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *fee
   arena_free(c.arena);
 }
 
+/* The form which % how many there are, as the tuning that has the job's kernel take it. */
+static bool choose_form(const KernelJob *job, const Target *target, int which, Arena *arena,
+                        Tuning *tuning) {
+  KernelForm form[CG_MAX_FORMS];
+  Buf key = {0};
+  int n = cg_forms(job, target, form);
+  if (n < 2) return false;
+  cg_form_key(job, target, &key);
+  TunedForm t = {.kernel = arena_str(arena, key.data, key.len)};
+  t.form = arena_str(arena, form[which % n].name, strlen(form[which % n].name));
+  tuning->of = arena_copy(arena, &t, sizeof t);
+  buf_free(&key);
+  return true;
+}
+
 void check_job(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
                const char *title, int n_out, Node *const *out, Node *anchor, Node *const *over) {
   Check c = begin(b, target, g, feed, n_feed, title, 0);
@@ -393,6 +408,12 @@ void check_job(Bench *b, const Target *target, const Graph *g, const Feed *feed,
     if ((c.stored[i] = is_leaf(g->node[i]->op))) given(&c, g->node[i]);
   for (int o = 0; o < n_out; o++) c.stored[out[o]->id] = true;
   KernelJob job = {.out = out, .n_out = n_out, .anchor = anchor, .stored = c.stored};
+  Target tuned = *target;
+  Tuning tuning = {.n = 1};
+  if (b->form && choose_form(&job, target, b->form, c.arena, &tuning)) {
+    tuned.tuning = &tuning;
+    c.target = &tuned;
+  }
   run_job(&c, &job, over);
   arena_free(c.arena);
 }

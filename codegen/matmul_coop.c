@@ -1,0 +1,215 @@
+/* Matrix product on matrix units: 16-bit operands, sums in f32, through VK_KHR_cooperative_matrix at subgroup scope.
+ *
+ *   C tile, m × n:   subgroups_m × subgroups_n subgroups; each keeps its share as fragments in registers
+ *
+ *         ┌──────┬──────┐        for each k terms:  barrier;  next tile's registers → workgroup memory;  barrier;
+ *         │ 0    │ 1    │                           memory → registers, of the tile after it;
+ *         ├──────┼──────┤                           for each fragment's k:  fragments of A, fragments of B, multiply
+ *         │ 2    │ 3    │
+ *         └──────┴──────┘        The loads of the tile after the last one repeat the last one: a branch costs more.
+ *
+ * Sums over k of an operand are products with ones. Sizes and strides are constants. */
+#include "codegen/matmul_coop.h"
+
+static SpvId constant(Coop *c, int64_t v) { return spv_u(c->mm->k->b, (uint32_t)v); }
+
+/* ---- the grid ---- */
+
+/* Workgroups go through `group` rows of tiles column by column, then the next ones, so that those that run at one time share
+ * rows of A and columns of B. */
+static void find_tile(Coop *c, SpvId which) {
+  Matmul *mm = c->mm;
+  Spv *b = mm->k->b;
+  int64_t by_m = (mm->m + mm->tile_m - 1) / mm->tile_m,
+          by_n = (mm->n + mm->tile_n - 1) / mm->tile_n;
+  int64_t group = c->tile.group < by_m ? c->tile.group : by_m;
+  if (group < 1) group = 1;
+  SpvId area = constant(c, by_m * by_n);
+  mm->batch_id = mm->batches > 1 ? spv_bin(b, SpvOpUDiv, which, area) : constant(c, 0);
+  if (mm->batches > 1) which = spv_bin(b, SpvOpUMod, which, area);
+  SpvId width = constant(c, group * by_n);
+  SpvId band = spv_bin(b, SpvOpUDiv, which, width);
+  SpvId within = spv_bin(b, SpvOpUMod, which, width);
+  SpvId first = spv_bin(b, SpvOpIMul, band, constant(c, group));
+  SpvId rows = constant(c, group);
+  if (by_m % group) {
+    SpvId left = constant(c, by_m);
+    left = spv_bin(b, SpvOpISub, left, first);
+    SpvId fewer = spv_cmp(b, SpvOpULessThan, left, rows);
+    rows = spv_select(b, fewer, left, rows);
+  }
+  SpvId row = spv_bin(b, SpvOpUMod, within, rows);
+  SpvId column = spv_bin(b, SpvOpUDiv, within, rows);
+  row = spv_bin(b, SpvOpIAdd, first, row);
+  mm->tile_m_id = spv_bin(b, SpvOpIMul, row, constant(c, mm->tile_m));
+  mm->tile_n_id = spv_bin(b, SpvOpIMul, column, constant(c, mm->tile_n));
+}
+
+/* Adds the batch's share to the operand's offset. */
+static void find_batch(Coop *c, Side *s, SpvId offset) {
+  Matmul *mm = c->mm;
+  IxTable *t = mm->k->ix;
+  s->offset_id = offset;
+  if (mm->batches == 1) return;
+  const Ix *part[IR_MAX_RANK], *sum = ix_const(t, 0);
+  ix_split(t, ix_value(t, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim, part);
+  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(t, sum, ix_mul(t, part[i], s->batch[i]));
+  SpvId of_batch = ix_emit(t, sum);
+  s->offset_id = spv_bin(mm->k->b, SpvOpIAdd, offset, of_batch);
+}
+
+static void begin(Coop *c) {
+  Matmul *mm = c->mm;
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  const MatmulTile *t = &c->tile;
+  mm->tile_m = t->m;
+  mm->tile_n = t->n;
+  mm->edge_m = mm->m % t->m != 0;
+  mm->edge_n = mm->n % t->n != 0;
+  int64_t by_m = (mm->m + t->m - 1) / t->m, by_n = (mm->n + t->n - 1) / t->n;
+  int64_t total = by_m * by_n * mm->batches;
+  kernel_groups(k, total, c->invocations);
+  k->out->subgroup_size = c->subgroup_size;
+  SpvId offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
+  mm->m_id = constant(c, mm->m);
+  mm->n_id = constant(c, mm->n);
+  mm->kk_id = constant(c, mm->kk);
+  SpvId which = kernel_group(k);
+  SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, total));
+  spv_if(b, within);
+  find_tile(c, which);
+  SpvId offset = spv_extract(b, offsets, 0);
+  find_batch(c, &mm->a, offset);
+  offset = spv_extract(b, offsets, 1);
+  find_batch(c, &mm->b, offset);
+  c->lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
+  c->subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
+  SpvId along_n = constant(c, t->subgroups_n);
+  c->subgroup_m = spv_bin(b, SpvOpUDiv, c->subgroup, along_n);
+  c->subgroup_n = spv_bin(b, SpvOpUMod, c->subgroup, along_n);
+}
+
+/* ---- what is kept ---- */
+
+static void make_types(Coop *c) {
+  Spv *b = c->mm->k->b;
+  const TargetMatrix *u = &c->shape;
+  SpvId element = c->type == DT_bf16 ? spv_bf16(b) : spv_f16(b);
+  c->matrix_a = spv_matrix(b, element, u->m, u->k, SPV_matrix_a);
+  c->matrix_b = spv_matrix(b, element, u->k, u->n, SPV_matrix_b);
+  c->matrix_sum = spv_matrix(b, spv_f32(b), u->m, u->n, SPV_matrix_sum);
+}
+
+static SpvId zeros(Coop *c) {
+  Spv *b = c->mm->k->b;
+  SpvId variable = spv_local(b, c->matrix_sum);
+  spv_set(b, variable, spv_matrix_zero(b, c->matrix_sum));
+  return variable;
+}
+
+static void make_sums(Coop *c) {
+  Spv *b = c->mm->k->b;
+  for (int i = 0; i < c->parts_m; i++)
+    for (int j = 0; j < c->parts_n; j++) c->sum[i][j] = zeros(c);
+  for (int i = 0; i < c->parts_m && c->mm->sum_a; i++) c->sum_a[i] = zeros(c);
+  for (int j = 0; j < c->parts_n && c->mm->sum_b; j++) c->sum_b[j] = zeros(c);
+  if (!c->a.tail) return;
+  c->first_term = spv_local(b, spv_u32(b));
+  spv_set(b, c->first_term, constant(c, 0));
+}
+
+/* ---- the loop ---- */
+
+SpvId coop_sums_here(Coop *c, bool of_a) {
+  Spv *b = c->mm->k->b;
+  SpvId tile = of_a ? c->mm->tile_n_id : c->mm->tile_m_id;
+  SpvId any = spv_bin(b, SpvOpBitwiseOr, tile, of_a ? c->subgroup_n : c->subgroup_m);
+  return spv_cmp(b, SpvOpIEqual, any, constant(c, 0));
+}
+
+/* sums += a·ones, or ones·b */
+static void add_up(Coop *c, bool of_a, const SpvId *fragment) {
+  Spv *b = c->mm->k->b;
+  SpvId ones = spv_matrix_ones(b, of_a ? c->matrix_b : c->matrix_a);
+  SpvId here = coop_sums_here(c, of_a);
+  spv_if(b, here);
+  for (int i = 0; i < (of_a ? c->parts_m : c->parts_n); i++) {
+    SpvId variable = of_a ? c->sum_a[i] : c->sum_b[i];
+    SpvId sum = spv_get(b, variable);
+    sum = of_a ? spv_matrix_mul_add(b, fragment[i], ones, sum)
+               : spv_matrix_mul_add(b, ones, fragment[i], sum);
+    spv_set(b, variable, sum);
+  }
+  spv_end(b);
+}
+
+static void multiply(Coop *c) {
+  Spv *b = c->mm->k->b;
+  SpvId sum[MAX_PARTS][MAX_PARTS], of_a[MAX_PARTS], of_b[MAX_PARTS];
+  for (int i = 0; i < c->parts_m; i++)
+    for (int j = 0; j < c->parts_n; j++) sum[i][j] = spv_get(b, c->sum[i][j]);
+  for (int step = 0; step < c->tile.k / (int)c->shape.k; step++) {
+    for (int i = 0; i < c->parts_m; i++) of_a[i] = coop_fragment(c, &c->a, i, step);
+    for (int j = 0; j < c->parts_n; j++) {
+      of_b[j] = coop_fragment(c, &c->b, j, step);
+      for (int i = 0; i < c->parts_m; i++)
+        sum[i][j] = spv_matrix_mul_add(b, of_a[i], of_b[j], sum[i][j]);
+    }
+    if (c->mm->sum_a) add_up(c, true, of_a);
+    if (c->mm->sum_b) add_up(c, false, of_b);
+  }
+  for (int i = 0; i < c->parts_m; i++)
+    for (int j = 0; j < c->parts_n; j++) spv_set(b, c->sum[i][j], sum[i][j]);
+}
+
+static void fetch(Coop *c) {
+  coop_fetch(c, &c->a);
+  coop_fetch(c, &c->b);
+}
+
+/* To tile `next`, or nowhere where there is none. */
+static void advance(Coop *c, SpvId next, int64_t tiles) {
+  Spv *b = c->mm->k->b;
+  SpvId more = spv_cmp(b, SpvOpULessThan, next, constant(c, tiles));
+  coop_advance(c, &c->a, more);
+  coop_advance(c, &c->b, more);
+  if (!c->a.tail) return;
+  SpvId step = spv_select(b, more, constant(c, c->tile.k), spv_u(b, 0));
+  SpvId term = spv_get(b, c->first_term);
+  term = spv_bin(b, SpvOpIAdd, term, step);
+  spv_set(b, c->first_term, term);
+}
+
+static void loop(Coop *c) {
+  Spv *b = c->mm->k->b;
+  int64_t tiles = (c->mm->kk + c->tile.k - 1) / c->tile.k;
+  fetch(c);
+  advance(c, constant(c, 1), tiles);
+  SpvId i = spv_for(b, constant(c, tiles));
+  spv_barrier(b);
+  coop_put(c, &c->a);
+  coop_put(c, &c->b);
+  spv_barrier(b);
+  fetch(c);
+  SpvId next = spv_bin(b, SpvOpIAdd, i, constant(c, 2));
+  advance(c, next, tiles);
+  multiply(c);
+  spv_end(b);
+}
+
+void matmul_coop(Matmul *mm, const MatmulTile *tile) {
+  Coop c;
+  coop_layout(&c, mm, mm->k->target, tile);
+  Spv *b = mm->k->b;
+  make_types(&c);
+  SpvId runs = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c.shared_runs);
+  c.shared = spv_shared(b, runs);
+  begin(&c);
+  coop_side_begin(&c, &c.a);
+  coop_side_begin(&c, &c.b);
+  make_sums(&c);
+  loop(&c);
+  coop_store(&c);
+  matmul_end(mm);
+}

@@ -1,0 +1,78 @@
+/* What the files of the cooperative-matrix product share. */
+#ifndef CODEGEN_MATMUL_COOP_H
+#define CODEGEN_MATMUL_COOP_H
+
+#include "codegen/matmul.h"
+
+enum {
+  RUN = 8,          /* 16-bit elements of a uvec4: what invocations move at once */
+  MAX_RUNS = 32,    /* of one operand's tile, that an invocation moves */
+  MAX_PARTS = 8,    /* of fragments: rows and columns of a subgroup's share of the tile */
+  PAD = 1,          /* uvec4s after each row of a shared tile: rows then begin in different banks */
+  PACKED = 64 / RUN /* uvec4s in a row of a shared tile, at least */
+};
+
+/* One operand's part of a tile: rows × terms, from memory to registers to workgroup memory to
+ * fragments. */
+typedef struct CoopSide {
+  Side *side;
+  bool is_b,
+    along_k; /* elements that are neighbours in memory follow each other along k, else along the rows */
+  int64_t rows; /* of the operand: m or n */
+  int tile_rows, tile_k;
+  int subgroup_rows, fragment; /* rows that a subgroup reads, that a fragment has */
+  int fragment_k;
+  int width;       /* elements of one load: 8, 4, 2 or 1 */
+  bool edge, tail; /* tiles reach past the rows; past k */
+  /* The shared tile: `lines` of `line_runs` uvec4s and a pad. Along k, a line has the terms of `pack` operand rows that lie
+   * lines apart. */
+  int pack, lines, line_runs, stride, base;
+  /* Invocation t moves runs (t / block + sweep · i, t mod block + block · j) of lines and uvec4s, `each` of them. */
+  int block, blocks, sweep, each;
+  bool guard;         /* the last sweep reaches past the lines */
+  SpvId line, column; /* of this invocation's first run */
+  SpvId moving;       /* variable: index of the tile's first run, in loads; along_k steps … */
+  SpvId fixed[MAX_RUNS][RUN]; /* what is added to it for a run's loads; 0: unused */
+  SpvId run[MAX_RUNS];        /* variables: the runs of the next tile */
+  SpvId fragment_base;        /* index of the subgroup's first fragment in workgroup memory */
+} CoopSide;
+
+typedef struct Coop {
+  Matmul *mm;
+  MatmulTile tile;
+  TargetMatrix shape;
+  DType type;
+  uint32_t invocations, subgroup_size;
+  CoopSide a, b;
+  SpvId matrix_a, matrix_b, matrix_sum; /* types */
+  int shared_runs;                      /* uvec4s of workgroup memory */
+  SpvId shared;                         /* array of them */
+  SpvId lane, subgroup;                 /* index in the subgroup, of the subgroup */
+  SpvId subgroup_m, subgroup_n;         /* its place among those of the workgroup */
+  SpvId first_term;                /* variable, where k has a tail: of the tile that is loaded */
+  int parts_m, parts_n;            /* fragments of a subgroup */
+  SpvId sum[MAX_PARTS][MAX_PARTS]; /* variables: fragments of the product */
+  SpvId sum_a[MAX_PARTS], sum_b[MAX_PARTS]; /* of the sums over k */
+} Coop;
+
+/* ---- matmul_coop_load.c ---- */
+/* Lays out the shared tile from uvec4 `base` on; returns how many it takes. */
+int coop_side_layout(Coop *, CoopSide *, Side *, bool is_b, int base);
+void coop_side_begin(Coop *, CoopSide *);
+void coop_fetch(Coop *, CoopSide *);               /* memory → registers */
+void coop_advance(Coop *, CoopSide *, SpvId more); /* to the next tile, where there is one */
+void coop_put(Coop *, CoopSide *);                 /* registers → workgroup memory */
+SpvId coop_fragment(Coop *, CoopSide *, int part, int step); /* workgroup memory → fragment */
+
+/* ---- matmul_coop_out.c ---- */
+void coop_store(Coop *);
+int coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it needs */
+
+/* ---- matmul_tile.c ---- */
+void coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
+
+/* ---- matmul_coop.c ---- */
+/* Whether this subgroup adds up the operand's elements along k: those that have its first tile do. */
+SpvId coop_sums_here(Coop *, bool of_a);
+
+#endif

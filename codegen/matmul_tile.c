@@ -1,0 +1,144 @@
+/* Which tile a cooperative-matrix product has: candidates that the target can run, and a model of their time, in operations that
+ * a core could do meanwhile at its best.
+ *
+ *   tiles run in waves of `resident` workgroups on each core; a wave takes
+ *     START + steps · max(LATENCY + part of a workgroup's operations, operations of all / efficiency)
+ *
+ * Efficiency falls with the loads for each product: of fragments, (r + c) / (r·c) for a subgroup's r × c fragments, and of the
+ * tile, (m + n) / (m·n). The constants were measured on one GPU (132 cores, 2.4 TFLOP/s each);
+ * `alphac tune` measures the candidates themselves. */
+#include "codegen/matmul_coop.h"
+
+bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
+  DType d = (DType)mm->a.base->type.dtype;
+  if (d != (DType)mm->b.base->type.dtype || !dtype_is_16(d) || !t->storage16 || !t->subgroup_size)
+    return false;
+  *units = d == DT_bf16 ? t->matrix_bf16 : t->matrix_f16;
+  return units->m && units->m % RUN == 0 && units->n % RUN == 0 && units->k % RUN == 0;
+}
+
+void coop_layout(Coop *c, const Matmul *mm, const Target *t, const MatmulTile *tile) {
+  *c = (Coop){.mm = (Matmul *)mm,
+              .tile = *tile,
+              .type = (DType)mm->a.base->type.dtype,
+              .subgroup_size = t->subgroup_size,
+              .invocations = (uint32_t)(tile->subgroups_m * tile->subgroups_n) * t->subgroup_size};
+  if (!matmul_units(mm, t, &c->shape)) die("codegen: a product without matrix units");
+  c->parts_m = tile->m / tile->subgroups_m / (int)c->shape.m;
+  c->parts_n = tile->n / tile->subgroups_n / (int)c->shape.n;
+  int runs = coop_side_layout(c, &c->a, (Side *)&mm->a, false, 0);
+  runs += coop_side_layout(c, &c->b, (Side *)&mm->b, true, runs);
+  int results = coop_shared_runs(c);
+  c->shared_runs = runs > results ? runs : results;
+}
+
+/* ---- what could serve ---- */
+
+/* Registers of an invocation for its share of the sums. */
+static int sums(const MatmulTile *x, const Target *t) {
+  return x->m / x->subgroups_m * (x->n / x->subgroups_n) / (int)t->subgroup_size;
+}
+
+/* Whether the target can run it. */
+static bool fits(const Matmul *mm, const Target *t, const TargetMatrix *u, const MatmulTile *x) {
+  enum { REGISTERS = 128 };
+  int share_m = x->m / x->subgroups_m, share_n = x->n / x->subgroups_n;
+  int subgroups = x->subgroups_m * x->subgroups_n;
+  if (share_m % (int)u->m || share_n % (int)u->n || x->k % (int)u->k ||
+      share_m / (int)u->m > MAX_PARTS || share_n / (int)u->n > MAX_PARTS ||
+      sums(x, t) > REGISTERS || (uint32_t)subgroups * t->subgroup_size > t->max_invocations)
+    return false;
+  Coop c;
+  coop_layout(&c, mm, t, x);
+  return c.a.each <= MAX_RUNS && c.b.each <= MAX_RUNS &&
+         (uint32_t)c.shared_runs * 16 <= t->shared_bytes;
+}
+
+/* ---- how long it takes ---- */
+
+/* Workgroups on a core at one time. */
+static int resident(const Matmul *mm, const Target *t, const MatmulTile *x) {
+  enum { REGISTERS = 1 << 16 /* of a core */, OTHERS = 96 /* beside the sums */, SPARE = 4 << 10 };
+  Coop c;
+  coop_layout(&c, mm, t, x);
+  int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c.shared_runs);
+  int subgroups = REGISTERS / ((sums(x, t) + OTHERS) * (int)t->subgroup_size);
+  int by_registers = subgroups / (x->subgroups_m * x->subgroups_n);
+  int n = by_memory < by_registers ? by_memory : by_registers;
+  return n > 1 ? n : 1;
+}
+
+static double efficiency(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x) {
+  double r = x->m / x->subgroups_m / (int)u->m, c = x->n / x->subgroups_n / (int)u->n;
+  double traffic = 64.0 * (x->m + x->n) / ((double)x->m * x->n);
+  double e = 1 / (0.3 + 0.2 * (r + c) / (r * c) + 0.6 * traffic);
+  enum { SHORT = 64 /* terms: then lines of tiles along k are short */, MANY = 4 /* subgroups */ };
+  if (x->k < SHORT) e *= (mm->a.unit_k ? 0.95 : 1) * (mm->b.unit_k ? 0.95 : 1);
+  return x->subgroups_m * x->subgroups_n > MANY ? 0.96 * e : e;
+}
+
+/* Of `each` workgroups on a core that could have `most`. */
+static double step_time(double work, int each, int most) {
+  const double LATENCY = 6e5, EXPOSED = 0.25,
+               ALONE = 0.6 /* of a core's rate, for one of several */;
+  double rate = most == 1 ? 1 : ALONE + (1 - ALONE) * (each - 1) / (most - 1);
+  double busy = work * each / rate, waiting = LATENCY + EXPOSED * work;
+  return busy > waiting ? busy : waiting;
+}
+
+static double time_of(const Matmul *mm, const Target *t, const TargetMatrix *u,
+                      const MatmulTile *x) {
+  const double START = 3.6e6;
+  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
+  double tiles =
+    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
+  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x); /* of a tile's step */
+  int most = resident(mm, t, x);
+  int64_t waves = (int64_t)(tiles / (cores * most));
+  double time =
+    (double)waves * (START / 4 + steps * step_time(work, most, most)); /* they overlap */
+  double left = tiles - (double)waves * cores * most;
+  if (left > 0) time += START + steps * step_time(work, (int)((left + cores - 1) / cores), most);
+  return time;
+}
+
+int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
+  static const MatmulTile all[] = {
+    {128, 128, 32, 2, 2, 8}, {128, 192, 64, 2, 4, 8}, {192, 128, 64, 4, 2, 8},
+    {64, 128, 32, 1, 2, 8},  {128, 64, 32, 2, 1, 8},  {64, 64, 32, 2, 2, 8},
+    {64, 64, 64, 2, 2, 8},   {32, 64, 64, 1, 2, 8},   {64, 32, 64, 2, 1, 8},
+    {32, 32, 64, 2, 2, 8},   {32, 32, 32, 2, 2, 8},   {16, 64, 64, 1, 4, 8},
+    {32, 16, 32, 2, 1, 8},   {16, 16, 32, 1, 1, 8},
+  };
+  enum { SMALL = 8 /* rows, columns, terms: other kernels waste less */ };
+  TargetMatrix u;
+  int n = 0;
+  double time[MATMUL_MAX_TILES];
+  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
+  if (t->is_cpu || !unit || mm->m < SMALL || mm->n < SMALL || mm->kk < SMALL ||
+      !matmul_units(mm, t, &u))
+    return 0;
+  for (int i = 0; i < COUNT_OF(all); i++) {
+    if (!fits(mm, t, &u, &all[i])) continue;
+    double here = time_of(mm, t, &u, &all[i]);
+    int at = n++;
+    for (; at > 0 && time[at - 1] > here; at--) {
+      time[at] = time[at - 1];
+      out[at] = out[at - 1];
+    }
+    time[at] = here;
+    out[at] = all[i];
+  }
+  return n;
+}
+
+double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k) {
+  Node base = {.type = type_of(d, 2, (int64_t[]){m, n})};
+  Matmul mm = {.batches = batches, .m = m, .n = n, .kk = k};
+  mm.a = (Side){.base = &base, .row = 1, .k = m, .unit_row = true};
+  mm.b = (Side){.base = &base, .row = 1, .k = n, .unit_row = true};
+  MatmulTile tile[MATMUL_MAX_TILES];
+  TargetMatrix u;
+  if (!matmul_tiles(&mm, t, tile) || !matmul_units(&mm, t, &u)) return 0;
+  return time_of(&mm, t, &u, tile);
+}

@@ -1,0 +1,301 @@
+/* Products with what is computed from them: biases, activations, residuals, dropout, heads apart, sums over k of the operands,
+ * several results; every transposition, odd sizes, batches; operands in f32, or stored in 16 bits and widened. */
+#include "tests/codegen/products.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FEED = 8 };
+
+typedef struct Product {
+  Bench *bench;
+  const Target *target;
+  Graph *g;
+  Arena *arena;
+  int64_t m, n, k;
+  int turned; /* 1: A lies k × m, 2: B lies n × k */
+  DType half; /* of A and B in memory, widened by the kernel; DT_f32: as they are */
+  Feed feed[MAX_FEED];
+  int n_feed;
+  Node *a, *b, *y; /* y = a·b, the anchor */
+  Node *out[CG_MAX_OUT];
+  int n_out;
+} Product;
+
+#define DIM(...)                                                                                   \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
+
+/* ---- graphs ---- */
+
+static uint32_t noise(uint32_t i) { /* a hash: Wang's */
+  i = (i ^ 61) ^ i >> 16;
+  i *= 9;
+  i = (i ^ i >> 4) * 0x27d4eb2d;
+  return i ^ i >> 15;
+}
+
+/* Whole numbers: products and sums are exact, and a wrong element of thousands shows. */
+static Node *leaf(Product *p, DType d, int rank, const int64_t *dim) {
+  Type t = type_of(d, rank, dim);
+  int64_t n = type_count(&t);
+  double *data = arena_alloc(p->arena, sizeof *data * (size_t)n);
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits = noise((uint32_t)i * 16 + (uint32_t)p->n_feed);
+    data[i] = d == DT_i32 ? bits >> 8 : (double)(bits % 7) - 3;
+  }
+  const char *name = intern(arena_printf(p->arena, "x%d", p->n_feed));
+  p->feed[p->n_feed++] = (Feed){OP_input, name, data};
+  return ir_leaf(p->g, OP_input, name, &t);
+}
+
+static Node *like(Product *p, Node *x) { return leaf(p, DT_f32, x->type.rank, x->type.dim); }
+
+static Node *wide(Product *p, Node *x, Node *to) {
+  return ir_broadcast(p->g, x, to->type.rank, to->type.dim);
+}
+
+static Node *biased(Product *p, Node *x) {
+  return ir_add(p->g, x, wide(p, leaf(p, DT_f32, DIM(x->type.dim[x->type.rank - 1])), x));
+}
+
+static Node *operand(Product *p, int64_t rows, int64_t columns, bool turned) {
+  if (!turned) return ir_cast(p->g, leaf(p, p->half, DIM(rows, columns)), DT_f32);
+  Node *x = leaf(p, p->half, DIM(columns, rows));
+  return ir_cast(p->g, ir_permute(p->g, x, (int[]){1, 0}), DT_f32);
+}
+
+static void out(Product *p, Node *x) { p->out[p->n_out++] = x; }
+
+/* ---- epilogues ---- */
+
+static void bias(Product *p) { out(p, biased(p, p->y)); }
+
+static void activation(Product *p) { /* both are kept */
+  Node *x = biased(p, p->y);
+  out(p, x);
+  out(p, ir_mul(p->g, x, ir_sigmoid(p->g, x)));
+}
+
+static void all_of_it(Product *p) {
+  Node *x = ir_tanh(p->g, p->y);
+  out(p, p->y);
+  out(p, x);
+  out(p, ir_lt(p->g, x, p->y));
+  out(p, ir_cast(p->g, biased(p, p->y), DT_bf16));
+}
+
+static void residual(Product *p) { out(p, ir_add(p->g, biased(p, p->y), like(p, p->y))); }
+
+static void half(Product *p) { out(p, ir_cast(p->g, p->y, DT_f16)); }
+
+static void dropout(Product *p) {
+  Node *rng = leaf(p, DT_i32, DIM(4));
+  Type t = p->y->type;
+  Node *kept = ir_lt(p->g, ir_random(p->g, rng, 3, &t), ir_const(p->g, 0.8, &t));
+  Node *x = ir_where(p->g, kept, biased(p, p->y), ir_const(p->g, 0, &t));
+  out(p, ir_add(p->g, like(p, p->y), x));
+}
+
+/* [b·t, h·c] → [b, h, t, c] and [h, c, b, t], beside the plain sum */
+static void heads(Product *p) {
+  Node *x = biased(p, p->y);
+  int64_t b = p->m % 2 == 0 ? 2 : 1, h = p->n % 3 == 0 ? 3 : 1;
+  Node *apart = ir_reshape(p->g, x, DIM(b, p->m / b, h, p->n / h));
+  out(p, x);
+  out(p, ir_permute(p->g, apart, (int[]){0, 2, 1, 3}));
+  out(p, ir_permute(p->g, apart, (int[]){2, 3, 0, 1}));
+}
+
+static void transposed(Product *p) { out(p, ir_permute(p->g, ir_neg(p->g, p->y), (int[]){1, 0})); }
+
+static void reshaped(Product *p) { /* the residual has another shape */
+  Node *x = ir_reshape(p->g, p->y, DIM(1, p->m * p->n));
+  out(p, ir_reshape(p->g, ir_add(p->g, x, like(p, x)), DIM(p->m, 1, p->n)));
+}
+
+/* ---- sums over k ---- */
+
+static Node *sum_of(Product *p, Node *x, int axis) {
+  return ir_reduce(p->g, OP_reduce_sum, x, 1, (int[]){axis});
+}
+
+static void sum_b(Product *p) {
+  out(p, p->y);
+  out(p, sum_of(p, p->b, 0));
+}
+
+static void sum_a(Product *p) {
+  out(p, ir_reshape(p->g, sum_of(p, p->a, 1), DIM(1, p->m)));
+  out(p, p->y);
+}
+
+static void both_sums(Product *p) {
+  Node *s = sum_of(p, p->b, 0);
+  out(p, ir_add(p->g, p->y, like(p, p->y)));
+  out(p, sum_of(p, p->a, 1));
+  out(p, s);
+  out(p, ir_mul(p->g, s, like(p, s)));
+}
+
+typedef struct Case {
+  const char *title;
+  void (*build)(Product *);
+} Case;
+
+static const Case all[] = {
+  {"bias", bias},
+  {"activation", activation},
+  {"all of it", all_of_it},
+  {"residual", residual},
+  {"half", half},
+  {"dropout", dropout},
+  {"reshaped", reshaped},
+  {"heads", heads},
+  {"transposed", transposed},
+  {"sum of B", sum_b},
+  {"sum of A", sum_a},
+  {"both sums", both_sums},
+};
+
+/* ---- running ---- */
+
+static int by_id(const void *x, const void *y) {
+  return (*(Node *const *)x)->id - (*(Node *const *)y)->id;
+}
+
+static void finish(Product *p, const char *title) {
+  char name[80];
+  snprintf(name, sizeof name, "%s, %s %lldx%lldx%lld turned %d", title, dtype_name(p->half),
+           (long long)p->m, (long long)p->n, (long long)p->k, p->turned);
+  qsort(p->out, (size_t)p->n_out, sizeof *p->out, by_id);
+  check_job(p->bench, p->target, p->g, p->feed, p->n_feed, name, p->n_out, p->out, p->y, NULL);
+  graph_free(p->g);
+  arena_free(p->arena);
+}
+
+static Product begin(Bench *b, const Target *t, const int64_t *size, int turned, DType half) {
+  Product p = {.bench = b,
+               .target = t,
+               .g = graph_new("product"),
+               .arena = arena_new(),
+               .m = size[0],
+               .n = size[1],
+               .k = size[2],
+               .turned = turned,
+               .half = half};
+  p.a = operand(&p, p.m, p.k, turned & 1);
+  p.b = operand(&p, p.k, p.n, turned & 2);
+  p.y = ir_matmul(p.g, p.a, p.b);
+  return p;
+}
+
+static void cases(Bench *b, const Target *t, int argc, char **argv) {
+  static const int64_t size[][3] = {{32, 48, 32}, {33, 31, 7}, {6, 21, 12}, {70, 36, 40},
+                                    {2, 4, 5},    {1, 64, 9},  {12, 3, 16}, {33, 36, 4100}};
+  static const int64_t few[] = {6, 9, 700}; /* a reduction, where no out needs tiles */
+  for (int c = 0; c < COUNT_OF(all); c++) {
+    bool wanted = argc == 1;
+    for (int i = 1; i < argc; i++) wanted = wanted || strcmp(argv[i], all[c].title) == 0;
+    if (!wanted) continue;
+    for (int i = 0; i < COUNT_OF(size); i++)
+      for (int turned = 0; turned<4; turned += size[i][2]> 1000 ? 3 : 1) {
+        /* A transposition has one 16-bit type, the next one the other; long sums f32 alone. */
+        for (int f32 = 0; f32 < 2; f32++) {
+          if (!f32 && size[i][2] > 1000) continue;
+          DType half = turned % 2 ? DT_bf16 : DT_f16;
+          Product p = begin(b, t, size[i], turned, f32 ? DT_f32 : half);
+          all[c].build(&p);
+          finish(&p, all[c].title);
+        }
+      }
+    for (int f32 = 0; f32 < 2; f32++) {
+      Product p = begin(b, t, few, 2, f32 ? DT_f32 : DT_bf16);
+      all[c].build(&p);
+      finish(&p, all[c].title);
+    }
+  }
+}
+
+/* Batches: a bias per column, a scale per batch, the batch moved inside. */
+static void batches(Bench *b, const Target *t, DType half, int64_t m, int64_t n, int64_t k) {
+  Product p = begin(b, t, (int64_t[]){m, n, k}, 0, half);
+  Node *x = ir_cast(p.g, leaf(&p, half, DIM(2, 3, m, k)), DT_f32);
+  Node *w = ir_cast(p.g, leaf(&p, half, DIM(2, 3, k, n)), DT_f32);
+  p.y = ir_matmul(p.g, x, w);
+  Node *scaled = ir_mul(p.g, p.y, wide(&p, leaf(&p, DT_f32, DIM(2, 3, 1, 1)), p.y));
+  Node *moved = ir_permute(p.g, biased(&p, scaled), (int[]){0, 2, 1, 3});
+  out(&p, scaled);
+  out(&p, ir_reshape(p.g, moved, DIM(2 * m, 3 * n)));
+  finish(&p, "batches");
+}
+
+/* The bias gradient as it is written: dY [b, t, n], flattened for the product, summed over b and t. */
+static void bias_gradient(Bench *b, const Target *t, DType half) {
+  Product p = begin(b, t, (int64_t[]){40, 36, 24}, 1, half);
+  Node *dy = ir_cast(p.g, leaf(&p, half, DIM(2, 12, 36)), DT_f32);
+  p.y = ir_matmul(p.g, ir_reshape(p.g, p.a, DIM(1, 40, 24)), ir_reshape(p.g, dy, DIM(1, 24, 36)));
+  out(&p, p.y);
+  out(&p, ir_reduce(p.g, OP_reduce_sum, dy, 2, (int[]){0, 1}));
+  finish(&p, "bias gradient");
+}
+
+/* ---- what is refused ---- */
+
+static int refused(Bench *b) {
+  int wrong = 0;
+  for (int i = 0; i < 7; i++) {
+    bool few = i == 6; /* too long for tiles */
+    Product p =
+      begin(b, &b->native, few ? (int64_t[]){2, 2, 200001} : (int64_t[]){24, 24, 24}, 2, DT_f32);
+    Node *square = ir_permute(p.g, p.y, (int[]){1, 0});
+    switch (i) {
+    case 0: out(&p, ir_add(p.g, p.y, square)); break;             /* two indices */
+    case 1: out(&p, sum_of(&p, p.y, 1)); break;                   /* of the product */
+    case 2: out(&p, sum_of(&p, p.b, 1)); break;                   /* not over k */
+    case 3: out(&p, sum_of(&p, ir_mul(p.g, p.b, p.b), 0)); break; /* not the operand */
+    case 4: out(&p, ir_neg(p.g, p.a)); break;                     /* not the product */
+    case 5: out(&p, ir_add(p.g, p.y, wide(&p, sum_of(&p, p.b, 0), p.y))); break; /* both */
+    case 6: transposed(&p); break;
+    }
+    bool *stored = arena_alloc(p.arena, (size_t)p.g->n_node);
+    for (int n = 0; n < p.g->n_node; n++) stored[n] = p.g->node[n]->op == OP_input;
+    stored[p.out[0]->id] = true;
+    KernelJob job = {.out = p.out, .n_out = 1, .anchor = p.y, .stored = stored};
+    if (cg_matmul_accepts(&job)) {
+      printf("FAILED: case %d is not refused\n", i);
+      wrong++;
+    }
+    graph_free(p.g);
+    arena_free(p.arena);
+  }
+  return wrong;
+}
+
+void products_any(Bench *b, const Target *target, int argc, char **argv) {
+  cases(b, target, argc, argv);
+  if (target == &target_portable) b->wrong += refused(b);
+  if (argc > 1) return;
+  batches(b, target, DT_f32, 20, 36, 8);
+  batches(b, target, DT_f32, 5, 7, 3);
+  bias_gradient(b, target, DT_f32);
+  bias_gradient(b, target, DT_bf16);
+}
+
+void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int n) {
+  static const int64_t length[] = {1, 2, 7, 8, 12, 16, 17, 24, 31, 32, 40, 56, 64, 66, 96, 130};
+  for (int i = 0; i < n; i++) {
+    uint32_t draw[6];
+    for (uint32_t j = 0; j < 6; j++) draw[j] = noise(seed * 1000 + 8 * (uint32_t)i + j);
+    int64_t size[3];
+    for (int j = 0; j < 3; j++) size[j] = length[draw[j] % COUNT_OF(length)];
+    const Case *c = &all[draw[3] % COUNT_OF(all)];
+    Product p = begin(b, target, size, (int)(draw[4] % 4), half);
+    b->form = (int)(draw[5] % 4);
+    c->build(&p);
+    finish(&p, c->title);
+  }
+  b->form = 0;
+  batches(b, target, half, 20, 36, 8);
+  batches(b, target, half, 33, 24, 70);
+  bias_gradient(b, target, half);
+}

@@ -1,0 +1,13 @@
+/* Products and what kernels compute from them, against the evaluator. */
+#ifndef TESTS_CODEGEN_PRODUCTS_H
+#define TESTS_CODEGEN_PRODUCTS_H
+
+#include "tests/codegen/check.h"
+
+/* Every epilogue, of operands of all types; with arguments only those of these titles. */
+void products_any(Bench *, const Target *, int argc, char **argv);
+/* n products of 16-bit operands drawn by a seed: epilogue, sizes, transpositions, form of the
+ * kernel; and some with batches. */
+void products_16(Bench *, const Target *, DType, uint32_t seed, int n);
+
+#endif
