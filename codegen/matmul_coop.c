@@ -121,7 +121,7 @@ static void make_sums(Coop *c) {
 
 /* ---- the loop ---- */
 
-SpvId coop_sums_here(Coop *c, bool of_a) {
+SpvId matmul_coop_sums_here(Coop *c, bool of_a) {
   Spv *b = c->mm->k->b;
   SpvId tile = of_a ? c->mm->tile_n_id : c->mm->tile_m_id;
   SpvId any = spv_bin(b, SpvOpBitwiseOr, tile, of_a ? c->subgroup_n : c->subgroup_m);
@@ -132,7 +132,7 @@ SpvId coop_sums_here(Coop *c, bool of_a) {
 static void add_up(Coop *c, bool of_a, const SpvId *fragment) {
   Spv *b = c->mm->k->b;
   SpvId ones = spv_matrix_ones(b, of_a ? c->matrix_b : c->matrix_a);
-  SpvId here = coop_sums_here(c, of_a);
+  SpvId here = matmul_coop_sums_here(c, of_a);
   spv_if(b, here);
   for (int i = 0; i < (of_a ? c->parts_m : c->parts_n); i++) {
     SpvId variable = of_a ? c->sum_a[i] : c->sum_b[i];
@@ -150,9 +150,9 @@ static void multiply(Coop *c) {
   for (int i = 0; i < c->parts_m; i++)
     for (int j = 0; j < c->parts_n; j++) sum[i][j] = spv_get(b, c->sum[i][j]);
   for (int step = 0; step < c->tile.k / (int)c->shape.k; step++) {
-    for (int i = 0; i < c->parts_m; i++) of_a[i] = coop_fragment(c, &c->a, i, step);
+    for (int i = 0; i < c->parts_m; i++) of_a[i] = matmul_coop_fragment(c, &c->a, i, step);
     for (int j = 0; j < c->parts_n; j++) {
-      of_b[j] = coop_fragment(c, &c->b, j, step);
+      of_b[j] = matmul_coop_fragment(c, &c->b, j, step);
       for (int i = 0; i < c->parts_m; i++)
         sum[i][j] = spv_matrix_mul_add(b, of_a[i], of_b[j], sum[i][j]);
     }
@@ -164,16 +164,16 @@ static void multiply(Coop *c) {
 }
 
 static void fetch(Coop *c) {
-  coop_fetch(c, &c->a);
-  coop_fetch(c, &c->b);
+  matmul_coop_fetch(c, &c->a);
+  matmul_coop_fetch(c, &c->b);
 }
 
 /* To tile `next`, or nowhere where there is none. */
 static void advance(Coop *c, SpvId next, int64_t tiles) {
   Spv *b = c->mm->k->b;
   SpvId more = spv_cmp(b, SpvOpULessThan, next, constant(c, tiles));
-  coop_advance(c, &c->a, more);
-  coop_advance(c, &c->b, more);
+  matmul_coop_advance(c, &c->a, more);
+  matmul_coop_advance(c, &c->b, more);
   if (!c->a.tail) return;
   SpvId step = spv_select(b, more, constant(c, c->tile.k), spv_u(b, 0));
   SpvId term = spv_get(b, c->first_term);
@@ -188,8 +188,8 @@ static void loop(Coop *c) {
   advance(c, constant(c, 1), tiles);
   SpvId i = spv_for(b, constant(c, tiles));
   spv_barrier(b);
-  coop_put(c, &c->a);
-  coop_put(c, &c->b);
+  matmul_coop_put(c, &c->a);
+  matmul_coop_put(c, &c->b);
   spv_barrier(b);
   fetch(c);
   SpvId next = spv_bin(b, SpvOpIAdd, i, constant(c, 2));
@@ -200,16 +200,16 @@ static void loop(Coop *c) {
 
 void matmul_coop(Matmul *mm, const MatmulTile *tile) {
   Coop c;
-  coop_layout(&c, mm, mm->k->target, tile);
+  matmul_coop_layout(&c, mm, mm->k->target, tile);
   Spv *b = mm->k->b;
   make_types(&c);
   SpvId runs = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c.shared_runs);
   c.shared = spv_shared(b, runs);
   begin(&c);
-  coop_side_begin(&c, &c.a);
-  coop_side_begin(&c, &c.b);
+  matmul_coop_side_begin(&c, &c.a);
+  matmul_coop_side_begin(&c, &c.b);
   make_sums(&c);
   loop(&c);
-  coop_store(&c);
+  matmul_coop_store(&c);
   matmul_end(mm);
 }

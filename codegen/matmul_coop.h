@@ -57,22 +57,23 @@ typedef struct Coop {
 
 /* ---- matmul_coop_load.c ---- */
 /* Lays out the shared tile from uvec4 `base` on; returns how many it takes. */
-int coop_side_layout(Coop *, CoopSide *, Side *, bool is_b, int base);
-void coop_side_begin(Coop *, CoopSide *);
-void coop_fetch(Coop *, CoopSide *);               /* memory → registers */
-void coop_advance(Coop *, CoopSide *, SpvId more); /* to the next tile, where there is one */
-void coop_put(Coop *, CoopSide *);                 /* registers → workgroup memory */
-SpvId coop_fragment(Coop *, CoopSide *, int part, int step); /* workgroup memory → fragment */
+int matmul_coop_side_layout(Coop *, CoopSide *, Side *, bool is_b, int base);
+void matmul_coop_side_begin(Coop *, CoopSide *);
+void matmul_coop_fetch(Coop *, CoopSide *);               /* memory → registers */
+void matmul_coop_advance(Coop *, CoopSide *, SpvId more); /* to the next tile, where there is one */
+void matmul_coop_put(Coop *, CoopSide *);                 /* registers → workgroup memory */
+SpvId matmul_coop_fragment(Coop *, CoopSide *, int part,
+                           int step); /* workgroup memory → fragment */
 
 /* ---- matmul_coop_out.c ---- */
-void coop_store(Coop *);
-int coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it needs */
+void matmul_coop_store(Coop *);
+int matmul_coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it needs */
 
 /* ---- matmul_tile.c ---- */
-void coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
+void matmul_coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
 
 /* ---- matmul_coop.c ---- */
 /* Whether this subgroup adds up the operand's elements along k: those that have its first tile do. */
-SpvId coop_sums_here(Coop *, bool of_a);
+SpvId matmul_coop_sums_here(Coop *, bool of_a);
 
 #endif

@@ -67,7 +67,7 @@ static bool can_pack(const CoopSide *s, int pack) {
          (lines % s->subgroup_rows == 0 || s->subgroup_rows % lines == 0);
 }
 
-int coop_side_layout(Coop *c, CoopSide *s, Side *side, bool is_b, int base) {
+int matmul_coop_side_layout(Coop *c, CoopSide *s, Side *side, bool is_b, int base) {
   const Matmul *mm = c->mm;
   const MatmulTile *t = &c->tile;
   *s = (CoopSide){.side = side,
@@ -151,7 +151,7 @@ static int64_t distance(const CoopSide *s, int i) {
   return lines * (s->along_k ? s->side->row : s->side->k) + columns * RUN;
 }
 
-void coop_side_begin(Coop *c, CoopSide *s) {
+void matmul_coop_side_begin(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId lane = spv_builtin(b, SpvBuiltInLocalInvocationIndex, spv_u32(b));
   SpvId uvec4 = spv_vec(b, spv_u32(b), 4), first = 0;
@@ -227,7 +227,7 @@ static SpvId is_valid(Coop *c, CoopSide *s, int i, int p) {
   return spv_cmp(c->mm->k->b, SpvOpULessThan, term, c->mm->kk_id);
 }
 
-void coop_fetch(Coop *c, CoopSide *s) {
+void matmul_coop_fetch(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId moving = spv_get(b, s->moving), uvec4 = spv_vec(b, spv_u32(b), 4);
   for (int i = 0; i < s->each; i++) {
@@ -248,7 +248,7 @@ void coop_fetch(Coop *c, CoopSide *s) {
   }
 }
 
-void coop_advance(Coop *c, CoopSide *s, SpvId more) {
+void matmul_coop_advance(Coop *c, CoopSide *s, SpvId more) {
   Spv *b = c->mm->k->b;
   SpvId step = constant(c, s->tile_k * s->side->k / s->width);
   step = spv_select(b, more, step, constant(c, 0));
@@ -259,7 +259,7 @@ void coop_advance(Coop *c, CoopSide *s, SpvId more) {
 
 /* ---- registers → workgroup memory → fragments ---- */
 
-void coop_put(Coop *c, CoopSide *s) {
+void matmul_coop_put(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId first = times(c, s->line, s->stride);
   first = plus(c, first, s->column);
@@ -280,7 +280,7 @@ void coop_put(Coop *c, CoopSide *s) {
   }
 }
 
-SpvId coop_fragment(Coop *c, CoopSide *s, int part, int step) {
+SpvId matmul_coop_fragment(Coop *c, CoopSide *s, int part, int step) {
   Spv *b = c->mm->k->b;
   int row = part * s->fragment, k = step * s->fragment_k, at;
   if (s->along_k)

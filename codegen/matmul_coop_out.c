@@ -17,7 +17,7 @@ static int strip_runs(const Coop *c) {
   return c->mm->sum_a && sums > rows ? sums : rows;
 }
 
-int coop_shared_runs(const Coop *c) {
+int matmul_coop_shared_runs(const Coop *c) {
   return strip_runs(c) * c->tile.subgroups_m * c->tile.subgroups_n;
 }
 
@@ -128,7 +128,7 @@ static void store_sums(Strip *s, bool of_a) {
   const CoopSide *side = of_a ? &c->a : &c->b;
   int parts = of_a ? c->parts_m : c->parts_n, quads = side->subgroup_rows / QUAD;
   SpvId stride = constant(c, of_a ? quads : strip_stride(c));
-  SpvId first = coop_sums_here(c, of_a);
+  SpvId first = matmul_coop_sums_here(c, of_a);
   spv_if(b, first);
   for (int i = 0; i < parts; i++) {
     SpvId value = spv_get(b, of_a ? c->sum_a[i] : c->sum_b[i]);
@@ -152,7 +152,7 @@ static void store_sums(Strip *s, bool of_a) {
   spv_end(b);
 }
 
-void coop_store(Coop *c) {
+void matmul_coop_store(Coop *c) {
   Matmul *mm = c->mm;
   Spv *b = mm->k->b;
   Strip s = {.c = c};

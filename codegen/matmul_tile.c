@@ -17,7 +17,7 @@ bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
   return units->m && units->m % RUN == 0 && units->n % RUN == 0 && units->k % RUN == 0;
 }
 
-void coop_layout(Coop *c, const Matmul *mm, const Target *t, const MatmulTile *tile) {
+void matmul_coop_layout(Coop *c, const Matmul *mm, const Target *t, const MatmulTile *tile) {
   *c = (Coop){.mm = (Matmul *)mm,
               .tile = *tile,
               .type = (DType)mm->a.base->type.dtype,
@@ -26,9 +26,9 @@ void coop_layout(Coop *c, const Matmul *mm, const Target *t, const MatmulTile *t
   if (!matmul_units(mm, t, &c->shape)) die("codegen: a product without matrix units");
   c->parts_m = tile->m / tile->subgroups_m / (int)c->shape.m;
   c->parts_n = tile->n / tile->subgroups_n / (int)c->shape.n;
-  int runs = coop_side_layout(c, &c->a, (Side *)&mm->a, false, 0);
-  runs += coop_side_layout(c, &c->b, (Side *)&mm->b, true, runs);
-  int results = coop_shared_runs(c);
+  int runs = matmul_coop_side_layout(c, &c->a, (Side *)&mm->a, false, 0);
+  runs += matmul_coop_side_layout(c, &c->b, (Side *)&mm->b, true, runs);
+  int results = matmul_coop_shared_runs(c);
   c->shared_runs = runs > results ? runs : results;
 }
 
@@ -49,7 +49,7 @@ static bool fits(const Matmul *mm, const Target *t, const TargetMatrix *u, const
       sums(x, t) > REGISTERS || (uint32_t)subgroups * t->subgroup_size > t->max_invocations)
     return false;
   Coop c;
-  coop_layout(&c, mm, t, x);
+  matmul_coop_layout(&c, mm, t, x);
   return c.a.each <= MAX_RUNS && c.b.each <= MAX_RUNS &&
          (uint32_t)c.shared_runs * 16 <= t->shared_bytes;
 }
@@ -60,7 +60,7 @@ static bool fits(const Matmul *mm, const Target *t, const TargetMatrix *u, const
 static int resident(const Matmul *mm, const Target *t, const MatmulTile *x) {
   enum { REGISTERS = 1 << 16 /* of a core */, OTHERS = 96 /* beside the sums */, SPARE = 4 << 10 };
   Coop c;
-  coop_layout(&c, mm, t, x);
+  matmul_coop_layout(&c, mm, t, x);
   int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c.shared_runs);
   int subgroups = REGISTERS / ((sums(x, t) + OTHERS) * (int)t->subgroup_size);
   int by_registers = subgroups / (x->subgroups_m * x->subgroups_n);
