@@ -7,6 +7,10 @@
  *            sums of loss and count
  *   update   as train, with loss and g from accum / the count
  *
+ * In f16, which ends at 65,504 and loses what is below 6e-8, the loss is multiplied by a scale before its
+ * gradients are taken, and they are divided by it as soon as they are f32: a power of two, halved by each
+ * step that is not finite, doubled after every GROWTH updates.
+ *
  * The gradients are found first, then rounded to the precision of training: what updates compute from
  * them stays f32.
  *
@@ -14,6 +18,7 @@
  * micro-batch counts as 1. */
 #include "driver/programs_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +31,17 @@ typedef struct Trainee { /* a parameter that is trained */
 typedef struct Training {
   Builder *b;
   Graph *g;
+  Node *scale; /* what the gradients are too large by; NULL: nothing */
   Trainee *p;
   int n;
 } Training;
+
+/* PyTorch's, but for the limits: below 1 nothing is won, above MOST only time. */
+static const double LEAST_SCALE = 1, FIRST_SCALE = 0x1p16, MOST_SCALE = 0x1p24;
+enum {
+  GROWTH = 2000,
+  GRAD_SCALE = 1024 /* of program grad, which has no training to learn it from */
+};
 
 static const Type f32_scalar = {.dtype = DT_f32}, i32_scalar = {.dtype = DT_i32};
 
@@ -36,6 +49,7 @@ static Node *rng_input(Graph *g) {
   return ir_leaf(g, OP_input, "rng", &(Type){.dtype = DT_i32, .rank = 1, .dim = {4}});
 }
 static Node *step_state(Graph *g) { return ir_leaf(g, OP_state, "train.step", &i32_scalar); }
+static Node *scale_state(Graph *g) { return ir_leaf(g, OP_state, "train.loss_scale", &f32_scalar); }
 static Node *number(Graph *g, double v) { return ir_const(g, v, &f32_scalar); }
 static Node *spread(Graph *g, Node *scalar, const Type *t) {
   return ir_broadcast(g, scalar, t->rank, t->dim);
@@ -51,6 +65,8 @@ static Node *state_of(Graph *g, const StateInfo *s, const char *path) {
 static bool is_trained(const Builder *b) {
   return fe_train(b->model)->present && fe_train(b->model)->optimizer;
 }
+
+static bool is_scaled(const Builder *b) { return is_trained(b) && b->pass.precision == DT_f16; }
 
 /* ---- init ---- */
 static bool init_states(Builder *b, Graph *g, int param, const ParamInfo *info, bool accumulates) {
@@ -79,6 +95,10 @@ bool add_init(Builder *b) {
     if (ok && trained && param[i].trainable) ok = init_states(b, g, i, &param[i], accumulates);
   }
   if (trained) ir_output(g, OUT_update, "train.step", ir_const(g, 0, &i32_scalar));
+  if (is_scaled(b)) {
+    ir_output(g, OUT_update, "train.loss_scale", number(g, FIRST_SCALE));
+    ir_output(g, OUT_update, "train.good_steps", ir_const(g, 0, &i32_scalar));
+  }
   for (int i = 0; i < 2 && accumulates; i++)
     ir_output(g, OUT_update, i ? "accum.loss_count" : "accum.loss_sum", number(g, 0));
   if (ok) return add_program(b, "init", g);
@@ -128,21 +148,45 @@ static bool pass_values(Training *t, const char *list, Node **value, int n_value
   return true;
 }
 
-/* Lists the parameters and finds the gradients of value[0]; all values are then as the precision of
- * training has them. false with errors, and nothing to free. */
-static bool differentiate(Training *t, Node **value, int n_value) {
+/* What the loss is multiplied by in f16 before its gradients are taken: a constant, and what training has
+ * reached. */
+typedef struct Scale {
+  double constant;
+  bool state;
+} Scale;
+
+static Node *scale_of(Graph *g, Scale s) {
+  Node *constant = number(g, s.constant);
+  return s.state ? ir_mul(g, scale_state(g), constant) : constant;
+}
+
+static void multiply_gradients(Training *t, Node *factor) {
+  for (int i = 0; i < t->n; i++)
+    t->p[i].grad = ir_mul(t->g, t->p[i].grad, spread(t->g, factor, &t->p[i].info->type));
+}
+
+static void unscale(Training *t) {
+  if (t->scale) multiply_gradients(t, ir_div(t->g, number(t->g, 1), t->scale));
+  t->scale = NULL;
+}
+
+/* Lists the parameters and finds the gradients of value[0], times t->scale; all values are then as the precision
+ * of training has them. false with errors, and nothing to free. */
+static bool differentiate(Training *t, Scale scale, Node **value, int n_value) {
+  bool scaled = t->b->pass.precision == DT_f16, ok = true;
+  Node *loss = scaled ? ir_mul(t->g, value[0], scale_of(t->g, scale)) : value[0];
   list_trainees(t);
   Node **wrt = xcalloc((size_t)t->n + 1, sizeof *wrt),
        **grad = xcalloc((size_t)t->n + 1, sizeof *grad);
   for (int i = 0; i < t->n; i++) wrt[i] = t->p[i].node;
-  autodiff(t->g, value[0], wrt, t->n, grad);
+  autodiff(t->g, loss, wrt, t->n, grad);
   for (int i = 0; i < t->n; i++) t->p[i].grad = grad[i];
   free(wrt);
   free(grad);
-  if (!dtype_is_16(t->b->pass.precision) || pass_values(t, "simplify,precision", value, n_value))
-    return true;
-  free(t->p);
-  return false;
+  if (dtype_is_16(t->b->pass.precision)) ok = pass_values(t, "simplify,precision", value, n_value);
+  t->scale = ok && scaled ? scale_of(t->g, scale) : NULL;
+  if (!ok) free(t->p);
+  return ok;
 }
 
 static bool add_eval(Builder *b, const char *name, int64_t batch) {
@@ -164,7 +208,8 @@ static bool add_grad(Builder *b) {
   Node *loss;
   Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
   if (!t.g) return false;
-  if (!differentiate(&t, &loss, 1)) return false;
+  if (!differentiate(&t, (Scale){GRAD_SCALE, false}, &loss, 1)) return false;
+  unscale(&t);
   ir_output(t.g, OUT_value, "loss", loss);
   for (int i = 0; i < t.n; i++)
     ir_output(t.g, OUT_value, joined(t.g, "grad", t.p[i].info->path), t.p[i].grad);
@@ -202,12 +247,14 @@ static Node *gradient_norm(Training *t) {
   return ir_sqrt(g, ir_reshape(g, sum, 0, NULL));
 }
 
+/* min(1, clip / norm), and no scale any more: one factor for all. */
 static void clip_gradients(Training *t, Node *norm, double clip) {
   Graph *g = t->g;
-  Node *factor =
-    ir_min(g, number(g, 1), ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
-  for (int i = 0; i < t->n; i++)
-    t->p[i].grad = ir_mul(g, t->p[i].grad, spread(g, factor, &t->p[i].info->type));
+  Node *factor = NULL;
+  if (clip > 0)
+    factor = ir_min(g, number(g, 1), ir_div(g, number(g, clip), ir_add(g, norm, number(g, 1e-6))));
+  if (t->scale) factor = ir_div(g, factor ? factor : number(g, 1), t->scale);
+  if (factor) multiply_gradients(t, factor);
 }
 
 static void keep_unless_ok(Graph *g, Node *ok, Node *old, Node *fresh) {
@@ -229,14 +276,28 @@ static bool update_parameter(Training *t, const Trainee *p, Node *lr, Node *step
   return true;
 }
 
-/* Everything from the gradients on; outputs loss, grad_norm, lr, step, ok. */
+/* The next step's scale, output loss_scale too. */
+static void adapt_scale(Graph *g, Node *ok) {
+  Node *scale = scale_state(g), *good = ir_leaf(g, OP_state, "train.good_steps", &i32_scalar);
+  Node *none = ir_const(g, 0, &i32_scalar), *more = ir_add(g, good, ir_const(g, 1, &i32_scalar));
+  Node *grows = ir_ge(g, more, ir_const(g, GROWTH, &i32_scalar));
+  Node *twice = ir_min(g, ir_mul(g, scale, number(g, 2)), number(g, MOST_SCALE));
+  Node *half = ir_max(g, ir_mul(g, scale, number(g, 0.5)), number(g, LEAST_SCALE));
+  Node *next = ir_where(g, ok, ir_where(g, grows, twice, scale), half);
+  ir_output(g, OUT_update, scale->name, next);
+  ir_output(g, OUT_update, good->name, ir_where(g, ok, ir_where(g, grows, none, more), none));
+  ir_output(g, OUT_value, "loss_scale", next);
+}
+
+/* Everything from the gradients on; outputs loss, grad_norm, lr, step, ok, in f16 loss_scale. */
 static bool finish_training(Training *t, Node *loss) {
   Graph *g = t->g;
   double clip = fe_train(t->b->model)->clip;
   Node *norm = gradient_norm(t), *old_step = step_state(g);
   Node *next = ir_add(g, old_step, ir_const(g, 1, &i32_scalar)), *step = ir_cast(g, next, DT_f32);
   Node *ok = ir_and(g, ir_isfinite(g, loss), ir_isfinite(g, norm));
-  if (clip > 0) clip_gradients(t, norm, clip);
+  if (t->scale) norm = ir_div(g, norm, t->scale);
+  clip_gradients(t, norm, clip);
   Node *lr = fe_lr(t->b->model, g, step, ir_leaf(g, OP_input, "total", &f32_scalar), t->b->errors);
   if (!lr) return false;
   for (int i = 0; i < t->n; i++)
@@ -248,6 +309,7 @@ static bool finish_training(Training *t, Node *loss) {
   ir_output(g, OUT_value, "lr", lr);
   ir_output(g, OUT_value, "step", made);
   ir_output(g, OUT_value, "ok", ok);
+  if (is_scaled(t->b)) adapt_scale(g, ok);
   return true;
 }
 
@@ -263,7 +325,7 @@ static bool add_train(Builder *b) {
   Node *loss;
   Training t = {.b = b, .g = loss_graph(b, true, b->batch, &loss)};
   if (!t.g) return false;
-  if (!differentiate(&t, &loss, 1)) return false;
+  if (!differentiate(&t, (Scale){1, true}, &loss, 1)) return false;
   return finish(&t, "train", finish_training(&t, loss));
 }
 
@@ -297,7 +359,9 @@ static bool add_micro(Builder *b, double *least) {
   *least = part.least;
   if (!wants_program(b, "micro")) return graph_free(g), true;
   Node *value[] = {part.sum, part.count};
-  if (!differentiate(&t, value, 2)) return false;
+  double terms = part.sum == loss ? 1 : (double)b->batch * (double)b->context;
+  if (!differentiate(&t, (Scale){exp2(-floor(log2(terms))), true}, value, 2)) return false;
+  unscale(&t);
   g = t.g;
   Node *index = ir_reshape(g, ir_slice(g, rng_input(g), (int64_t[]){3}, (int64_t[]){4}), 0, NULL);
   Node *first = ir_eq(g, index, ir_const(g, 0, &i32_scalar));

@@ -138,7 +138,8 @@ typedef struct Image {
  *   init          input rng; updates every param and state
  *   train         inputs: the loss function's arguments, rng, total (f32[]: steps of the whole run);
  *                 outputs loss, grad_norm, lr (f32[]), step (i32[]: updates made, this one included), ok (bool[]: 0 where the
- *                 update was skipped because loss or gradient norm is not finite); updates params and states.
+ *                 update was skipped because loss or gradient norm is not finite), in f16 loss_scale (f32[]: what the
+ *                 next step multiplies the loss by; halved where ok is 0); updates params and states.
  *                 Where train.accumulate > 1 there are instead
  *   micro         inputs: the arguments, rng; rng[3] = number of the micro-batch, 0 starts the sums anew; adds to transient states
  *   update        input total; outputs as train
@@ -147,7 +148,8 @@ typedef struct Image {
  *   grad          inputs: the arguments, rng; outputs loss and grad.<path> for each trainable parameter
  *   forward.<t>   inputs tokens i32[1, t]; output logits f32[1, t, vocab]; several lengths t, the largest is the context
  *   <entry>       any function asked for with --entry; inputs its arguments; outputs result or result.0 …
- * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made.
+ * rng: i32[4] = {seed low, seed high, data step, micro-batch}. State "train.step" i32[]: updates made; in f16
+ * "train.loss_scale" f32[] and "train.good_steps" i32[], updates since it last changed.
  * Optimizer states: optim.<state>.<path>. Transient: accum.… */
 
 /* Appends the image to `out`, which it finds a whole number of IMG_ALIGN bytes long (an image is

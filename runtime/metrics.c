@@ -66,6 +66,7 @@ void metric_print(Buf *out, const Metric *m) {
   put_number(out, "loss", m->loss);
   put_number(out, "lr", m->lr);
   put_number(out, "grad_norm", m->grad_norm);
+  if (m->loss_scale > 0) put_number(out, "loss_scale", m->loss_scale);
   buf_printf(out, ", \"tokens\": %lld, \"tokens_per_second\": %.1f, \"ms\": %.3f",
              (long long)m->tokens, m->tokens_per_second, m->ms);
   json_t *target = json_string(m->target);

@@ -7,6 +7,7 @@
 typedef struct Metric {
   int64_t step; /* from 1 */
   double loss, lr, grad_norm;
+  double loss_scale; /* of f16, after the step; 0: none */
   int64_t tokens; /* read since the run began */
   double tokens_per_second, ms;
   const char *target; /* whose kernels computed the step */

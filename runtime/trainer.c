@@ -112,7 +112,7 @@ static bool submit_step(Trainer *t) {
 }
 
 typedef struct StepResult {
-  float loss, grad_norm, lr;
+  float loss, grad_norm, lr, loss_scale; /* loss_scale 0: there is none */
   int32_t updates, ok;
 } StepResult;
 
@@ -124,6 +124,7 @@ static bool read_step(Trainer *t, uint64_t ticket, StepResult *r) {
   } want[] = {{"loss", &r->loss},
               {"grad_norm", &r->grad_norm},
               {"lr", &r->lr},
+              {"loss_scale", &r->loss_scale},
               {"step", &r->updates},
               {"ok", &r->ok}};
   void **output = xcalloc(p->n_output, sizeof *output);
@@ -209,6 +210,7 @@ static bool finish_step(Trainer *t) {
               .loss = (double)r.loss,
               .lr = (double)r.lr,
               .grad_norm = (double)r.grad_norm,
+              .loss_scale = (double)r.loss_scale,
               .tokens = run->tokens,
               .tokens_per_second = (double)tokens / seconds,
               .ms = seconds * 1e3,
@@ -223,7 +225,9 @@ static bool finish_step(Trainer *t) {
   }
   t->finished_at = clock_seconds();
   ok = ok && report_step(t, &m);
-  if (ok && !r.ok && t->plan->stop_on_nan) {
+  /* A gradient that left f16 has halved the scale: that is how it is found. */
+  bool lowered = r.loss_scale > 1 && isfinite(r.loss);
+  if (ok && !r.ok && !lowered && t->plan->stop_on_nan) {
     buf_printf(&t->why,
                "step %lld: %s is not finite (loss %g, gradient norm %g); stopped as --on-nan=stop "
                "asks. The last "

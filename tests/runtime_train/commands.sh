@@ -132,6 +132,19 @@ expect 1 "is not finite" "$dir/wild" train --data "$text" --steps 8 --out "$dir/
 expect 1 "stopped as --on-nan=stop asks. The last checkpoint, of step" "$dir/wild" train --data "$text" --steps 8 --out "$dir/wildstop" \
   --on-nan stop --overwrite
 
+# ---- f16: a scale that is too large is halved until the gradients are finite, and goes on in the checkpoint ----
+sed 's/nn.cross_entropy(forward(tokens), targets)/1e5 * &/' "$SOURCE/models/gpt2.alpha" >"$dir/scaled.alpha"
+"$ALPHAC" "$dir/scaled.alpha" -o "$dir/scaled" -D vocab=256 -D context=16 -D width=16 -D layers=1 -D heads=2 -D train.batch=2 \
+  -D train.context=16 --precision f16 || exit 1
+expect 0 "step 20" "$dir/scaled" train --data "$text" --steps 20 --out "$dir/scaledrun" --on-nan stop
+skipped=$(sed -n '/"skipped"/p' "$dir/scaledrun/metrics.jsonl" | tail -1 | field skipped)
+[ "${skipped:-0}" -ge 3 ] && [ "$skipped" -le 17 ] || fail "f16: $skipped of 20 steps were skipped"
+[ "$(tail -1 "$dir/scaledrun/metrics.jsonl" | field loss_scale)" = $((65536 >> skipped)) ] ||
+  fail "f16: the scale after $skipped halvings: $(tail -1 "$dir/scaledrun/metrics.jsonl")"
+tail -1 "$dir/scaledrun/metrics.jsonl" | grep -q '"loss": null\|"grad_norm": null' && fail "f16: still not finite"
+grep -aq '"train.loss_scale":.*"train.good_steps":\|"train.good_steps":.*"train.loss_scale":' "$dir/scaledrun/checkpoint.safetensors" ||
+  fail "f16: the checkpoint has no loss scale"
+
 # ---- stopped by a signal, and a second process in the same directory ----
 for signal in INT TERM; do
   run=$dir/stopped$signal
