@@ -3,8 +3,8 @@
  * all sizes share a kernel and an argument table.
  *
  * flat sum: result[r] = Σ_{c < L, r·L + c < n} f(r·L + c) for r < R: a long tensor, or all the gradients of a model one by one, in
- * R parts of L elements, of which the last ones may be missing. S members share a row: a subgroup, or a workgroup without
- * subgroups. Member m takes the units of four elements m, m + S, m + 2S, …; its own sum is nested in blocks of 64 units, of 64
+ * R parts of L elements, of which the last ones may be missing. S members share a row: a subgroup on a CPU driver, else a
+ * workgroup, of subgroups where there are such. Member m takes the units of four elements m, m + S, m + 2S, …; its own sum is nested in blocks of 64 units, of 64
  * such blocks, and of these, so that the error hardly grows with the length:
  *
  *   row r:  | unit 0 … S−1 | S … 2S−1 | …        8 of a member's units make one turn of the innermost loop
@@ -21,7 +21,8 @@ enum {
   OUTER = 64 * BLOCK,  /* turns */
   MAX_TURNS = 50000,   /* of one invocation: Mesa 22.3 ends it silently after 65,535 */
   LEAST_LANES = 4,
-  LOCAL = 64
+  LOCAL = 64,
+  GROUP = 512 /* members of a row on a GPU */
 };
 
 /* ---- which values are flat ---- */
@@ -118,7 +119,7 @@ typedef struct Sum {
   Kernel *k;
   FlatSum of;
   uint32_t lanes;    /* members of a row */
-  bool shuffles;     /* they are a subgroup */
+  uint32_t subgroup; /* how many of them shuffle; 0: none */
   SpvId row, member; /* the row, kept within what exists */
   SpvId within;      /* it does exist */
   SpvId first, end;  /* its first unit, the element where it ends */
@@ -136,11 +137,15 @@ static void find_place(Sum *s) {
   Kernel *k = s->k;
   Spv *b = k->b;
   const Target *t = k->target;
-  s->shuffles = t->subgroup_shuffle && t->subgroup_size >= LEAST_LANES && t->subgroup_size <= LOCAL;
-  s->lanes = s->shuffles ? t->subgroup_size : LOCAL;
-  if (s->shuffles) k->out->subgroup_size = s->lanes;
-  uint32_t rows_of_group = LOCAL / s->lanes;
-  kernel_groups(k, (s->of.rows + rows_of_group - 1) / rows_of_group, LOCAL);
+  bool shuffles =
+    t->subgroup_shuffle && t->subgroup_size >= LEAST_LANES && t->subgroup_size <= LOCAL;
+  s->subgroup = shuffles ? t->subgroup_size : 0;
+  k->out->subgroup_size = s->subgroup;
+  s->lanes = !shuffles ? LOCAL : t->is_cpu ? s->subgroup : GROUP;
+  while (s->lanes > t->max_invocations || (shuffles && s->lanes > s->subgroup * s->subgroup))
+    s->lanes /= 2;
+  uint32_t local = s->lanes > LOCAL ? s->lanes : LOCAL, rows_of_group = local / s->lanes;
+  kernel_groups(k, (s->of.rows + rows_of_group - 1) / rows_of_group, local);
   SpvId size = kernel_raw(k, (uint32_t)s->of.n, (uint32_t)(s->of.units << ROW_BITS | s->of.rows));
   SpvId n = spv_extract(b, size, 0);
   SpvId shape = spv_extract(b, size, 1);
@@ -152,12 +157,17 @@ static void find_place(Sum *s) {
   s->turns = spv_bin(b, SpvOpUDiv, s->turns, per_turn);
 
   SpvId u32 = spv_u32(b), row = kernel_group(k);
-  if (s->shuffles) {
+  if (s->lanes == s->subgroup) {
     SpvId each = spv_u(b, rows_of_group);
     row = spv_bin(b, SpvOpIMul, row, each);
     SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, u32);
     row = spv_bin(b, SpvOpIAdd, row, subgroup);
     s->member = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, u32);
+  } else if (s->subgroup) {
+    SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, u32), size = spv_u(b, s->subgroup);
+    SpvId lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, u32);
+    s->member = spv_bin(b, SpvOpIMul, subgroup, size);
+    s->member = spv_bin(b, SpvOpIAdd, s->member, lane);
   } else {
     s->member = kernel_lane(k, 0);
   }
@@ -259,13 +269,34 @@ static void sum_member(Sum *s) {
 
 /* ---- the members' sums together ---- */
 
-static SpvId across_subgroup(Sum *s, SpvId sum) {
+static SpvId across_subgroup(Sum *s, SpvId sum, uint32_t lanes) {
   Spv *b = s->k->b;
-  for (uint32_t mask = 1; mask < s->lanes; mask *= 2) {
+  for (uint32_t mask = 1; mask < lanes; mask *= 2) {
     SpvId other = spv_shuffle_xor(b, sum, mask);
     sum = spv_bin(b, SpvOpFAdd, sum, other);
   }
   return sum;
+}
+
+/* Each subgroup's sum goes through workgroup memory; then every subgroup adds all of them. */
+static SpvId across_subgroups(Sum *s, SpvId sum) {
+  Spv *b = s->k->b;
+  uint32_t n = s->lanes / s->subgroup;
+  SpvId shared = spv_shared(b, spv_array(b, spv_f32(b), n));
+  SpvId lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
+  SpvId subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
+  sum = across_subgroup(s, sum, s->subgroup);
+  SpvId zero = spv_u(b, 0), mask = spv_u(b, n - 1);
+  SpvId first = spv_cmp(b, SpvOpIEqual, lane, zero);
+  spv_if(b, first);
+  SpvId mine = spv_at(b, shared, subgroup);
+  spv_set(b, mine, sum);
+  spv_end(b);
+  spv_barrier(b);
+  SpvId from = spv_bin(b, SpvOpBitwiseAnd, lane, mask);
+  from = spv_at(b, shared, from);
+  sum = spv_get(b, from);
+  return across_subgroup(s, sum, n);
 }
 
 static SpvId across_workgroup(Sum *s, SpvId sum) {
@@ -299,7 +330,9 @@ void emit_flat_sum(Kernel *k) {
   SpvId low = spv_bin(b, SpvOpFAdd, part[0], part[1]);
   SpvId high = spv_bin(b, SpvOpFAdd, part[2], part[3]);
   SpvId sum = spv_bin(b, SpvOpFAdd, low, high);
-  sum = s.shuffles ? across_subgroup(&s, sum) : across_workgroup(&s, sum);
+  sum = !s.subgroup             ? across_workgroup(&s, sum)
+        : s.lanes == s.subgroup ? across_subgroup(&s, sum, s.lanes)
+                                : across_subgroups(&s, sum);
   SpvId first = spv_cmp(b, SpvOpIEqual, s.member, spv_u(b, 0));
   first = spv_bin(b, SpvOpLogicalAnd, first, s.within);
   spv_if(b, first);

@@ -11,10 +11,14 @@
  * stay in registers (reduce_online.c); a norm is one with two sums at level 0. Who takes
  * what, by shape:
  *
- *   alone     one invocation per output (or four neighbouring ones); lanes lie across outputs: many columns, or short rows
- *   subgroup  one subgroup per output; lane L takes terms L, L + S, …:                         rows
+ *   alone     one invocation per output (or some neighbouring ones); lanes lie across outputs: many columns, or short rows
+ *   subgroup  one subgroup, or a part of one, per output; lane L takes terms L, L + S, …:      rows
+ *   group     a workgroup of subgroups per output:                                             long rows on a GPU
  *   tile      a workgroup of X outputs × Y members; member y takes terms y, y + Y, …:         rows without subgroups,
  *                                                                                 few outputs, long sums or rows
+ *
+ * On a GPU a member has few turns, so that they are unrolled and the row stays in registers from level to level; and what is
+ * longer than that is read again while a cache still has it, since a long row's workgroup is large and few rows are under way.
  *
  * The order is fixed: the same bits every time. A reduction over dimensions that do not lie together is alone in its kernel. */
 #include "codegen/reduce.h"
@@ -36,7 +40,7 @@ static int n_full(const Reduce *r) {
 }
 
 /* Results of a level become values that expressions find. */
-static void bind(Reduce *r, const Ix *unit, int level, Acc (*result)[4]) {
+static void bind(Reduce *r, const Ix *unit, int level, Acc (*result)[REDUCE_WIDTH]) {
   Kernel *k = r->k;
   for (int i = 0; i < r->n; i++) {
     const Reduction *d = &r->of[i];
@@ -61,7 +65,7 @@ static void store_terms(Reduce *r, Team *t, const Ix *unit, SpvId exists) {
   Kernel *k = r->k;
   int w = r->term_width;
   const Ix *at = full_unit(r, t, unit);
-  SpvId value[CG_MAX_OUT][4];
+  SpvId value[CG_MAX_OUT][REDUCE_WIDTH];
   for (int o = 0; o < k->job->n_out; o++)
     for (int c = 0; is_full(r, k->job->out[o]) && c < w; c++)
       value[o][c] =
@@ -118,8 +122,8 @@ static void store_full(Reduce *r, Team *t) {
 /* An out may lie over an operand that all members have read by then. */
 static void store_kept(Reduce *r, Team *t, const Ix *unit) {
   Kernel *k = r->k;
-  SpvId value[CG_MAX_OUT][4];
-  if (t->kind == TEAM_tile && n_full(r)) spv_barrier(k->b);
+  SpvId value[CG_MAX_OUT][REDUCE_WIDTH];
+  if ((t->kind == TEAM_tile || t->kind == TEAM_group) && n_full(r)) spv_barrier(k->b);
   team_if_first(t, r);
   for (int o = 0; o < k->job->n_out; o++)
     for (int c = 0; !is_full(r, k->job->out[o]) && c < r->out_width; c++)
@@ -138,13 +142,39 @@ static uint32_t power_below(int64_t n, int64_t most) {
   return p;
 }
 
-/* Members of a tile: what workgroup memory has room for. */
-static int64_t most_members(const Reduce *r) {
+/* Members of a tile, of `limit` at most: what workgroup memory has room for. */
+static int64_t most_members(const Reduce *r, int64_t limit) {
   const Target *t = r->k->target;
-  int64_t most = t->max_invocations < 256 ? t->max_invocations : 256;
-  int64_t bytes = (int64_t)r->n * r->out_width * 8; /* of all levels, with room for indices */
+  int64_t most = t->max_invocations < limit ? t->max_invocations : limit, bytes = 0;
+  for (int i = 0; i < r->n; i++) bytes += r->out_width * (acc_has_index(&r->of[i]) ? 8 : 4);
   while (most > 1 && most * bytes > t->shared_bytes) most /= 2;
   return most;
+}
+
+/* Rows: few turns each, and all cores busy. */
+static Team choose_rows_gpu(const Reduce *r, int64_t units, int64_t busy) {
+  enum { TURNS = 8, LEAST = 4, GROUP = 512 };
+  const Target *t = r->k->target;
+  int64_t terms = r->terms / r->term_width, lanes = t->subgroup_size;
+  int64_t most = t->max_invocations < GROUP ? t->max_invocations : GROUP;
+  if (most > lanes * lanes)
+    most = lanes * lanes; /* a subgroup combines its workgroup's subgroups */
+  if (terms < LEAST) return (Team){.kind = TEAM_alone, .size = 1};
+  uint32_t size = power_below(terms, lanes);
+  while (size >= lanes && 2 * size <= most &&
+         (terms > TURNS * (int64_t)size || (units * size < busy && terms >= 4 * (int64_t)size)))
+    size *= 2;
+  return (Team){.kind = size > lanes ? TEAM_group : TEAM_subgroup, .size = size};
+}
+
+/* Columns: lanes across neighbours, and as many members as it takes to keep all cores busy. */
+static Team choose_columns_gpu(const Reduce *r, int64_t units, int64_t busy) {
+  int64_t most = most_members(r, 1024), cores = busy / 1024;
+  uint32_t x = power_below(2 * units - 1, 32), y = 1;
+  while (x > 2 && units < x * cores) x /= 2; /* down to 32 bytes of each row */
+  while (units * y < busy && 8 * (int64_t)y <= r->terms && 2 * (int64_t)(x * y) <= most) y *= 2;
+  if (y == 1) return (Team){.kind = TEAM_alone, .size = 1};
+  return (Team){.kind = TEAM_tile, .size = y, .across = x};
 }
 
 static Team choose(const Reduce *r) {
@@ -152,23 +182,24 @@ static Team choose(const Reduce *r) {
   int64_t units = r->outputs / r->out_width, term_units = r->terms / r->term_width;
   bool subgroups =
     t->subgroup_shuffle && t->subgroup_size >= 4 && t->subgroup_size <= t->max_invocations;
-  int64_t lanes = subgroups ? t->subgroup_size : 32, most = most_members(r);
+  if (subgroups && !t->is_cpu) {
+    int64_t busy = 1024 * (int64_t)(t->cores ? t->cores : 32); /* invocations that hide latencies */
+    return r->row ? choose_rows_gpu(r, units, busy) : choose_columns_gpu(r, units, busy);
+  }
+  int64_t lanes = subgroups ? t->subgroup_size : 32, most = most_members(r, 256);
   Team alone = {.kind = TEAM_alone, .size = 1};
   int64_t many = t->is_cpu ? FEW : 2048; /* a tile's barriers are dear on a CPU */
   if (r->row ? term_units < lanes : term_units < 64 || (units >= many && term_units < LONG))
     return alone;
-  bool spread = !t->is_cpu && units < 4096 && term_units >= 32 * lanes; /* a subgroup is too slow */
-  if (r->row && subgroups && !spread && (units >= 8 || term_units < 64 * lanes))
+  if (r->row && subgroups && (units >= 8 || term_units < 64 * lanes))
     return (Team){.kind = TEAM_subgroup, .size = (uint32_t)lanes};
-  /* Columns: on a GPU as few of them, down to 32 bytes of each row, as give every core something to do. */
-  uint32_t x = r->row ? 1 : power_below(2 * units - 1, 32), cores = t->cores ? t->cores : 64;
-  while (!t->is_cpu && x > 2 && units < (int64_t)x * cores) x /= 2;
+  uint32_t x = r->row ? 1 : power_below(2 * units - 1, 32);
   uint32_t y = power_below(r->row ? term_units : term_units / 4, most / x);
   return (Team){.kind = TEAM_tile, .size = y, .across = x};
 }
 
 /* Sums relative to a maximum of the same loop, now that this is known. */
-static void finish_online(Reduce *r, int level, Acc (*result)[4]) {
+static void finish_online(Reduce *r, int level, Acc (*result)[REDUCE_WIDTH]) {
   for (int i = 0; i < r->n; i++) {
     const Reduction *d = &r->of[i];
     for (int c = 0; d->exponent && d->level == level && c < r->out_width; c++)
@@ -179,8 +210,8 @@ static void finish_online(Reduce *r, int level, Acc (*result)[4]) {
 void reduce_emit(Reduce *r) {
   Kernel *k = r->k;
   Team t = choose(r);
-  Acc result[REDUCE_MAX][4];
-  k->wide = r->out_width * r->term_width == 4;
+  Acc result[REDUCE_MAX][REDUCE_WIDTH];
+  k->wide = r->out_width * r->term_width > 1;
   if (n_full(r) && !r->row) die("codegen: a reduction along columns stores no value per term");
   team_begin(&t, r);
   const Ix *unit = ix_value(k->ix, t.unit, r->outputs / r->out_width);
@@ -322,6 +353,17 @@ static void find_reductions(Reduce *r, const Shape *s, bool online) {
   free(f.level);
 }
 
+/* Neighbours taken at once: 16 bytes of the largest values that the kernel goes over; eight of
+ * 16 bits on a GPU. */
+static int width_of(const Kernel *k, int64_t run, int64_t full) {
+  bool halves = false;
+  for (int i = 0; i < k->n_operand; i++) {
+    const Type *t = &k->operand[i]->type;
+    halves = halves || (kernel_is_16(k, (DType)t->dtype) && type_count(t) >= full);
+  }
+  return halves && run % 8 == 0 && !k->target->is_cpu ? 8 : run % 4 == 0 ? 4 : 1;
+}
+
 void emit_reduce(Kernel *k) {
   const KernelJob *job = k->job;
   Shape s = shape_of(job->anchor ? job->anchor : job->out[0]);
@@ -335,7 +377,7 @@ void emit_reduce(Kernel *k) {
               .hoist = source_hoist,
               .context = &s};
   int64_t run = !s.together ? s.last : s.inner == 1 ? s.red : s.inner;
-  if (run % 4 == 0) *(r.row ? &r.term_width : &r.out_width) = 4;
+  *(r.row ? &r.term_width : &r.out_width) = width_of(k, run, s.outer * s.red * s.inner);
   find_reductions(&r, &s, false);
   Team team = choose(&r);
   if (!sum_unrolled(&r, &team) && !k->target->strict) find_reductions(&r, &s, true);

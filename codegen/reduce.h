@@ -5,7 +5,10 @@
 
 #include "codegen/kernel.h"
 
-enum { REDUCE_MAX = CG_MAX_REDUCTIONS /* reductions of one kernel */ };
+enum {
+  REDUCE_MAX = CG_MAX_REDUCTIONS, /* reductions of one kernel */
+  REDUCE_WIDTH = 8                /* neighbours that one invocation takes at once, at most */
+};
 
 typedef struct Reduction {
   Node *node; /* whose value it is: reduce_*, argmax, or a product seen as a sum */
@@ -23,7 +26,7 @@ typedef struct Reduce {
   int64_t outputs, terms; /* every reduction combines outputs · terms values */
   bool row;               /* terms lie closer in memory than outputs */
   int out_width,
-    term_width; /* 1 or 4: neighbours that one invocation takes at once; one of them is 1 */
+    term_width; /* 1, 4 or 8: neighbours that one invocation takes at once; one of them is 1 */
   Reduction of[REDUCE_MAX];
   int n, levels;
   /* The value of a term: `out` < outputs, `term` < terms, both row-major. Of an online sum its factor, and the exponent in
@@ -45,15 +48,16 @@ void reduce_emit(Reduce *);
 typedef struct Team {
   enum {
     TEAM_alone,    /* one invocation per unit of outputs */
-    TEAM_subgroup, /* a subgroup per output */
+    TEAM_subgroup, /* a subgroup per output, or `size` neighbouring lanes of one */
+    TEAM_group,    /* a workgroup of `size` per output: subgroups, then all of them */
     TEAM_tile      /* a workgroup: `across` units of outputs, `size` members each */
   } kind;
   uint32_t size, across;
   SpvId unit, member; /* this invocation's unit of outputs, and which of its members it is */
   SpvId within;       /* tile: the unit exists; those past the end repeat the first one */
-  SpvId shared[2 * 4 * REDUCE_MAX],
-    place;   /* tile: workgroup memory, and this invocation's element */
-  bool used; /* tile: by a level before */
+  SpvId shared[2 * REDUCE_WIDTH * REDUCE_MAX],
+    place;   /* tile, group: workgroup memory, and this invocation's element; a group's subgroup */
+  bool used; /* workgroup memory: by a level before */
 } Team;
 
 typedef struct Acc { /* a partial result */
@@ -67,7 +71,7 @@ SpvId team_share(Team *, Reduce *, int64_t n); /* how many of n fall to this mem
 SpvId team_turn(Team *, Reduce *, SpvId i);    /* its i-th, i · size + member */
 /* The members' partial results combined: result[i][c] for reduction i, where it is of this level,
  * and output c of the unit; in member 0, or everywhere. */
-void team_combine(Team *, Reduce *, int level, bool everywhere, Acc (*result)[4]);
+void team_combine(Team *, Reduce *, int level, bool everywhere, Acc (*result)[REDUCE_WIDTH]);
 void team_if_first(Team *, Reduce *); /* opens a scope for member 0 of a unit that exists */
 void team_end_first(Team *, Reduce *);
 void team_if_within(Team *, Reduce *); /* opens a scope for members of a unit that exists */
@@ -84,7 +88,7 @@ bool sum_unrolled(const Reduce *, const Team *);
 const Ix *sum_any_unit(const Reduce *);
 /* The member's i-th unit of terms where turns are unrolled; *exists: 0 where all have one. */
 const Ix *sum_unit(Reduce *, Team *, int i, SpvId *exists);
-void sum_level(Reduce *, Team *, int level, Acc (*result)[4]);
+void sum_level(Reduce *, Team *, int level, Acc (*result)[REDUCE_WIDTH]);
 
 /* ---- reduce_online.c ---- */
 /* Whether the sum's terms are exp(x − max x)·f over the sum's own axes: fills exponent and factor, gives the maximum. */

@@ -98,7 +98,7 @@ Acc online_combine(Kernel *k, Acc x, Acc y) {
 
 void online_add(Kernel *k, int n, const Acc *variable, const Acc *term) {
   Spv *b = k->b;
-  SpvId r = as_float(k, spv_get(b, variable[0].index)), x[4], top = 0;
+  SpvId r = as_float(k, spv_get(b, variable[0].index)), x[REDUCE_WIDTH], top = 0;
   for (int i = 0; i < n; i++) {
     x[i] = as_float(k, term[i].index);
     SpvId larger = i ? less_f(k, top, x[i]) : 0;

@@ -113,7 +113,7 @@ typedef struct Sum {
   int level, width;     /* of the reductions; accumulators of each */
   SpvId block;          /* the turn where the innermost block starts */
   int64_t size, blocks; /* of the innermost ones: turns, how many at most */
-  Acc nest[MAX_NEST][REDUCE_MAX][4];
+  Acc nest[MAX_NEST][REDUCE_MAX][REDUCE_WIDTH];
 } Sum;
 
 /* Which output and term: c of the unit of terms, or of the unit of outputs. */
@@ -121,8 +121,8 @@ static const Ix *place(Sum *s, const Ix *unit, int c, const Ix **out) {
   Reduce *r = s->r;
   IxTable *t = r->k->ix;
   const Ix *offset = ix_const(t, c);
-  bool outs = r->out_width == 4;
-  *out = outs ? ix_add(t, ix_mul(t, s->out, 4), offset) : s->out;
+  bool outs = r->out_width > 1;
+  *out = outs ? ix_add(t, ix_mul(t, s->out, r->out_width), offset) : s->out;
   return outs ? unit : ix_add(t, ix_mul(t, unit, r->term_width), offset);
 }
 
@@ -164,7 +164,7 @@ const Ix *sum_unit(Reduce *r, Team *t, int i, SpvId *exists) {
   return ix_value(r->k->ix, unit, units);
 }
 
-static void sum_unrolled_level(Sum *s, Acc (*result)[4]) {
+static void sum_unrolled_level(Sum *s, Acc (*result)[REDUCE_WIDTH]) {
   Reduce *r = s->r;
   Kernel *k = r->k;
   for (int turn = 0; turn < sum_turns(r, s->team); turn++) {
@@ -205,7 +205,7 @@ static void add_turn(void *context, SpvId number) {
   i = team_turn(s->team, r, i);
   const Ix *unit = ix_value(r->k->ix, i, r->terms / r->term_width);
   for (int d = 0; d < r->n; d++) {
-    Acc a[4];
+    Acc a[REDUCE_WIDTH];
     for (int c = 0; takes_part(s, d) && c < s->width; c++) a[c] = term(s, &r->of[d], unit, c);
     if (takes_part(s, d)) add_terms(s, d, a);
   }
@@ -267,7 +267,7 @@ static void hoist_terms(Sum *s) {
     }
 }
 
-static void sum_loops(Sum *s, Acc (*result)[4]) {
+static void sum_loops(Sum *s, Acc (*result)[REDUCE_WIDTH]) {
   Reduce *r = s->r;
   hoist_terms(s);
   int nest = 0;
@@ -290,7 +290,7 @@ static void sum_loops(Sum *s, Acc (*result)[4]) {
       result[d][c] = get(r->k, &r->of[d], s->nest[nest][d][c]);
 }
 
-void sum_level(Reduce *r, Team *t, int level, Acc (*result)[4]) {
+void sum_level(Reduce *r, Team *t, int level, Acc (*result)[REDUCE_WIDTH]) {
   Sum s = {.r = r, .team = t, .level = level, .width = r->out_width * r->term_width};
   s.out = ix_value(r->k->ix, t->unit, r->outputs / r->out_width);
   if (sum_unrolled(r, t))

@@ -29,8 +29,9 @@ static void begin_alone(Team *t, Reduce *r, int64_t units) {
 
 static void begin_subgroup(Team *t, Reduce *r, int64_t units) {
   Spv *b = r->k->b;
-  uint32_t local = t->size > LOCAL ? t->size : LOCAL, rows = local / t->size;
-  r->k->out->subgroup_size = t->size;
+  uint32_t lanes = r->k->target->subgroup_size, local = lanes > LOCAL ? lanes : LOCAL;
+  uint32_t rows = local / t->size;
+  r->k->out->subgroup_size = lanes;
   kernel_groups(r->k, (units + rows - 1) / rows, local);
   SpvId u32 = spv_u32(b);
   t->member = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, u32);
@@ -38,8 +39,30 @@ static void begin_subgroup(Team *t, Reduce *r, int64_t units) {
   t->unit = kernel_group(r->k);
   SpvId per_group = spv_u(b, rows);
   t->unit = spv_bin(b, SpvOpIMul, t->unit, per_group);
+  if (lanes > t->size) { /* the subgroup's parts, one after the other */
+    SpvId parts = spv_u(b, lanes / t->size), size = spv_u(b, t->size);
+    SpvId part = spv_bin(b, SpvOpUDiv, t->member, size);
+    t->member = spv_bin(b, SpvOpUMod, t->member, size);
+    subgroup = spv_bin(b, SpvOpIMul, subgroup, parts);
+    subgroup = spv_bin(b, SpvOpIAdd, subgroup, part);
+  }
   t->unit = spv_bin(b, SpvOpIAdd, t->unit, subgroup);
   if_below(r, t->unit, units);
+}
+
+static void begin_group(Team *t, Reduce *r, int64_t units) {
+  Spv *b = r->k->b;
+  uint32_t lanes = r->k->target->subgroup_size;
+  r->k->out->subgroup_size = lanes;
+  kernel_groups(r->k, units, t->size);
+  t->place = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
+  SpvId lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
+  SpvId size = spv_u(b, lanes);
+  t->member = spv_bin(b, SpvOpIMul, t->place, size);
+  t->member = spv_bin(b, SpvOpIAdd, t->member, lane);
+  SpvId unit = kernel_group(r->k), limit = spv_u(b, (uint32_t)units), zero = spv_u(b, 0);
+  t->within = spv_cmp(b, SpvOpULessThan, unit, limit);
+  t->unit = spv_select(b, t->within, unit, zero);
 }
 
 static void begin_tile(Team *t, Reduce *r, int64_t units) {
@@ -60,25 +83,29 @@ static void begin_tile(Team *t, Reduce *r, int64_t units) {
   t->unit = spv_select(b, t->within, unit, zero);
 }
 
+/* A workgroup shares a unit: all of its invocations must reach the barriers. */
+static bool has_barriers(const Team *t) { return t->kind == TEAM_tile || t->kind == TEAM_group; }
+
 void team_begin(Team *t, Reduce *r) {
   int64_t units = r->outputs / r->out_width;
   switch (t->kind) {
   case TEAM_alone: begin_alone(t, r, units); break;
   case TEAM_subgroup: begin_subgroup(t, r, units); break;
+  case TEAM_group: begin_group(t, r, units); break;
   case TEAM_tile: begin_tile(t, r, units); break;
   }
 }
 
 void team_end(Team *t, Reduce *r) {
-  if (t->kind != TEAM_tile) spv_end(r->k->b);
+  if (!has_barriers(t)) spv_end(r->k->b);
 }
 
 void team_if_within(Team *t, Reduce *r) {
-  if (t->kind == TEAM_tile) spv_if(r->k->b, t->within);
+  if (has_barriers(t)) spv_if(r->k->b, t->within);
 }
 
 void team_end_within(Team *t, Reduce *r) {
-  if (t->kind == TEAM_tile) spv_end(r->k->b);
+  if (has_barriers(t)) spv_end(r->k->b);
 }
 
 void team_if_first(Team *t, Reduce *r) {
@@ -86,7 +113,7 @@ void team_if_first(Team *t, Reduce *r) {
   if (t->kind == TEAM_alone) return;
   SpvId zero = spv_u(b, 0);
   SpvId first = spv_cmp(b, SpvOpIEqual, t->member, zero);
-  if (t->kind == TEAM_tile) first = spv_bin(b, SpvOpLogicalAnd, first, t->within);
+  if (has_barriers(t)) first = spv_bin(b, SpvOpLogicalAnd, first, t->within);
   spv_if(b, first);
 }
 
@@ -143,7 +170,9 @@ static Acc across_subgroup(Reduce *r, const Reduction *d, Acc a, uint32_t lanes)
 
 static SpvId word_at(Team *t, Reduce *r, int i, SpvId place) {
   Spv *b = r->k->b;
-  if (!t->shared[i]) t->shared[i] = spv_shared(b, spv_array(b, spv_u32(b), t->across * t->size));
+  uint32_t words =
+    t->kind == TEAM_group ? t->size / r->k->target->subgroup_size : t->across * t->size;
+  if (!t->shared[i]) t->shared[i] = spv_shared(b, spv_array(b, spv_u32(b), words));
   return spv_at(b, t->shared[i], place);
 }
 
@@ -190,7 +219,8 @@ static void halve(Team *t, Reduce *r, int level, uint32_t distance) {
   spv_end(b);
 }
 
-static void across_tile(Team *t, Reduce *r, int level, bool everywhere, Acc (*result)[4]) {
+static void across_tile(Team *t, Reduce *r, int level, bool everywhere,
+                        Acc (*result)[REDUCE_WIDTH]) {
   Spv *b = r->k->b;
   if (t->used) spv_barrier(b); /* results of the level before have been read */
   t->used = true;
@@ -208,8 +238,33 @@ static void across_tile(Team *t, Reduce *r, int level, bool everywhere, Acc (*re
       result[i][c] = read(t, r, slot++, &r->of[i], from);
 }
 
-void team_combine(Team *t, Reduce *r, int level, bool everywhere, Acc (*result)[4]) {
+/* Each subgroup's result goes through workgroup memory; then every subgroup combines all of them. */
+static void across_group(Team *t, Reduce *r, int level, Acc (*result)[REDUCE_WIDTH]) {
+  Spv *b = r->k->b;
+  uint32_t lanes = r->k->target->subgroup_size, n = t->size / lanes;
+  SpvId lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
+  if (t->used) spv_barrier(b); /* results of the level before have been read */
+  t->used = true;
+  for (int i = 0; i < r->n; i++)
+    if (r->of[i].level == level) result[i][0] = across_subgroup(r, &r->of[i], result[i][0], lanes);
+  SpvId first = spv_cmp(b, SpvOpIEqual, lane, spv_u(b, 0));
+  spv_if(b, first);
+  for (int i = 0, slot = 0; i < r->n; i++)
+    if (r->of[i].level == level) write(t, r, slot++, t->place, result[i][0]);
+  spv_end(b);
+  spv_barrier(b);
+  SpvId mask = spv_u(b, n - 1);
+  SpvId from = spv_bin(b, SpvOpBitwiseAnd, lane, mask);
+  for (int i = 0, slot = 0; i < r->n; i++) {
+    if (r->of[i].level != level) continue;
+    Acc part = read(t, r, slot++, &r->of[i], from);
+    result[i][0] = across_subgroup(r, &r->of[i], part, n);
+  }
+}
+
+void team_combine(Team *t, Reduce *r, int level, bool everywhere, Acc (*result)[REDUCE_WIDTH]) {
   if (t->kind == TEAM_tile) across_tile(t, r, level, everywhere, result);
+  if (t->kind == TEAM_group) across_group(t, r, level, result);
   for (int i = 0; t->kind == TEAM_subgroup && i < r->n; i++)
     if (r->of[i].level == level)
       result[i][0] = across_subgroup(r, &r->of[i], result[i][0], t->size);

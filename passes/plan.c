@@ -64,23 +64,6 @@ static Node *narrow_concat(Graph *to, const Node *n, int n_src, Node *const *src
                     src);
 }
 
-/* A sum with few results and very many terms, in two steps, so that a device has enough to do at
- * once: parts of equal length, then over the parts. */
-static Node *split_reduction(Graph *to, const Node *n, Node *x) {
-  enum { FEW = 64, LONG = 1 << 15, MOST_PARTS = 256, LEAST_PARTS = 8 };
-  Domain d;
-  if (!plan_reduces(n) || n->type.dtype != DT_f32 || !plan_domain(n, &d) || d.inner > 1 ||
-      d.outer >= FEW || d.red < LONG)
-    return ir_rebuild(to, n, &x);
-  int64_t parts = MOST_PARTS;
-  while (d.red % parts) parts--;
-  if (parts < LEAST_PARTS) return ir_rebuild(to, n, &x);
-  x = ir_reshape(to, x, 3, (int64_t[]){d.outer, parts, d.red / parts});
-  x = ir_reduce(to, n->op, x, 1, (int[]){2});
-  x = ir_reduce(to, n->op, x, 1, (int[]){1});
-  return ir_reshape(to, x, n->type.rank, n->type.dim);
-}
-
 /* x's dimension `axis` of 2 in equal parts, the parts first: [m, k] → [parts, m, k / parts]. */
 static Node *in_parts(Graph *to, Node *x, int axis, int64_t parts) {
   int64_t rows = x->type.dim[0], columns = x->type.dim[1];
@@ -144,7 +127,7 @@ static Node *split_product(Graph *to, const Node *n, Node *const *src, const Tar
  * sources, long sums are split. Inputs stay, though nothing may need them. */
 static void adapt(Planner *p) {
   const Graph *g = p->g;
-  const bool *assembles = p->assembles;
+  const bool *assembles = p->assembles, *operand = plan_product_operands(p);
   Graph *to = graph_new(g->name);
   Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map), **chosen = NULL;
   int n_chosen = 0;
@@ -159,7 +142,7 @@ static void adapt(Planner *p) {
     else if (n->op == OP_matmul)
       map[i] = split_product(to, n, src, p->target);
     else
-      map[i] = n->n_src == 1 ? split_reduction(to, n, src[0]) : ir_rebuild(to, n, src);
+      map[i] = plan_reduces(n) ? plan_split(p, operand, n, to, src[0]) : ir_rebuild(to, n, src);
     if (assembles[i]) ARENA_PUSH(p->arena, chosen, n_chosen, map[i]);
   }
   for (int i = 0; i < g->n_output; i++)

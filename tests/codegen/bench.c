@@ -154,8 +154,13 @@ int bench_main(BenchCases *cases, int argc, char **argv) {
   Target portable16 = target_portable;
   portable16.name = "portable, with 16-bit storage";
   portable16.storage16 = b.native.storage16;
-  const Target *target[] = {&target_portable, &b.native, &gpu, &portable16};
-  for (int t = 0; t < COUNT_OF(target); t++) cases(&b, target[t], argc, argv);
+  Target as_gpu = b.native;
+  as_gpu.name = "this device as a GPU of one core";
+  as_gpu.is_cpu = false;
+  as_gpu.cores = 1;
+  const Target *target[] = {&target_portable, &b.native, &gpu, &portable16, &as_gpu};
+  for (int t = 0; t < COUNT_OF(target); t++)
+    if (target[t] != &as_gpu || b.native.is_cpu) cases(&b, target[t], argc, argv);
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);
   return b.wrong != 0;

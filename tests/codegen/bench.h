@@ -25,7 +25,7 @@ bool bench_run(Bench *, Arena *, const Target *, const KernelJob *, const Kernel
 
 /* main of a test of kernels: `cases` for the portable target, the device's own, a GPU with
  * subgroups of 32, whose modules are only validated where the device has others, and the portable one
- * with 16-bit storage where the device has it. Exit status. */
+ * with 16-bit storage where the device has it; a CPU driver's device is taken for a GPU as well. Exit status. */
 typedef void BenchCases(Bench *, const Target *, int argc, char **argv);
 int bench_main(BenchCases *, int argc, char **argv);
 

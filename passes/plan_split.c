@@ -1,0 +1,62 @@
+/* split: reductions whose kernels would leave most of a device idle become two: over parts of equal
+ * length, then over the parts.
+ *
+ *   few results, very many terms     [outer, red]          → [outer, parts] → [outer]
+ *   on a GPU, many rows of columns   [outer, red, inner]   → [outer, parts, inner] → [outer, inner]
+ *
+ * but not a sum that a product's kernel gives for nothing. */
+#include "passes/plan_internal.h"
+
+bool *plan_product_operands(const Planner *p) {
+  bool *operand = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
+  for (int i = 0; i < p->g->n_node; i++) {
+    const Node *n = p->g->node[i];
+    if (!p->needed[i] || n->op != OP_matmul) continue;
+    for (n = n->src[1]; cg_reads_through(n);) n = n->src[0];
+    operand[n->id] = true;
+  }
+  return operand;
+}
+
+/* Whether the sum can be had beside a product. */
+static bool beside_product(const Planner *p, const Node *sum, const bool *operand) {
+  for (int i = 0; i < p->g->n_node; i++)
+    if (p->needed[i] && p->g->node[i]->op == OP_matmul &&
+        plan_is_k_sum(p->g->node[i], sum, operand))
+      return true;
+  return false;
+}
+
+/* How many parts; 1: it stays whole. */
+static int64_t parts_of_rows(const Domain *d) {
+  enum { FEW = 64, LONG = 1 << 15, MOST = 256, LEAST = 8 };
+  int64_t parts = MOST;
+  if (d->outer >= FEW || d->red < LONG) return 1;
+  while (d->red % parts) parts--;
+  return parts < LEAST ? 1 : parts;
+}
+
+/* As many as keep all cores busy, each member of a team of columns with some rows. */
+static int64_t parts_of_columns(const Domain *d, const Target *t) {
+  enum { LARGE = 1 << 21, ROWS = 32, MOST = 256, MEMBERS = 8, WIDTH = 4 };
+  int64_t columns = d->outer * d->inner, busy = 1024 * (int64_t)(t->cores ? t->cores : 32);
+  int64_t parts = busy * WIDTH / (columns * MEMBERS) + 1;
+  if (t->is_cpu || columns * d->red < LARGE || parts == 1) return 1;
+  while (parts < MOST && d->red % parts) parts++;
+  return d->red % parts || d->red / parts < ROWS ? 1 : parts;
+}
+
+Node *plan_split(const Planner *p, const bool *operand, const Node *n, Graph *to, Node *x) {
+  Domain d;
+  int64_t parts = 1;
+  if (n->type.dtype == DT_f32 && plan_domain(n, &d))
+    parts = d.inner == 1                    ? parts_of_rows(&d)
+            : beside_product(p, n, operand) ? 1
+                                            : parts_of_columns(&d, p->target);
+  if (parts == 1) return ir_rebuild(to, n, &x);
+  x = ir_reshape(to, x, d.inner == 1 ? 3 : 4,
+                 (int64_t[]){d.outer, parts, d.red / parts, d.inner});
+  x = ir_reduce(to, n->op, x, 1, (int[]){2});
+  x = ir_reduce(to, n->op, x, 1, (int[]){1});
+  return ir_reshape(to, x, n->type.rank, n->type.dim);
+}
