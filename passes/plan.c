@@ -109,14 +109,18 @@ static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_
   return found;
 }
 
+int64_t plan_product_parts(const Node *n, const Target *t) {
+  enum { FEW = 1024 };
+  const Node *a = n->src[0];
+  if (a->type.rank != 2 || type_count(&n->type) < FEW || n->type.dtype != DT_f32) return 1;
+  int64_t k = a->type.dim[1];
+  DType d = widened_from(a, n->src[1]);
+  return t->is_cpu ? cpu_parts(k) : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k);
+}
+
 /* A product with a very long k as the sum of products over parts of k. */
 static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t) {
-  enum { FEW = 1024 };
-  int64_t k = src[0]->type.dim[1], parts = 1;
-  if (src[0]->type.rank == 2 && type_count(&n->type) >= FEW && n->type.dtype == DT_f32) {
-    DType d = widened_from(src[0], src[1]);
-    parts = t->is_cpu ? cpu_parts(k) : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k);
-  }
+  int64_t parts = plan_product_parts(n, t);
   if (parts == 1) return ir_rebuild(to, n, src);
   Node *x = ir_matmul(to, in_parts(to, src[0], 1, parts), in_parts(to, src[1], 0, parts));
   x = ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});

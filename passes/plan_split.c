@@ -11,14 +11,14 @@ bool *plan_product_operands(const Planner *p) {
   bool *operand = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (!p->needed[i] || n->op != OP_matmul) continue;
+    if (!p->needed[i] || n->op != OP_matmul || plan_product_parts(n, p->target) > 1) continue;
     for (n = n->src[1]; cg_reads_through(n);) n = n->src[0];
     operand[n->id] = true;
   }
   return operand;
 }
 
-/* Whether the sum can be had beside a product. */
+/* Whether the sum can be had beside a product that stays whole. */
 static bool beside_product(const Planner *p, const Node *sum, const bool *operand) {
   for (int i = 0; i < p->g->n_node; i++)
     if (p->needed[i] && p->g->node[i]->op == OP_matmul &&
@@ -54,8 +54,7 @@ Node *plan_split(const Planner *p, const bool *operand, const Node *n, Graph *to
             : beside_product(p, n, operand) ? 1
                                             : parts_of_columns(&d, p->target);
   if (parts == 1) return ir_rebuild(to, n, &x);
-  x = ir_reshape(to, x, d.inner == 1 ? 3 : 4,
-                 (int64_t[]){d.outer, parts, d.red / parts, d.inner});
+  x = ir_reshape(to, x, d.inner == 1 ? 3 : 4, (int64_t[]){d.outer, parts, d.red / parts, d.inner});
   x = ir_reduce(to, n->op, x, 1, (int[]){2});
   x = ir_reduce(to, n->op, x, 1, (int[]){1});
   return ir_reshape(to, x, n->type.rank, n->type.dim);
