@@ -12,12 +12,13 @@ for precision in bf16 f16 f32; do
       --target "$target" --emit=spirv -o "$dir/$precision.$(basename "$target")"
   done
 done
-modules=0 refused=0
+modules=0 refused=0 matrices=0
 for module in "$dir"/*/*.spv; do
   modules=$((modules + 1))
+  spirv-dis --raw-id "$module" | grep -q '^ *OpCapability CooperativeMatrixKHR' && matrices=$((matrices + 1))
   spirv-val --target-env vulkan1.2 "$module" >"$dir/said" 2>&1 && continue
   echo "FAILED: $module" && cat "$dir/said"
   refused=$((refused + 1))
 done
-echo "$modules modules, $refused refused"
-[ $modules -ge 150 ] && [ $refused = 0 ]
+echo "$modules modules, $matrices with matrices, $refused refused"
+[ $modules -ge 150 ] && [ $matrices -ge 20 ] && [ $refused = 0 ]
