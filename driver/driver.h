@@ -37,6 +37,7 @@ typedef struct Options {
   const char *emit_name;
   Emit emit;
   int64_t device;
+  bool no_tuning;
   PassOptions pass;
 } Options;
 
@@ -58,6 +59,9 @@ bool build_programs(const Options *, Model *, struct ProgramSet *, Buf *errors);
 int check_main(int argc,
                char **argv); /* alphac check: kernels on the device against the evaluator */
 
+/* ---- tune.c ---- */
+int tune_main(int argc, char **argv); /* alphac tune: the fastest forms of a model's kernels */
+
 /* ---- targets.c ---- */
 enum { MAX_TARGETS = 16 };
 typedef struct TargetList {
@@ -70,7 +74,8 @@ bool targets_choose(const Options *, TargetList *, Buf *note, Buf *why);
 bool target_choose(const Options *, Target *, Buf *note, Buf *why); /* where one is expected */
 
 /* ---- native.c ---- */
-bool target_native(const Options *, Target *, Buf *why); /* that of --device */
+/* That of --device, with what was measured on it, unless --no-tuning asks for none. */
+bool target_native(const Options *, Target *, Buf *note, Buf *why);
 int devices_main(int argc, char **argv);
 
 /* ---- output.c ---- */

@@ -15,8 +15,11 @@
 static const struct {
   const char *name;
   int (*run)(int argc, char **argv);
-} command[] = {
-  {"opt", opt_main}, {"eval", eval_main}, {"check", check_main}, {"devices", devices_main}};
+} command[] = {{"opt", opt_main},
+               {"eval", eval_main},
+               {"check", check_main},
+               {"tune", tune_main},
+               {"devices", devices_main}};
 
 /* The model's file name without folder and .alpha, and with `suffix`. */
 static const char *default_output(const Options *o, const char *suffix) {

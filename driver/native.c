@@ -11,10 +11,11 @@ static Target target_of(const DeviceInfo *d, Arena *arena) {
   return device_target(d, arena_str(arena, d->name, strlen(d->name)));
 }
 
-bool target_native(const Options *o, Target *t, Buf *why) {
+bool target_native(const Options *o, Target *t, Buf *note, Buf *why) {
   Device *device = vk_open((int)o->device, why);
   if (!device) return false;
   *t = target_of(vk_info(device), o->arena);
+  if (!o->no_tuning) t->tuning = tuning_load(o->arena, vk_info(device), note);
   vk_close(device);
   return true;
 }

@@ -9,6 +9,7 @@ typedef enum Kind {
   FLAG_version,
   FLAG_time,
   FLAG_strict,
+  FLAG_no_tuning,
   ARG_text,
   ARG_list,
   ARG_device,
@@ -34,6 +35,7 @@ static const Option table[] = {
    "nvidia-h100; or a file that `alphac devices --json` wrote. Of several the runner takes\n"
    "the best that its device can run"},
   {"--device", "N", ARG_device, 0, "the device that native means, as numbered by `alphac devices`"},
+  {"--no-tuning", NULL, FLAG_no_tuning, 0, "leaves out what `alphac tune` measured on the device"},
   {"--entry", "NAME", ARG_list, FIELD(entry),
    "also compiles this function of the model; may be repeated"},
   {"--program", "NAME", ARG_list, FIELD(program),
@@ -86,6 +88,8 @@ static void print_help(void) {
     "it and generates from it on any Vulkan device.\n\n"
     "  alphac MODEL.alpha [-o FILE] [options]    makes the runner\n"
     "  alphac check MODEL.alpha [options]        tests every kernel on the device\n"
+    "  alphac tune MODEL.alpha [options]         measures the forms of its kernels on the device,\n"
+    "                                            for later compilations\n"
     "  alphac opt --passes=LIST FILE.ir          runs passes on a graph's text\n"
     "  alphac eval FILE.ir                       computes a graph with the reference evaluator\n"
     "  alphac devices [--json]                   lists the devices of this machine; a profile\n\n"
@@ -165,6 +169,7 @@ static int set_flag(Options *o, const Option *option) {
   switch (option->kind) {
   case FLAG_help: print_help(); return EXIT_ok;
   case FLAG_version: puts("alphac " ALPHAC_VERSION); return EXIT_ok;
+  case FLAG_no_tuning: o->no_tuning = true; return -1;
   case FLAG_strict: o->pass.strict = true; return -1;
   default: o->pass.time = true; return -1;
   }

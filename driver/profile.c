@@ -1,6 +1,7 @@
 /* A device's profile: a JSON object whose keys are the fields of Target, beside what names the device. One
  * table for writing, reading and messages; every key must be there, so that a profile never means more than
- * it says. */
+ * it says; but "tuned", a list of kernels with their fastest forms, is only there where they were
+ * measured. */
 #include "driver/profile.h"
 
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 
 enum { PROFILE_VERSION = 1 };
-static const char version_key[] = "alphac_profile";
+static const char version_key[] = "alphac_profile", tuned_key[] = "tuned";
 
 typedef enum Kind {
   KIND_name,   /* Target.name */
@@ -92,7 +93,15 @@ void profile_print(Buf *out, const Target *t, const DeviceInfo *d) {
     buf_printf(out, ",\n  \"%s\": ", field[i].key);
     put_value(out, &field[i], t, d);
   }
-  buf_str(out, "\n}\n");
+  const Tuning *tuning = t->tuning;
+  for (int i = 0; tuning && i < tuning->n; i++) {
+    buf_str(out, i ? ",\n    {\"kernel\": " : ",\n  \"tuned\": [\n    {\"kernel\": ");
+    put_text(out, tuning->of[i].kernel);
+    buf_str(out, ", \"form\": ");
+    put_text(out, tuning->of[i].form);
+    buf_printf(out, ", \"us\": %.3f}", tuning->of[i].us);
+  }
+  buf_str(out, tuning && tuning->n ? "\n  ]\n}\n" : "\n}\n");
 }
 
 /* ---- reading ---- */
@@ -149,19 +158,22 @@ static bool read_matrix(Reader *r, const Field *f, const json_t *v, TargetMatrix
   return ok || wrong(r, f->key, "null, or [m, n, k] of one product, each from 1 to 256", v);
 }
 
-static bool read_text(Reader *r, const Field *f, const json_t *v, Target *t) {
+static bool read_text(Reader *r, const Field *f, const json_t *v, Profile *p) {
   const char *s = json_string_value(v);
   if (!s || !*s) return wrong(r, f->key, "a text", v);
-  if (f->kind == KIND_name) t->name = arena_str(r->arena, s, strlen(s));
+  const char *text = arena_str(r->arena, s, strlen(s));
+  if (f->kind == KIND_name) p->target.name = text;
+  if (strcmp(f->key, "device") == 0) p->device = text;
+  if (strcmp(f->key, "driver") == 0) p->driver = text;
   return true;
 }
 
-static bool read_field(Reader *r, const Field *f, const json_t *v, Target *t) {
-  char *at = (char *)t + f->at;
+static bool read_field(Reader *r, const Field *f, const json_t *v, Profile *p) {
+  char *at = (char *)&p->target + f->at;
   uint64_t number = 0;
   switch (f->kind) {
   case KIND_name:
-  case KIND_text: return read_text(r, f, v, t);
+  case KIND_text: return read_text(r, f, v, p);
   case KIND_matrix: return read_matrix(r, f, v, (void *)at);
   case KIND_bool:
     *(bool *)at = json_is_true(v);
@@ -176,7 +188,7 @@ static bool read_field(Reader *r, const Field *f, const json_t *v, Target *t) {
 }
 
 static bool known(const char *key) {
-  if (strcmp(key, version_key) == 0) return true;
+  if (strcmp(key, version_key) == 0 || strcmp(key, tuned_key) == 0) return true;
   for (int i = 0; i < COUNT_OF(field); i++)
     if (strcmp(field[i].key, key) == 0) return true;
   return false;
@@ -202,7 +214,26 @@ static bool check_keys(Reader *r, const json_t *profile) {
   return true;
 }
 
-static bool read_profile(Reader *r, const json_t *profile, Target *t) {
+static bool read_tuned(Reader *r, const json_t *list, Profile *p) {
+  const char *expected = "a list of {\"kernel\": text, \"form\": text, \"us\": number}";
+  if (!list) return true;
+  if (!json_is_array(list)) return wrong(r, tuned_key, expected, list);
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const json_t *o = json_array_get(list, i);
+    const char *kernel = json_string_value(json_object_get(o, "kernel"));
+    const char *form = json_string_value(json_object_get(o, "form"));
+    const json_t *us = json_object_get(o, "us");
+    if (json_object_size(o) != 3 || !kernel || !form || !json_is_number(us))
+      return wrong(r, tuned_key, expected, o);
+    TunedForm t = {arena_str(r->arena, kernel, strlen(kernel)),
+                   arena_str(r->arena, form, strlen(form)), json_number_value(us)};
+    ARENA_PUSH(r->arena, p->tuning.of, p->tuning.n, t);
+  }
+  p->target.tuning = &p->tuning;
+  return true;
+}
+
+static bool read_profile(Reader *r, const json_t *profile, Profile *p) {
   const json_t *version = json_object_get(profile, version_key);
   if (!json_is_object(profile) || !version) {
     buf_printf(r->why,
@@ -214,20 +245,19 @@ static bool read_profile(Reader *r, const json_t *profile, Target *t) {
   if (!json_is_integer(version) || json_integer_value(version) != PROFILE_VERSION)
     return wrong(r, version_key, arena_printf(r->arena, "%d", PROFILE_VERSION), version);
   if (!check_keys(r, profile)) return false;
-  *t = (Target){0};
   for (int i = 0; i < COUNT_OF(field); i++)
-    if (!read_field(r, &field[i], json_object_get(profile, field[i].key), t)) return false;
-  return true;
+    if (!read_field(r, &field[i], json_object_get(profile, field[i].key), p)) return false;
+  return read_tuned(r, json_object_get(profile, tuned_key), p);
 }
 
-bool profile_parse(Arena *arena, const char *path, const char *text, size_t n, Target *t,
-                   Buf *why) {
+const Profile *profile_parse(Arena *arena, const char *path, const char *text, size_t n, Buf *why) {
   Reader r = {arena, path, text, why};
+  Profile *p = arena_alloc(arena, sizeof *p);
   json_error_t error;
   json_t *profile = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
   if (!profile)
     buf_printf(why, "%s:%d: is not JSON: %s", path, error.line > 0 ? error.line : 1, error.text);
-  bool ok = profile && read_profile(&r, profile, t);
+  bool ok = profile && read_profile(&r, profile, p);
   json_decref(profile);
-  return ok;
+  return ok ? p : NULL;
 }

@@ -20,12 +20,20 @@ static bool unknown(const char *name, Buf *why) {
   return false;
 }
 
+static bool parse(const Options *o, const char *path, const char *text, size_t n, Target *t,
+                  Buf *why) {
+  const Profile *p = profile_parse(o->arena, path, text, n, why);
+  if (p) *t = p->target;
+  if (o->no_tuning) t->tuning = NULL;
+  return p != NULL;
+}
+
 static bool from_file(const Options *o, const char *path, Target *t, Buf *why) {
   Buf text = {0};
   buf_str(&text, "");
   bool ok = buf_read_file(&text, path);
   if (ok)
-    ok = profile_parse(o->arena, path, text.data, text.len, t, why);
+    ok = parse(o, path, text.data, text.len, t, why);
   else if (errno == ENOENT && !strpbrk(path, "./"))
     unknown(path, why);
   else
@@ -34,16 +42,16 @@ static bool from_file(const Options *o, const char *path, Target *t, Buf *why) {
   return ok;
 }
 
-static bool by_name(const Options *o, const char *name, Target *t, Buf *why) {
+static bool by_name(const Options *o, const char *name, Target *t, Buf *note, Buf *why) {
   size_t n;
   const char *profile = profile_builtin(name, &n);
   bool ok = true;
   if (strcmp(name, "portable") == 0)
     *t = target_portable;
   else if (strcmp(name, "native") == 0)
-    ok = target_native(o, t, why);
+    ok = target_native(o, t, note, why);
   else if (profile)
-    ok = profile_parse(o->arena, name, profile, n, t, why);
+    ok = parse(o, name, profile, n, t, why);
   else
     ok = from_file(o, name, t, why);
   return ok;
@@ -93,7 +101,7 @@ bool targets_choose(const Options *o, TargetList *out, Buf *note, Buf *why) {
   *out = (TargetList){0};
   if (!o->target) {
     Buf reason = {0};
-    bool asked = o->device >= 0, found = target_native(o, &t, &reason);
+    bool asked = o->device >= 0, found = target_native(o, &t, note, &reason);
     if (!found) {
       buf_printf(asked ? why : note, "%s%s", reason.data,
                  asked ? "" : "; compiling for --target portable");
@@ -108,7 +116,8 @@ bool targets_choose(const Options *o, TargetList *out, Buf *note, Buf *why) {
       buf_printf(why, "--target %s: a name is missing", o->target);
       return false;
     }
-    if (!by_name(o, arena_str(o->arena, s, n), &t, why) || !insert(o, out, &t, why)) return false;
+    if (!by_name(o, arena_str(o->arena, s, n), &t, note, why)) return false;
+    if (!insert(o, out, &t, why)) return false;
     s += n;
     if (!*s) return true;
   }

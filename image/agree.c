@@ -1,7 +1,43 @@
-/* Do two images hold one model, compiled for different targets? */
+/* What holds of whole images: names that things are looked up by differ, and targets of one file hold one
+ * model. */
 #include "image/image.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+/* ---- within one ---- */
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Of n names, the first of which lies at `first` and the others `stride` bytes apart. */
+static bool distinct(const char *of, const void *first, size_t stride, uint32_t n, Buf *why) {
+  if (n < 2) return true;
+  const char **name = xmalloc(n * sizeof *name);
+  for (uint32_t i = 0; i < n; i++) memcpy(&name[i], (const char *)first + i * stride, sizeof *name);
+  qsort(name, n, sizeof *name, by_name);
+  uint32_t twice = 0;
+  while (twice + 1 < n && strcmp(name[twice], name[twice + 1]) != 0) twice++;
+  bool ok = twice + 1 == n;
+  if (!ok) buf_printf(why, "two of its %s are named %s", of, name[twice]);
+  free(name);
+  return ok;
+}
+
+bool image_distinct(const Image *m, Buf *why) {
+  bool ok = distinct("programs", &m->program->name, sizeof *m->program, m->n_program, why) &&
+            distinct("parameters", &m->param->t.name, sizeof *m->param, m->n_param, why) &&
+            distinct("states", &m->state->t.name, sizeof *m->state, m->n_state, why);
+  for (uint32_t i = 0; i < m->n_program && ok; i++) {
+    const ImgProgram *p = &m->program[i];
+    ok = distinct("inputs", &p->input->name, sizeof *p->input, p->n_input, why) &&
+         distinct("outputs", &p->output->name, sizeof *p->output, p->n_output, why);
+  }
+  return ok;
+}
+
+/* ---- between two ---- */
 
 static bool differ(const Image *a, const Image *b, const char *what, const char *name, Buf *why) {
   buf_printf(why, "targets %s and %s differ in %s%s%s", a->target.name, b->target.name, what,

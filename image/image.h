@@ -161,6 +161,8 @@ bool image_write(Buf *out, const Image *target, uint32_t n);
  * the reason in `why` for a damaged one. An array, one for each target, at least one. Keeps pointers
  * into `bytes`, which must outlive it. */
 const Image *image_read(Arena *, const void *bytes, size_t n, uint32_t *n_target, Buf *why);
+/* False with the name where two programs, parameters, states, inputs or outputs of a program have it. */
+bool image_distinct(const Image *, Buf *why);
 /* False with the first difference in `why` where two images are not of one model as above. */
 bool image_agree(const Image *, const Image *, Buf *why);
 uint64_t image_elements(const ImgTensor *);

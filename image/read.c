@@ -5,7 +5,6 @@
 #include "image/layout.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct Reader {
@@ -342,36 +341,6 @@ static void read_program(Reader *r, const Image *m, const uint8_t *p, ImgProgram
     read_dispatch(r, m, record(r, SEC_dispatch, dispatch++), &q->dispatch[i]);
 }
 
-/* ---- names ---- */
-
-static int by_name(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* The names, the first of which lies at `first` and the others `stride` bytes apart, must
- * differ. */
-static void check_distinct(Reader *r, const char *of, const void *first, size_t stride,
-                           uint32_t n) {
-  if (r->failed || n < 2) return;
-  const char **name = xmalloc(n * sizeof *name);
-  for (uint32_t i = 0; i < n; i++) memcpy(&name[i], (const char *)first + i * stride, sizeof *name);
-  qsort(name, n, sizeof *name, by_name);
-  for (uint32_t i = 0; i + 1 < n; i++)
-    if (strcmp(name[i], name[i + 1]) == 0) fault(r, "two of its %s are named %s", of, name[i]);
-  free(name);
-}
-
-static void check_names(Reader *r, const Image *m) {
-  check_distinct(r, "programs", &m->program->name, sizeof *m->program, m->n_program);
-  check_distinct(r, "parameters", &m->param->t.name, sizeof *m->param, m->n_param);
-  check_distinct(r, "states", &m->state->t.name, sizeof *m->state, m->n_state);
-  for (uint32_t i = 0; i < m->n_program; i++) {
-    const ImgProgram *p = &m->program[i];
-    check_distinct(r, "inputs", &p->input->name, sizeof *p->input, p->n_input);
-    check_distinct(r, "outputs", &p->output->name, sizeof *p->output, p->n_output);
-  }
-}
-
 /* ---- targets ---- */
 
 /* What belongs to one target: the next records of each section. */
@@ -405,17 +374,22 @@ static void read_image(Reader *r, uint32_t index, Image *m) {
     read_program(r, m, record(r, SEC_program, first_program + i), &m->program[i]);
   for (uint32_t i = 0; i < m->n_arguments && !r->failed; i++)
     read_arguments(r, m, record(r, SEC_arguments, first_arguments + i), &m->arguments[i]);
-  if (!r->failed) check_names(r, m);
+  Buf why = {0};
+  if (!r->failed && !image_distinct(m, &why)) fault(r, "%s", why.data);
+  buf_free(&why);
 }
 
 /* Everything belongs to a target, targets have names of their own and are of one model. */
 static void check_targets(Reader *r, const Image *target, uint32_t n) {
   for (int s = SEC_chunk; s < SEC_data; s++)
     if (r->next[s] < r->sec[s].count) fault(r, "it has records that belong to nothing");
-  check_distinct(r, "targets", &target->target.name, sizeof *target, n);
   Buf why = {0};
-  for (uint32_t i = 1; i < n && !r->failed; i++)
+  for (uint32_t i = 1; i < n && !r->failed; i++) {
+    for (uint32_t k = 0; k < i; k++)
+      if (strcmp(target[i].target.name, target[k].target.name) == 0)
+        fault(r, "two of its targets are named %s", target[i].target.name);
     if (!image_agree(target, &target[i], &why)) fault(r, "%s", why.data);
+  }
   buf_free(&why);
 }
 

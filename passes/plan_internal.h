@@ -143,6 +143,8 @@ typedef struct Live { /* a tensor of scratch and the times (levels) between whic
   int first, last;
   int nth; /* chunk of scratch, and offset there: what plan_place finds */
   uint64_t at;
+  double weight; /* plan_place's own: its turn, whether it made a chunk grow */
+  bool grew;
 } Live;
 
 /* plan_place.c: places the tensors of `n_time` times in chunks of `room` bytes; gives the sum of the

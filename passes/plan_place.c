@@ -5,25 +5,28 @@
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* The larger first, then the earlier. */
-static int by_size(const void *a, const void *b) {
+/* The heavier first, then the earlier. */
+static int by_weight(const void *a, const void *b) {
   const Live *x = a, *y = b;
-  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
   if (x->first != y->first) return x->first < y->first ? -1 : 1;
   return (x->node->id > y->node->id) - (x->node->id < y->node->id);
 }
 
-static int by_first(const void *a, const void *b) {
-  const Live *x = a, *y = b;
-  if (x->first != y->first) return x->first < y->first ? -1 : 1;
-  return by_size(a, b);
-}
+typedef enum Weight { WEIGHT_size, WEIGHT_early, WEIGHT_long, WEIGHT_area } Weight;
 
-static int by_length(const void *a, const void *b) {
-  const Live *x = a, *y = b;
-  int s = x->last - x->first, t = y->last - y->first;
-  return s != t ? (s < t) - (s > t) : by_size(a, b);
+static void sort(Live *live, int n, Weight by) {
+  for (int i = 0; i < n; i++) {
+    Live *t = &live[i];
+    double size = (double)t->bytes, length = t->last - t->first + 1;
+    t->weight = by == WEIGHT_size    ? size
+                : by == WEIGHT_early ? -t->first
+                : by == WEIGHT_long  ? length
+                                     : size * length;
+  }
+  qsort(live, (size_t)n, sizeof *live, by_weight);
 }
 
 typedef enum Fit { FIT_tightest, FIT_lowest } Fit;
@@ -65,6 +68,7 @@ static uint64_t place_list(Fit fit, uint64_t room, Live *live, int n, Live **pla
       if (growth < least) least = growth, at = t->at, nth = t->nth;
     }
     t->at = at, t->nth = nth;
+    t->grew = least > 0;
     if (nth == n_chunk) n_chunk++;
     peak[nth] += least;
     sum += least;
@@ -91,30 +95,44 @@ uint64_t plan_at_once(const Live *live, int n, int n_time) {
   return (uint64_t)most;
 }
 
-/* Large tensors first, where they fit tightest, is good enough as a rule; where it leaves gaps, the
- * other ways are tried and the best one stays. */
+/* The tensors past the first quarter that made a chunk grow go before all others. */
+static void raise_growers(Live *live, int n) {
+  double most = live[0].weight;
+  for (int i = n / 4; i < n; i++)
+    if (live[i].grew) live[i].weight += most;
+  qsort(live, (size_t)n, sizeof *live, by_weight);
+}
+
+/* Large tensors first, where they fit tightest, is good enough as a rule; where it leaves gaps, other ways are tried, then, as
+ * long as the peak is not close to what no placement undercuts, those that did not fit come first in another round. The best one
+ * stays. */
 uint64_t plan_place(Live *live, int n, int n_time, uint64_t room) {
+  enum { ROUNDS = 8 };
   static const struct {
-    int (*order)(const void *, const void *);
+    Weight by;
     Fit fit;
-  } way[] = {{by_size, FIT_tightest},
-             {by_size, FIT_lowest},
-             {by_first, FIT_tightest},
-             {by_length, FIT_tightest}};
+  } way[] = {{WEIGHT_size, FIT_tightest},
+             {WEIGHT_size, FIT_lowest},
+             {WEIGHT_early, FIT_tightest},
+             {WEIGHT_area, FIT_tightest},
+             {WEIGHT_long, FIT_tightest}};
   if (!n) return 0;
-  Live **placed = xcalloc((size_t)n, sizeof(Live *));
-  uint64_t at_once = plan_at_once(live, n, n_time), least = UINT64_MAX, peak = 0;
-  int best = 0, last = -1;
-  for (int w = 0; w < COUNT_OF(way) && least > at_once + at_once / 50; w++) {
-    qsort(live, (size_t)n, sizeof *live, way[w].order);
-    peak = place_list(way[w].fit, room, live, n, placed);
-    if (peak < least) least = peak, best = w;
-    last = w;
+  Live **placed = xcalloc((size_t)n, sizeof(Live *)), *best = xcalloc((size_t)n, sizeof *best);
+  uint64_t at_once = plan_at_once(live, n, n_time), least = UINT64_MAX;
+  for (int t = 0; t < COUNT_OF(way) + ROUNDS; t++) {
+    bool again = t >= COUNT_OF(way);
+    if (least <= at_once + at_once / (again ? 20 : 50)) break;
+    if (again)
+      raise_growers(live, n);
+    else
+      sort(live, n, way[t].by);
+    uint64_t peak = place_list(again ? FIT_tightest : way[t].fit, room, live, n, placed);
+    if (peak >= least) continue;
+    least = peak;
+    memcpy(best, live, sizeof *best * (size_t)n);
   }
-  if (best != last) {
-    qsort(live, (size_t)n, sizeof *live, way[best].order);
-    peak = place_list(way[best].fit, room, live, n, placed);
-  }
+  memcpy(live, best, sizeof *live * (size_t)n);
   free(placed);
-  return peak;
+  free(best);
+  return least;
 }

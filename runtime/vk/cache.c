@@ -13,8 +13,7 @@ static const char cache_magic[8] = "alphapc2";
 enum { HEAD = 24, DRIVER_HEAD = 32, MAX_HASHES = 1 << 14 };
 static const size_t MAX_DRIVER = (size_t)256 << 20; /* it only grows: larger, it is begun anew */
 
-/* The file's path in `out`; false where there is no home. Makes the directories when asked. */
-static bool cache_path(const Device *d, bool make, Buf *out) {
+bool vk_cache_folder(bool make, Buf *out) {
   const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   if (base && base[0] == '/') {
     buf_str(out, base);
@@ -26,6 +25,12 @@ static bool cache_path(const Device *d, bool make, Buf *out) {
   if (make) mkdir(out->data, 0700);
   buf_str(out, "/alphac");
   if (make) mkdir(out->data, 0755);
+  return true;
+}
+
+/* The file's path in `out`; false where there is no home. Makes the directories when asked. */
+static bool cache_path(const Device *d, bool make, Buf *out) {
+  if (!vk_cache_folder(make, out)) return false;
   buf_str(out, "/pipelines-");
   for (unsigned i = 0; i < VK_UUID_SIZE; i++) buf_printf(out, "%02x", d->uuid[i]);
   buf_printf(out, "-%x-%x-%x", d->info.vendor_id, d->device_id, d->driver_version);

@@ -40,6 +40,10 @@ bool vk_accepts(const Device *, const Image *, Buf *why);
  * line, what it lacks for those passed over; NULL where that is all. */
 const Image *vk_choose(const Device *, const Image *target, uint32_t n, Buf *why);
 
+/* The folder in the user's cache where alphac and runners keep what they found out; false where there is no
+ * home. Makes it when asked. */
+bool vk_cache_folder(bool make, Buf *out);
+
 typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
                   written */

@@ -5,7 +5,7 @@
 set -eu
 alphac=$1 models=$2
 small='-D width=64 -D heads=4 -D layers=3 -D vocab=300 -D context=32 -D train.context=32'
-for settings in '' '-D train.recompute=true' '-D train.batch=4 -D train.context=64' "$small" "$small -D train.accumulate=2"; do
+for settings in '' '-D train.batch=3' '-D train.batch=3 -D train.precision=f32' '-D train.recompute=true' '-D train.batch=4 -D train.context=64' "$small" "$small -D train.accumulate=2"; do
   for model in gpt2 llama hlx cajal; do
     # shellcheck disable=SC2086
     "$alphac" "$models/$model.alpha" $settings --target portable --emit=plan 2>/dev/null |

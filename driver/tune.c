@@ -1,0 +1,233 @@
+/* alphac tune: the kernels of a model that have several forms are run in each, on the device at hand and with
+ * the sizes that the model has; later compilations for it take the fastest. */
+#include "driver/tune.h"
+#include "driver/device_target.h"
+#include "driver/driver.h"
+#include "driver/profile.h"
+#include "driver/programs.h"
+#include "passes/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct TuneKernel { /* kernels of one key */
+  const char *key;
+  const KernelJob *job; /* the first of them */
+  int times;            /* dispatches of all programs */
+  double flops;
+} TuneKernel;
+
+typedef struct Tune {
+  const Options *option;
+  Arena *arena;
+  Device *device;
+  Target target;
+  TuneKernel *kernel;
+  int n_kernel;
+  Tuning found;
+  int wrong;
+} Tune;
+
+/* ---- which kernels ---- */
+
+static void add_job(Tune *t, const KernelJob *job) {
+  KernelForm form[CG_MAX_FORMS];
+  if (job->copy || job->tabled || cg_forms(job, &t->target, form) < 2) return;
+  Buf key = {0};
+  cg_form_key(job, &t->target, &key);
+  int at = 0;
+  while (at < t->n_kernel && strcmp(t->kernel[at].key, key.data) != 0) at++;
+  if (at == t->n_kernel) {
+    Arena *scratch = arena_new();
+    KernelCode code;
+    cg_emit(scratch, job, &t->target, &code);
+    TuneKernel fresh = {arena_str(t->arena, key.data, key.len), job, 0, code.flops};
+    ARENA_PUSH(t->arena, t->kernel, t->n_kernel, fresh);
+    arena_free(scratch);
+  }
+  t->kernel[at].times++;
+  buf_free(&key);
+}
+
+static bool add_program(Tune *t, const Graph *g, Buf *why) {
+  Graph *ordered = plan_ordered(g);
+  const Plan *plan = plan_graph(layout_new(t->arena, &t->target), ordered, &t->target, why);
+  graph_free(ordered);
+  for (int i = 0; plan && i < plan->n_step; i++)
+    if (!plan->step[i].assembles) add_job(t, &plan->step[i].job);
+  return plan != NULL;
+}
+
+static int by_work(const void *a, const void *b) {
+  const TuneKernel *x = a, *y = b;
+  double p = x->flops * x->times, q = y->flops * y->times;
+  return p != q ? (p < q) - (p > q) : strcmp(x->key, y->key);
+}
+
+/* ---- measuring ---- */
+
+static void show(const Tune *t, int kernel, const char *form) {
+  if (!isatty(STDERR_FILENO)) return;
+  fprintf(stderr, "\r\033[K");
+  if (form) fprintf(stderr, "kernel %d of %d: %.60s", kernel + 1, t->n_kernel, form);
+  fflush(stderr);
+}
+
+static void report(const Tune *t, int kernel, const char *first, double first_us, const char *best,
+                   double best_us, int n) {
+  const TuneKernel *k = &t->kernel[kernel];
+  show(t, kernel, NULL);
+  printf("%3d/%d  %s (%d dispatch%s)\n", kernel + 1, t->n_kernel, k->key, k->times,
+         k->times > 1 ? "es" : "");
+  printf("        %-40s %10.1f us, the first of %d forms\n", first, first_us, n);
+  if (best != first)
+    printf("        %-40s %10.1f us, %.0f %% less\n", best, best_us,
+           100 * (1 - best_us / first_us));
+  fflush(stdout);
+}
+
+/* A GPU at rest has a slow clock, which takes a while of work to rise. */
+static bool warm_up(const Tune *t, TuneJob *job, const KernelForm *form, Buf *why) {
+  const double long_enough = 0.4; /* seconds */
+  struct timespec from, now;
+  clock_gettime(CLOCK_MONOTONIC, &from);
+  for (bool on = !t->target.is_cpu; on;) {
+    TuneResult ignored;
+    if (!tune_form(job, form, 0, &ignored, why)) return false;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    on = (double)(now.tv_sec - from.tv_sec) + 1e-9 * (double)(now.tv_nsec - from.tv_nsec) <
+         long_enough;
+  }
+  return true;
+}
+
+/* All forms of one kernel; the fastest that is right goes into t->found. */
+static bool tune_kernel(Tune *t, int index, Buf *why) {
+  enum { FASTER = 98 }; /* percent: what is not faster than that is noise */
+  const TuneKernel *k = &t->kernel[index];
+  KernelForm form[CG_MAX_FORMS];
+  int n = cg_forms(k->job, &t->target, form), best = -1, first = -1;
+  double best_us = 0, first_us = 0;
+  Buf lack = {0};
+  TuneJob *job = tune_begin(t->device, &t->target, k->job, &lack);
+  if (!job) printf("%3d/%d  %s: not measured: %s\n", index + 1, t->n_kernel, k->key, lack.data);
+  if (job && index == 0 && !warm_up(t, job, form, why)) return tune_end(job), false;
+  for (int i = 0; job && i < n; i++) {
+    TuneResult r = {0};
+    show(t, index, form[i].name);
+    if (!tune_form(job, &form[i], best_us, &r, why)) return tune_end(job), false;
+    if (!r.right) {
+      show(t, index, NULL);
+      printf("%s: wrong: form %s gives other values than form %s\n", k->key, form[i].name,
+             form[0].name);
+      t->wrong++;
+      continue;
+    }
+    if (first < 0) first = i, first_us = r.us;
+    if (best >= 0 && r.us * 100 >= best_us * FASTER) continue;
+    best = i;
+    best_us = r.us;
+  }
+  tune_end(job);
+  buf_free(&lack);
+  if (best < 0) return true;
+  report(t, index, form[first].name, first_us, form[best].name, best_us, n);
+  TunedForm found = {k->key, arena_printf(t->arena, "%s", form[best].name), best_us};
+  ARENA_PUSH(t->arena, t->found.of, t->found.n, found);
+  return true;
+}
+
+/* ---- what is kept ---- */
+
+/* What the file says of other kernels stays. */
+static bool add_kept(Tune *t, const char *path, Buf *why) {
+  Buf text = {0};
+  if (!buf_read_file(&text, path)) {
+    buf_free(&text);
+    if (errno != ENOENT) buf_printf(why, "%s: cannot be read: %s", path, strerror(errno));
+    return errno == ENOENT;
+  }
+  const DeviceInfo *d = vk_info(t->device);
+  const Profile *p = profile_parse(t->arena, path, text.data ? text.data : "", text.len, why);
+  buf_free(&text);
+  if (!p) return false;
+  bool same = strcmp(p->device, d->name) == 0 && strcmp(p->driver, d->driver) == 0;
+  int n = t->found.n;
+  for (int i = 0; same && i < p->tuning.n; i++) {
+    bool again = false;
+    for (int k = 0; k < n; k++) again |= strcmp(t->found.of[k].kernel, p->tuning.of[i].kernel) == 0;
+    if (!again) ARENA_PUSH(t->arena, t->found.of, t->found.n, p->tuning.of[i]);
+  }
+  return true;
+}
+
+static bool keep(Tune *t, Buf *why) {
+  const DeviceInfo *d = vk_info(t->device);
+  Buf path = {0}, text = {0}, bad = {0};
+  if (t->option->output)
+    buf_str(&path, t->option->output);
+  else if (!tuning_path(d, true, &path)) {
+    buf_str(why, "there is no home folder to keep the results in; name a file with -o");
+    return false;
+  }
+  bool ok = add_kept(t, path.data, &bad);
+  if (!ok && !t->option->output) ok = true; /* our own file, damaged: it is written anew */
+  if (!ok) buf_printf(why, "%s; results do not replace it", bad.data);
+  t->target.tuning = &t->found;
+  profile_print(&text, &t->target, d);
+  ok = ok && output_write(path.data, &(Piece){text.data, text.len}, 1, false, why);
+  if (ok) printf("%s: %d kernels\n", path.data, t->found.n);
+  buf_free(&path);
+  buf_free(&text);
+  buf_free(&bad);
+  return ok;
+}
+
+static bool run(Tune *t, const ProgramSet *set, Buf *why) {
+  for (int i = 0; i < set->n; i++)
+    if (!add_program(t, set->graph[i], why)) return false;
+  if (t->n_kernel) qsort(t->kernel, (size_t)t->n_kernel, sizeof *t->kernel, by_work);
+  if (!t->n_kernel) printf("no kernel of this model has several forms on this device\n");
+  for (int i = 0; i < t->n_kernel; i++)
+    if (!tune_kernel(t, i, why)) return false;
+  return !t->n_kernel || keep(t, why);
+}
+
+static int tune_model(const Options *o, Model *m, Buf *errors) {
+  Tune t = {.option = o, .arena = o->arena};
+  ProgramSet set;
+  Buf why = {0};
+  if (!build_programs(o, m, &set, errors)) return EXIT_failed;
+  t.device = vk_open((int)o->device, &why);
+  bool ok = t.device != NULL;
+  if (ok) {
+    t.target = device_target(vk_info(t.device), vk_info(t.device)->name);
+    t.target.strict = o->pass.strict;
+    ok = run(&t, &set, &why);
+  }
+  int status = !ok ? failed("%s", why.data) : t.wrong ? EXIT_failed : EXIT_ok;
+  vk_close(t.device);
+  programs_free(&set);
+  buf_free(&why);
+  return status;
+}
+
+int tune_main(int argc, char **argv) {
+  Options o = {.arena = arena_new()};
+  int status = options_parse(&o, argc, argv);
+  if (status < 0 && o.target)
+    status = usage_error("alphac tune measures the device at hand (--device N), no --target");
+  if (status < 0) {
+    Buf errors = {0};
+    Model *m = load_model(&o, &errors);
+    status = m ? tune_model(&o, m, &errors) : EXIT_failed;
+    print_errors(&errors);
+    fe_free(m);
+    buf_free(&errors);
+  }
+  arena_free(o.arena);
+  return status;
+}
