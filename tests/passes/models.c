@@ -473,6 +473,51 @@ static void test_not_finite(void **state) {
   unload(&s);
 }
 
+/* One step of f16 from this scale after this many good ones; `far`: with a target outside, so that the loss is
+ * infinite. Afterwards they must be as given, and the parameters have moved or not. */
+static void expect_scale(double scale, double good, bool far, double then, double good_then) {
+  bool updates = then >= scale && !far;
+  Setup s;
+  load(&s, &rounded[0], "train.precision=f16");
+  const Graph *init = program(&s, "init"), *train = program(&s, "train");
+  Node of_scale = {.op = OP_state, .type = {.dtype = DT_f32}, .name = "train.loss_scale"};
+  Node of_good = {.op = OP_state, .type = {.dtype = DT_i32}, .name = "train.good_steps"};
+  Node targets = {.op = OP_input, .name = "targets"}, made = {.op = OP_state, .name = "train.step"};
+  fill(&s, init, OP_input);
+  run(&s, init);
+  assert_close("first scale", value_of(&s, &of_scale)[0], 65536, 0);
+  fill(&s, train, OP_input);
+  if (far) value_of(&s, &targets)[0] = 1000;
+  value_of(&s, &of_scale)[0] = scale;
+  value_of(&s, &of_good)[0] = good;
+  double norm = evaluate(&s, train, EVAL_f32, "grad_norm")[0];
+  assert_close("loss_scale", evaluate(&s, train, EVAL_f32, "loss_scale")[0], then, 0);
+  run(&s, train);
+  assert_close("scale", value_of(&s, &of_scale)[0], then, 0);
+  assert_close("good steps", value_of(&s, &of_good)[0], good_then, 0);
+  assert_close("updates", value_of(&s, &made)[0], updates, 0);
+  if (updates) { /* the norm is that of the loss's gradient, whatever the scale */
+    Setup f;
+    load(&f, &rounded[0], NULL);
+    fill(&f, program(&f, "init"), OP_input);
+    run(&f, program(&f, "init"));
+    fill(&f, program(&f, "train"), OP_input);
+    assert_close("norm", norm, evaluate(&f, program(&f, "train"), EVAL_f64, "grad_norm")[0], 5e-3);
+    unload(&f);
+  }
+  unload(&s);
+}
+
+static void test_loss_scale(void **state) {
+  (void)state;
+  expect_scale(65536, 0, false, 65536, 1);
+  expect_scale(65536, 1998, false, 65536, 1999);
+  expect_scale(65536, 1999, false, 131072, 0);
+  expect_scale(0x1p24, 1999, false, 0x1p23, 0); /* gradients leave f16 */
+  expect_scale(65536, 1999, true, 32768, 0);
+  expect_scale(1, 7, true, 1, 0);
+}
+
 /* Adam's first step is lr · g / (|g| + eps): a bias that was 0 shows it to f32's precision, which
  * 1 − 0.999¹ computed in f32 would miss by 7e-6. */
 static void test_bias_correction(void **state) {
@@ -557,7 +602,7 @@ int main(void) {
     cmocka_unit_test(test_raise),           cmocka_unit_test(test_eval),
     cmocka_unit_test(test_forward),         cmocka_unit_test(test_accumulate),
     cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_checkpoint),
-    cmocka_unit_test(test_bias_correction),
+    cmocka_unit_test(test_bias_correction), cmocka_unit_test(test_loss_scale),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
