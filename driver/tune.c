@@ -90,13 +90,13 @@ static void report(const Tune *t, int kernel, const char *first, double first_us
 }
 
 /* A GPU at rest has a slow clock, which takes a while of work to rise. */
-static bool warm_up(const Tune *t, TuneJob *job, const KernelForm *form, Buf *why) {
+static bool warm_up(const Tune *t, TuneJob *job, Buf *why) {
   const double long_enough = 0.4; /* seconds */
   struct timespec from, now;
   clock_gettime(CLOCK_MONOTONIC, &from);
   for (bool on = !t->target.is_cpu; on;) {
     TuneResult ignored;
-    if (!tune_form(job, form, 0, &ignored, why)) return false;
+    if (!tune_form(job, 0, 0, &ignored, why)) return false;
     clock_gettime(CLOCK_MONOTONIC, &now);
     on = (double)(now.tv_sec - from.tv_sec) + 1e-9 * (double)(now.tv_nsec - from.tv_nsec) <
          long_enough;
@@ -112,13 +112,13 @@ static bool tune_kernel(Tune *t, int index, Buf *why) {
   int n = cg_forms(k->job, &t->target, form), best = -1, first = -1;
   double best_us = 0, first_us = 0;
   Buf lack = {0};
-  TuneJob *job = tune_begin(t->device, &t->target, k->job, &lack);
+  TuneJob *job = tune_begin(t->device, &t->target, k->job, form, n, &lack);
   if (!job) printf("%3d/%d  %s: not measured: %s\n", index + 1, t->n_kernel, k->key, lack.data);
-  if (job && index == 0 && !warm_up(t, job, form, why)) return tune_end(job), false;
+  if (job && index == 0 && !warm_up(t, job, why)) return tune_end(job), false;
   for (int i = 0; job && i < n; i++) {
     TuneResult r = {0};
     show(t, index, form[i].name);
-    if (!tune_form(job, &form[i], best_us, &r, why)) return tune_end(job), false;
+    if (!tune_form(job, i, best_us, &r, why)) return tune_end(job), false;
     if (!r.right) {
       show(t, index, NULL);
       printf("%s: wrong: form %s gives other values than form %s\n", k->key, form[i].name,

@@ -6,16 +6,18 @@
 #include "runtime/vk/vk.h"
 
 typedef struct TuneJob TuneJob;
-/* Operands of the job with made-up values. NULL with `why` where they do not fit. */
-TuneJob *tune_begin(Device *, const Target *, const KernelJob *, Buf *why);
+/* The job in its n forms, operands with made-up values on the device. NULL with `why` where it does not
+ * fit there. */
+TuneJob *tune_begin(Device *, const Target *, const KernelJob *, const KernelForm *, int n,
+                    Buf *why);
 void tune_end(TuneJob *);
 
 typedef struct TuneResult {
   double us;  /* the median of its times */
   bool right; /* it gives what the first form measured gives */
 } TuneResult;
-/* Runs the form of that name. It is measured only as long as it takes to see that it is several times slower
- * than `best_us` (0: to the end). False with `why` where the device would not run it. */
-bool tune_form(TuneJob *, const KernelForm *, double best_us, TuneResult *, Buf *why);
+/* Runs a form. It is measured only as long as it takes to see that it is several times slower than `best_us`
+ * (0: to the end). False with `why` where the device would not run it. */
+bool tune_form(TuneJob *, int form, double best_us, TuneResult *, Buf *why);
 
 #endif
