@@ -1,8 +1,9 @@
 /* One kernel as an image of its own: its operands are parameters, its results states, each in memory of its
  * own; for each form there are two programs, its dispatch once and many times over.
  *
- * Operands of products are small whole numbers, so that every form must give the same sums to the last bit,
- * in whatever order it adds; what follows a product may still round otherwise. */
+ * Operands are small whole numbers, so that every form of a product must give the same sums to the last bit,
+ * in whatever order it adds; what follows a product may still round otherwise. Attention's weights are no
+ * whole numbers, and matrix units take them in 16 bits. */
 #include "driver/tune.h"
 
 #include <math.h>
@@ -65,13 +66,21 @@ static double element(DType d, bool half, const void *memory, uint64_t i) {
   return dtype_is_float(d) ? (double)x : (double)((const int32_t *)memory)[i];
 }
 
-/* The same to what another order of roundings after the product may do. */
+/* What forms of the job may differ by, as a part of the largest value of a result. */
+static double tolerance(const TuneJob *t) {
+  const Node *anchor = t->job->anchor ? t->job->anchor : t->job->out[0];
+  bool half = false;
+  for (int i = 0; i < t->n_operand; i++)
+    half = half || dtype_is_16((DType)t->operand[i]->type.dtype);
+  return !ir_attention_sources(anchor->op) ? 1e-6 : half ? 2e-2 : 1e-4;
+}
+
 static bool same_values(const TuneJob *t, int out, const void *a, const void *b) {
   const Type *type = &t->job->out[out]->type;
   DType d = (DType)type->dtype;
   bool half = cg_element_bytes(t->target, d) == 2;
   uint64_t n = span_bytes(t, out) / (half ? 2 : 4);
-  double step = d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 1e-5, most = 0;
+  double step = d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 1e-5, most = 0, part = tolerance(t);
   if (memcmp(a, b, n * (half ? 2 : 4)) == 0) return true;
   for (uint64_t i = 0; i < n; i++) {
     double x = fabs(element(d, half, a, i));
@@ -80,7 +89,7 @@ static bool same_values(const TuneJob *t, int out, const void *a, const void *b)
   for (uint64_t i = 0; i < n; i++) {
     double x = element(d, half, a, i), y = element(d, half, b, i);
     if (x == y || (isnan(x) && isnan(y))) continue;
-    if (!(fabs(x - y) <= step * fabs(x) + 1e-6 * most)) return false;
+    if (!(fabs(x - y) <= step * fabs(x) + part * most)) return false;
   }
   return true;
 }
