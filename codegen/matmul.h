@@ -84,6 +84,13 @@ bool matmul_out(const KernelJob *, Node *product, Node *out, MatmulOut *);
 /* Computes and stores the outs from the product's rows row … row + rows − 1, four neighbouring
  * columns each; what lies past the result's edge is not stored. */
 void matmul_store(Matmul *, SpvId row, int rows, SpvId column, const SpvId *value4);
+/* The same of quads of columns that lie anywhere: what all of them read is asked for before the first of
+ * them is stored, as loads cannot go past stores. */
+enum { MATMUL_MAX_QUADS = 8 };
+typedef struct MatmulQuad {
+  SpvId row, column, value4;
+} MatmulQuad;
+void matmul_store_quads(Matmul *, int n, const MatmulQuad *);
 /* The same from an operand's sums over k: of its rows row, row + step … in the first n
  * components. */
 void matmul_store_sum(Matmul *, MatmulSource, SpvId row, int step, int n, SpvId value4);

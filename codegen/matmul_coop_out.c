@@ -49,31 +49,51 @@ static void write_strip(Strip *s, int i) {
   }
 }
 
-/* The quad `which` of the strip, counted row by row. */
-static void finish_quad(Strip *s, SpvId which, SpvId first_row) {
+/* Pass `pass` of the subgroup over the strip's quads, row by row: this invocation's. */
+static MatmulQuad find_quad(Strip *s, SpvId pass, int unrolled, int u, SpvId first_row) {
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
-  int quads = c->b.subgroup_rows / QUAD, all = quads * (int)c->shape.m;
-  bool guard = all % (int)c->subgroup_size != 0;
-  if (guard) {
+  int quads = c->b.subgroup_rows / QUAD, size = (int)c->subgroup_size;
+  SpvId which = spv_bin(b, SpvOpIMul, pass, constant(c, unrolled * size));
+  which = spv_bin(b, SpvOpIAdd, which, constant(c, u * size));
+  which = spv_bin(b, SpvOpIAdd, which, c->lane);
+  SpvId per_row = constant(c, quads);
+  SpvId row = spv_bin(b, SpvOpUDiv, which, per_row);
+  /* where a pass takes whole rows the column is the same in each, and what depends on it alone is loaded once */
+  SpvId column = spv_bin(b, SpvOpUMod, size % quads ? which : c->lane, per_row);
+  SpvId at = spv_bin(b, SpvOpIMul, row, constant(c, strip_stride(c)));
+  at = spv_bin(b, SpvOpIAdd, at, column);
+  MatmulQuad q = {.value4 = read_quad(s, at)};
+  q.row = spv_bin(b, SpvOpIAdd, first_row, row);
+  column = spv_bin(b, SpvOpIMul, column, constant(c, QUAD));
+  q.column = spv_bin(b, SpvOpIAdd, s->column, column);
+  return q;
+}
+
+/* All quads of a strip. */
+static void finish_strip(Strip *s, SpvId first_row) {
+  enum { UNROLLED = 4 };
+  Coop *c = s->c;
+  Spv *b = c->mm->k->b;
+  int size = (int)c->subgroup_size, all = c->b.subgroup_rows / QUAD * (int)c->shape.m;
+  int passes = (all + size - 1) / size, unrolled = 1;
+  for (int u = 2; u <= UNROLLED && all % size == 0; u++)
+    if (passes % u == 0) unrolled = u;
+  SpvId i = spv_for(b, constant(c, passes / unrolled));
+  if (all % size) {
+    SpvId which = spv_bin(b, SpvOpIMul, i, constant(c, size));
+    which = spv_bin(b, SpvOpIAdd, which, c->lane);
     SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, all));
     spv_if(b, within);
   }
-  SpvId per_row = constant(c, quads);
-  SpvId row = spv_bin(b, SpvOpUDiv, which, per_row);
-  SpvId column = spv_bin(b, SpvOpUMod, which, per_row);
-  SpvId at = spv_bin(b, SpvOpIMul, row, constant(c, strip_stride(c)));
-  at = spv_bin(b, SpvOpIAdd, at, column);
-  SpvId value = read_quad(s, at);
-  row = spv_bin(b, SpvOpIAdd, first_row, row);
-  column = spv_bin(b, SpvOpIMul, column, constant(c, QUAD));
-  column = spv_bin(b, SpvOpIAdd, s->column, column);
-  matmul_store(c->mm, row, 1, column, &value);
-  if (guard) spv_end(b);
+  MatmulQuad quad[UNROLLED];
+  for (int u = 0; u < unrolled; u++) quad[u] = find_quad(s, i, unrolled, u, first_row);
+  matmul_store_quads(c->mm, unrolled, quad);
+  if (all % size) spv_end(b);
+  spv_end(b);
 }
 
 static void store_strips(Strip *s) {
-  enum { UNROLLED = 2 };
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
   SpvId strip = spv_for(b, constant(c, c->parts_m));
@@ -86,16 +106,7 @@ static void store_strips(Strip *s) {
   spv_barrier_subgroup(b);
   SpvId first_row = spv_bin(b, SpvOpIMul, strip, constant(c, c->shape.m));
   first_row = spv_bin(b, SpvOpIAdd, s->row, first_row);
-  int size = (int)c->subgroup_size, all = c->b.subgroup_rows / QUAD * (int)c->shape.m;
-  int passes = (all + size - 1) / size, unrolled = passes % UNROLLED == 0 ? UNROLLED : 1;
-  SpvId i = spv_for(b, constant(c, passes / unrolled));
-  for (int u = 0; u < unrolled; u++) {
-    SpvId which = spv_bin(b, SpvOpIMul, i, constant(c, unrolled * size));
-    which = spv_bin(b, SpvOpIAdd, which, constant(c, u * size));
-    which = spv_bin(b, SpvOpIAdd, which, c->lane);
-    finish_quad(s, which, first_row);
-  }
-  spv_end(b);
+  finish_strip(s, first_row);
   spv_barrier_subgroup(b);
   spv_end(b);
 }

@@ -158,32 +158,42 @@ static void store_moved(Kernel *k, int out, int n, const Ix *const *at, const Sp
   }
 }
 
-/* All outs from one source, whose values are known at flat indices linear[0 … n − 1], n = 1 or 4; `flat` is linear[0] / n. */
-static void store_outs(const Matmul *mm, MatmulSource from, int n, const Ix *const *linear,
-                       SpvId flat, const SpvId *value) {
+/* All outs from one source, at n = 1 or 4 neighbouring flat indices. */
+typedef struct Results {
+  int n;
+  SpvId flat; /* of the first, in units of n */
+  const Ix *at[CG_MAX_OUT][4];
+  SpvId value[CG_MAX_OUT][4];
+} Results;
+
+/* … from the source's values at linear[0 … n − 1]. */
+static void compute_outs(const Matmul *mm, MatmulSource from, const Ix *const *linear,
+                         const SpvId *value, Results *to) {
   Kernel *k = mm->k;
-  const Ix *at[CG_MAX_OUT][4], *index[IR_MAX_RANK];
-  SpvId result[CG_MAX_OUT][4];
+  const Ix *index[IR_MAX_RANK];
   const KernelJob *job = k->job;
   for (int o = 0; o < job->n_out; o++) {
     Node *out = job->out[o], *source = mm->out[o].source;
     if (mm->out[o].from != from) continue;
-    for (int j = 0; j < n; j++) {
+    for (int j = 0; j < to->n; j++) {
       SpvId rounded = math_round(k, (DType)source->type.dtype, value[j]);
       kernel_bind(k, source, linear[j], rounded);
     }
-    for (int j = 0; j < n; j++) {
+    for (int j = 0; j < to->n; j++) {
       moved_index(k, out, source, linear[j], index);
-      at[o][j] = ix_join(k->ix, out->type.rank, out->type.dim, index);
-      result[o][j] = expr_value(k, out, index);
+      to->at[o][j] = ix_join(k->ix, out->type.rank, out->type.dim, index);
+      to->value[o][j] = expr_value(k, out, index);
     }
   }
-  for (int o = 0; o < job->n_out; o++) {
+}
+
+static void store_outs(const Matmul *mm, MatmulSource from, const Results *r) {
+  for (int o = 0; o < mm->k->job->n_out; o++) {
     if (mm->out[o].from != from) continue;
     if (mm->out[o].moved)
-      store_moved(k, o, n, at[o], result[o]);
+      store_moved(mm->k, o, r->n, r->at[o], r->value[o]);
     else
-      kernel_store(k, o, flat, n, result[o]);
+      kernel_store(mm->k, o, r->flat, r->n, r->value[o]);
   }
 }
 
@@ -206,8 +216,18 @@ static const Ix *product_index(const Row *r, const Ix *column) {
   return ix_join(t, type->rank, type->dim, index);
 }
 
+static SpvId row_index(const Row *r) {
+  const Matmul *mm = r->mm;
+  Spv *b = mm->k->b;
+  SpvId flat = spv_bin(b, SpvOpIMul, mm->batch_id, mm->m_id);
+  flat = spv_bin(b, SpvOpIAdd, flat, r->row);
+  flat = spv_bin(b, SpvOpIMul, flat, mm->n_id);
+  return spv_bin(b, SpvOpIAdd, flat, r->column);
+}
+
 /* n = 1 or 4 columns, from a multiple of n on; flat: of the first. */
-static void store_columns(const Row *r, SpvId column, int n, SpvId flat, const SpvId *value) {
+static void compute_columns(const Row *r, SpvId column, int n, SpvId flat, const SpvId *value,
+                            Results *to) {
   const Matmul *mm = r->mm;
   Spv *b = mm->k->b;
   IxTable *t = mm->k->ix;
@@ -220,7 +240,9 @@ static void store_columns(const Row *r, SpvId column, int n, SpvId flat, const S
   } else
     first = ix_value(t, column, mm->n);
   for (int j = 0; j < n; j++) linear[j] = product_index(r, ix_add(t, first, ix_const(t, j)));
-  store_outs(mm, FROM_product, n, linear, flat, value);
+  to->n = n;
+  to->flat = flat;
+  compute_outs(mm, FROM_product, linear, value, to);
 }
 
 static void store_row(const Row *r, SpvId value4) {
@@ -228,10 +250,8 @@ static void store_row(const Row *r, SpvId value4) {
   Spv *b = mm->k->b;
   SpvId value[4];
   for (uint32_t j = 0; j < 4; j++) value[j] = spv_extract(b, value4, j);
-  SpvId flat = spv_bin(b, SpvOpIMul, mm->batch_id, mm->m_id);
-  flat = spv_bin(b, SpvOpIAdd, flat, r->row);
-  flat = spv_bin(b, SpvOpIMul, flat, mm->n_id);
-  flat = spv_bin(b, SpvOpIAdd, flat, r->column);
+  SpvId flat = row_index(r);
+  Results done;
   if (mm->edge_m) {
     SpvId within = spv_cmp(b, SpvOpULessThan, r->row, mm->m_id);
     spv_if(b, within);
@@ -245,10 +265,28 @@ static void store_row(const Row *r, SpvId value4) {
       spv_if(b, within);
     }
     SpvId here = j ? spv_bin(b, SpvOpIAdd, flat, more) : flat;
-    store_columns(r, column, width, here, value + j);
+    compute_columns(r, column, width, here, value + j, &done);
+    store_outs(mm, FROM_product, &done);
     if (mm->edge_n) spv_end(b);
   }
   if (mm->edge_m) spv_end(b);
+}
+
+void matmul_store_quads(Matmul *mm, int n, const MatmulQuad *quad) {
+  mm->k->wide = true;
+  if (mm->edge_m || mm->edge_n || mm->n % 4 != 0) {
+    for (int i = 0; i < n; i++) store_row(&(Row){mm, quad[i].row, quad[i].column}, quad[i].value4);
+    return;
+  }
+  Results done[MATMUL_MAX_QUADS];
+  for (int i = 0; i < n; i++) {
+    Row r = {mm, quad[i].row, quad[i].column};
+    SpvId value[4];
+    for (uint32_t j = 0; j < 4; j++) value[j] = spv_extract(mm->k->b, quad[i].value4, j);
+    SpvId flat = row_index(&r);
+    compute_columns(&r, r.column, 4, flat, value, &done[i]);
+  }
+  for (int i = 0; i < n; i++) store_outs(mm, FROM_product, &done[i]);
 }
 
 void matmul_store(Matmul *mm, SpvId row, int rows, SpvId column, const SpvId *value4) {
@@ -289,7 +327,9 @@ void matmul_store_sum(Matmul *mm, MatmulSource from, SpvId row, int step, int n,
     spv_if(b, within);
     const Ix *linear = ix_value(t, here, from == FROM_sum_a ? mm->m : mm->n);
     SpvId value = spv_extract(b, value4, j);
-    store_outs(mm, from, 1, &linear, here, &value);
+    Results done = {.n = 1, .flat = here};
+    compute_outs(mm, from, &linear, &value, &done);
+    store_outs(mm, from, &done);
     spv_end(b);
   }
 }

@@ -96,13 +96,14 @@ static DType widened_from(const Node *a, const Node *b) {
 static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k) {
   enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */, BALANCE = 128 /* operations a byte */ };
   const double ANOTHER = 5e6; /* for one kernel more */
+  const double GAIN = 0.95;   /* parts are memory: more of them must be worth it */
   double cores = t->cores ? t->cores : 32, best = cg_matmul_time(t, d, 1, m, n, k);
   int64_t found = 1;
   for (int64_t parts = 2; parts <= MOST && k / parts >= PART && best > 0; parts++) {
     if (k % (parts * TERMS)) continue;
     double bytes = 4.0 * (double)(m * n) * (double)(parts + 1);
     double time = cg_matmul_time(t, d, parts, m, n, k / parts) + ANOTHER + bytes * BALANCE / cores;
-    if (time >= best) continue;
+    if (time >= GAIN * best) continue;
     best = time;
     found = parts;
   }
