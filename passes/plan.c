@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDE = 8 }; /* sources of one concat: a kernel reads a bounded number of tensors */
+enum {
+  WIDE = 8,
+  FEW_PARTS = 8
+}; /* sources of one concat: a kernel reads a bounded number of tensors */
 
 /* The leaf that each update replaces, and which leaves get another value. */
 static void find_leaves(Planner *p) {
@@ -119,13 +122,46 @@ int64_t plan_product_parts(const Node *n, const Target *t) {
   return t->is_cpu ? cpu_parts(k) : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k);
 }
 
-/* A product with a very long k as the sum of products over parts of k. */
-static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t) {
+/* Part + part + …, neighbours first. */
+static Node *add_parts(Graph *to, Node *x, int64_t parts) {
+  Node *part[FEW_PARTS];
+  int64_t begin[] = {0, 0, 0}, end[] = {1, x->type.dim[1], x->type.dim[2]};
+  for (int64_t i = 0; i < parts; i++) {
+    begin[0] = i;
+    end[0] = i + 1;
+    part[i] = ir_slice(to, x, begin, end);
+  }
+  for (int64_t step = 1; step < parts; step *= 2)
+    for (int64_t i = 0; i + step < parts; i += 2 * step)
+      part[i] = ir_add(to, part[i], part[i + step]);
+  return part[0];
+}
+
+/* A product with a very long k as the sum of products over parts of k. Few parts are added wherever the sum is read, which
+ * takes no kernel; not by an update, whose kernels want what they read at their own place (flat.c). */
+static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t,
+                           bool updates) {
   int64_t parts = plan_product_parts(n, t);
   if (parts == 1) return ir_rebuild(to, n, src);
   Node *x = ir_matmul(to, in_parts(to, src[0], 1, parts), in_parts(to, src[1], 0, parts));
-  x = ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
+  x = parts <= FEW_PARTS && !updates ? add_parts(to, x, parts)
+                                     : ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
   return ir_reshape(to, x, 2, n->type.dim);
+}
+
+/* By node: an update is computed from it element by element. */
+static bool *find_updating(const Planner *p) {
+  const Graph *g = p->g;
+  bool *updating = arena_alloc(p->arena, (size_t)g->n_node + 1);
+  for (int i = 0; i < g->n_output; i++)
+    if (g->output[i].kind == OUT_update) updating[g->output[i].node->id] = true;
+  for (int i = g->n_node - 1; i >= 0; i--) {
+    const Node *n = g->node[i];
+    if (!updating[i] || !((ir_op[n->op].flags & IR_EW) || n->op == OP_reshape)) continue;
+    for (int s = 0; s < n->n_src; s++)
+      if (type_count(&n->src[s]->type) == type_count(&n->type)) updating[n->src[s]->id] = true;
+  }
+  return updating;
 }
 
 /* A copy of the graph that suits kernels: no concat that is not assembled has more than WIDE
@@ -133,9 +169,10 @@ static Node *split_product(Graph *to, const Node *n, Node *const *src, const Tar
 static void adapt(Planner *p) {
   const Graph *g = p->g;
   const bool *assembles = p->assembles, *operand = plan_product_operands(p);
+  const bool *updating = find_updating(p);
   Graph *to = graph_new(g->name);
-  Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map), **chosen = NULL;
-  int n_chosen = 0;
+  Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map), **chosen = NULL, **product = NULL;
+  int n_chosen = 0, n_product = 0;
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     Node *src[IR_MAX_SRC];
@@ -145,15 +182,18 @@ static void adapt(Planner *p) {
     if (n->op == OP_concat && n->n_src > WIDE && !assembles[i])
       map[i] = narrow_concat(to, n, n->n_src, src);
     else if (n->op == OP_matmul)
-      map[i] = split_product(to, n, src, p->target);
+      map[i] = split_product(to, n, src, p->target, updating[i]);
     else
       map[i] = plan_reduces(n) ? plan_split(p, operand, n, to, src[0]) : ir_rebuild(to, n, src);
     if (assembles[i]) ARENA_PUSH(p->arena, chosen, n_chosen, map[i]);
+    if (n->op == OP_matmul) ARENA_PUSH(p->arena, product, n_product, plan_home(map[i]));
   }
   for (int i = 0; i < g->n_output; i++)
     ir_output(to, g->output[i].kind, g->output[i].name, map[g->output[i].node->id]);
   free(map);
   p->g = to;
+  p->product = arena_alloc(p->arena, (size_t)to->n_node + 1);
+  for (int i = 0; i < n_product; i++) p->product[product[i]->id] = true;
   plan_assemble_as(p, chosen, n_chosen);
 }
 

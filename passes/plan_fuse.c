@@ -203,7 +203,8 @@ static void find_epilogues(const Planner *p, bool *must) {
   for (int i = 0; i < p->g->n_output; i++) n_user[p->g->output[i].node->id] += 2;
   for (int i = 0; i < n_node; i++) {
     Node *end = p->g->node[i];
-    if (!p->needed[i] || (end->op != OP_matmul && end->op != OP_scatter_add)) continue;
+    if (!p->needed[i] || (!p->product[i] && end->op != OP_matmul && end->op != OP_scatter_add))
+      continue;
     Node *narrow = NULL;
     for (Node *next; n_user[end->id] == 1; end = next) {
       next = user[end->id];

@@ -32,6 +32,7 @@ typedef struct Planner {
   bool *replaced;  /* by id: a param or state that gets another value */
   bool *needed;    /* by id: an output depends on it, and not only through a fold */
   bool *stored;    /* by id */
+  bool *product;   /* by id: a matrix product, or the sum of its parts */
   bool *assembles; /* by id: a concat that is assembled */
   Node **part_of;  /* by id: the assembled concat that this node's value is a part of, or NULL */
   PlanPlace *part; /* by id: where in the concat it lies, as if that began at 0 */
