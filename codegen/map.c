@@ -69,10 +69,12 @@ void emit_map(Kernel *k) {
   bool flat = is_flat(job), ragged = flat && (job->tabled || count % 4);
   if (job->tabled && !flat) die("codegen: %%%d has a shape, and no tabled kernel", job->out[0]->id);
   int w = flat ? 4 : width(job);
-  int64_t units = (count + w - 1) / w, most = job->tabled ? MAX_TABLED_UNITS : MAX_UNITS;
-  int64_t per_lane = units / (LOCAL * 64);
+  const Target *t = k->target;
+  int64_t units = (count + w - 1) / w;
+  int64_t most = job->tabled && t->is_cpu ? MAX_TABLED_UNITS : MAX_UNITS;
+  int64_t per_lane = units / (LOCAL * (t->is_cpu ? 64 : 16 * (int64_t)(t->cores ? t->cores : 32)));
   per_lane = per_lane < 1 ? 1 : per_lane > most ? most : per_lane;
-  uint32_t lanes = k->target->subgroup_size ? k->target->subgroup_size : 32;
+  uint32_t lanes = t->subgroup_size ? t->subgroup_size : 32;
   if (lanes > LOCAL) lanes = LOCAL;
   kernel_groups(k, (units + LOCAL * per_lane - 1) / (LOCAL * per_lane), LOCAL);
   k->wide = w == 4;
