@@ -187,12 +187,22 @@ static void find_forced(const Planner *p, bool *must) {
   }
 }
 
+/* Whether the kernel of a product or of attention can go on to the value. */
+static bool follows(const Node *n, bool attends) {
+  if (n->op == OP_reshape) return true;
+  if (attends)
+    return n->op == OP_permute || (n->op == OP_cast && dtype_is_16((DType)n->type.dtype));
+  return ir_op[n->op].flags & IR_EW;
+}
+
 /* Elementwise work that only follows a product or a scatter is done on its accumulators, so its
- * result is stored instead; where it is rounded to 16 bits on the way, the last such value. */
+ * result is stored instead, and attention rounds and permutes what it stores; where it is rounded to 16
+ * bits on the way, the last such value. */
 static void find_epilogues(const Planner *p, bool *must) {
   int n_node = p->g->n_node;
   int *n_user = xcalloc((size_t)n_node + 1, sizeof *n_user);
   Node **user = xcalloc((size_t)n_node + 1, sizeof *user);
+  bool *taken = xcalloc((size_t)n_node + 1, sizeof *taken); /* by another product */
   for (int i = 0; i < n_node; i++) {
     Node *n = p->g->node[i];
     for (int s = 0; p->needed[i] && n->op != OP_fold && s < n->n_src; s++) {
@@ -202,20 +212,21 @@ static void find_epilogues(const Planner *p, bool *must) {
   }
   for (int i = 0; i < p->g->n_output; i++) n_user[p->g->output[i].node->id] += 2;
   for (int i = 0; i < n_node; i++) {
-    Node *end = p->g->node[i];
-    if (!p->needed[i] || (!p->product[i] && end->op != OP_matmul && end->op != OP_scatter_add))
-      continue;
-    Node *narrow = NULL;
-    for (Node *next; n_user[end->id] == 1; end = next) {
-      next = user[end->id];
-      if (!(ir_op[next->op].flags & IR_EW) && next->op != OP_reshape) break;
+    Node *n = p->g->node[i], *last = n, *narrow = NULL;
+    bool attends = plan_is_attention(n->op);
+    bool computes = p->product[i] || n->op == OP_matmul || n->op == OP_scatter_add;
+    if (!p->needed[i] || (!computes && !attends)) continue;
+    for (Node *next; n_user[last->id] == 1 && follows(next = user[last->id], attends);
+         last = next) {
+      if (taken[next->id]) break;
+      taken[next->id] = true;
       if (dtype_is_16((DType)next->type.dtype)) narrow = next;
     }
-    if (narrow) end = narrow;
-    must[plan_home(end)->id] = true;
+    if (narrow || !attends) must[plan_home(narrow ? narrow : last)->id] = true;
   }
   free(n_user);
   free(user);
+  free(taken);
 }
 
 /* Views between a product and what it reads are not stored, and no widenings. */

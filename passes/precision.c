@@ -189,13 +189,14 @@ static bool is_kept(const Precision *p, const Node *first) {
   }
 }
 
-/* A kept result is rounded below its views; of a sum of results all terms are, since all but the last
- * wait in memory. */
+/* A kept result is rounded below its views; of a sum of results all terms are, since all but one wait in
+ * memory, and which one is the planner's choice. */
 static void round_result(Precision *p, const Node *n) {
   n = below_views(n);
   p->rounds[n->id] = true;
   if (!adds(n) || !p->result[n->src[0]->id] || !p->result[n->src[1]->id]) return;
-  round_result(p, n->src[n->src[0]->id > n->src[1]->id]);
+  round_result(p, n->src[0]);
+  round_result(p, n->src[1]);
 }
 
 /* Its readers may all have the rounded value, since all of it comes from rounded ones. */
