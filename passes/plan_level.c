@@ -8,6 +8,8 @@
  *   recomputed values               checkpoint() would save nothing
  *   parts of an assembled concat    all of one concat have one level: equal kernels become one dispatch
  *   updates                         above all that reads the old value, which they overwrite
+ *   what needs nothing computed     a few levels before its first reader (the 16-bit copies of weights: all at once they would
+ *                                   hold up the first level, one by one they would be many dispatches)
  *
  * Kernels of one level need their operands and results at the same time: plan_memory.c compares with the schedule's order, one
  * kernel after the other. */
@@ -86,6 +88,36 @@ static bool level_parts(Levels *s) {
   return changed;
 }
 
+/* Whether something that the kernel reads has its next value at that level or before. */
+static bool updated_by(const Levels *s, int k, int level) {
+  const Kernel *kernel = &s->p->kernel[k];
+  for (int o = 0; o < kernel->n_operand; o++) {
+    int update = s->update[kernel->operand[o]->id];
+    if (update >= 0 && s->level[update] <= level) return true;
+  }
+  return false;
+}
+
+/* Kernels that read nothing computed are put off to the batch of levels that needs them. */
+static void put_off(Levels *s) {
+  enum { BATCH = 8 /* levels */ };
+  const Planner *p = s->p;
+  int *first = xcalloc((size_t)p->n_kernel + 1, sizeof *first); /* level of a reader, n: none */
+  for (int k = 0; k < p->n_kernel; k++) first[k] = s->n;
+  for (int k = 0; k < p->n_kernel; k++)
+    for (int o = 0; o < p->kernel[k].n_operand; o++) {
+      int before = p->kernel_of[p->kernel[k].operand[o]->id];
+      if (before >= 0 && s->level[k] < first[before]) first[before] = s->level[k];
+    }
+  for (int k = 0; k < p->n_kernel; k++) {
+    int level = (first[k] - 1) / BATCH * BATCH;
+    if (s->level[k] == 0 && s->least[k] == 0 && first[k] > 0 && first[k] < s->n &&
+        !updated_by(s, k, level))
+      s->level[k] = level;
+  }
+  free(first);
+}
+
 /* The order sorted by level, what is of one level as it was. */
 static void sort(const Levels *s, int *order, int *level) {
   const Planner *p = s->p;
@@ -111,6 +143,7 @@ void plan_level(Planner *p) {
   find_updates(&s);
   do find_levels(&s);
   while (level_parts(&s));
+  put_off(&s);
   sort(&s, order, level);
   p->order = order;
   p->level = level;
