@@ -218,15 +218,17 @@ static bool add_grad(Builder *b) {
 }
 
 /* ---- one update ---- */
-/* Σ x² in PARTS sums of equally many terms, f32[PARTS]. */
-enum { PARTS = 64 };
+/* Σ x² in sums of equally many terms, f32[parts]: more where one of them would take longer than all of
+ * the other tensors. */
 static Node *squares(Graph *g, Node *x) {
-  int64_t n = type_count(&x->type), length = ((n + PARTS - 1) / PARTS + 3) / 4 * 4;
+  enum { PARTS = 64, MORE = 256, LARGE = 1 << 22 };
+  int64_t n = type_count(&x->type), parts = n < LARGE ? PARTS : MORE;
+  int64_t length = ((n + parts - 1) / parts + 3) / 4 * 4;
   x = ir_reshape(g, x, 1, &n);
   x = ir_mul(g, x, x);
-  if (n < PARTS * length) x = ir_pad(g, x, (int64_t[]){0}, (int64_t[]){PARTS * length - n}, 0);
-  x = ir_reshape(g, x, 2, (int64_t[]){PARTS, length});
-  return ir_reshape(g, ir_reduce(g, OP_reduce_sum, x, 1, (int[]){1}), 1, (int64_t[]){PARTS});
+  if (n < parts * length) x = ir_pad(g, x, (int64_t[]){0}, (int64_t[]){parts * length - n}, 0);
+  x = ir_reshape(g, x, 2, (int64_t[]){parts, length});
+  return ir_reshape(g, ir_reduce(g, OP_reduce_sum, x, 1, (int[]){1}), 1, &parts);
 }
 
 /* The partial sums of all gradients side by side, so that one kernel of few instructions adds them
