@@ -4,7 +4,8 @@
 
 #include "ir/ir.h"
 
-/* plans/<name>.ir, each with its plan as plans/<name>.plan */
+/* plans/<name>.ir, each with its plan as plans/<name>.plan; for a CPU driver, those named gpu_… for a
+ * GPU */
 #define GRAPHS(X)                                                                                  \
   X(chain)                                                                                         \
   X(softmax)                                                                                       \
@@ -12,7 +13,7 @@
   X(mlp)                                                                                           \
   X(swap)                                                                                          \
   X(update) X(reversed) X(aliases) X(checkpoint) X(attention) X(concat) X(operands) X(reuse)       \
-    X(one_row) X(long_sums) X(runs) X(levels)
+    X(one_row) X(long_sums) X(runs) X(levels) X(gpu_columns)
 
 /* Every param and state gets a random node of its type as its next value. */
 void add_updates(Graph *, uint32_t seed);

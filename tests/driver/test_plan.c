@@ -32,6 +32,7 @@ static Graph *read_graph(const char *name) {
 
 static void golden(const char *name) {
   Target target = cpu_target();
+  target.is_cpu = strncmp(name, "gpu_", 4) != 0;
   Graph *g = read_graph(name);
   Arena *arena = arena_new();
   Layout *layout = layout_new(arena, &target);

@@ -65,7 +65,10 @@ static void read_and_compare(const char *name) {
     }
     feed[n++] = (Feed){leaf->op, leaf->name, data};
   }
+  bool is_cpu = device.target.is_cpu;
+  if (strncmp(name, "gpu_", 4) == 0) device.target.is_cpu = false;
   compare(g, name, feed, n, TIMES);
+  device.target.is_cpu = is_cpu;
   graph_free(g);
   buf_free(&path);
   buf_free(&text);
