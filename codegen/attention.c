@@ -123,6 +123,8 @@ static SpvId smaller(Attention *m, SpvId x, SpvId y) {
 typedef struct Stream {
   Attention *m;
   SpvId first;
+  AttBlock *body;
+  void *context;
 } Stream;
 
 static void stream_block(void *context, SpvId i) {
@@ -130,12 +132,11 @@ static void stream_block(void *context, SpvId i) {
   Kernel *k = s->m->k;
   SpvId row = op_u(k, SpvOpIMul, i, (uint32_t)s->m->stream);
   row = spv_bin(k->b, SpvOpIAdd, row, s->first);
-  att_block(s->m, row);
+  s->body(s->context, row);
 }
 
-/* All rows from the first to the last that a row of this workgroup sees: key j and query i where
- * lo <= j − i <= hi. `tile` is the first own row. */
-static void stream_rows(Attention *m, SpvId tile, int64_t tile_rows, int64_t times) {
+void att_stream(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
+                void *context) {
   Kernel *k = m->k;
   int64_t lo = m->to_keys ? -m->a.hi : m->a.lo, hi = m->to_keys ? -m->a.lo : m->a.hi;
   SpvId all = const_u(k, (uint32_t)m->stream_rows), first = const_u(k, 0), end = all;
@@ -149,13 +150,28 @@ static void stream_rows(Attention *m, SpvId tile, int64_t tile_rows, int64_t tim
     SpvId none = spv_cmp(k->b, SpvOpULessThan, end, first);
     end = choose(k, none, first, end);
   }
-  /* a tile begins at a multiple of a block */
-  m->edge = m->stream_rows % m->stream != 0 || (lo > -m->own_rows && lo % m->stream != 0);
-  Stream s = {m, first};
+  bool whole = lo <= -m->own_rows || (lo % m->stream == 0 && tile_rows % m->stream == 0);
+  m->edge = m->stream_rows % m->stream != 0 || !whole;
+  Stream s = {m, first, body, context};
   SpvId n = spv_bin(k->b, SpvOpISub, end, first);
   n = op_u(k, SpvOpIAdd, n, (uint32_t)m->stream - 1);
   n = op_u(k, SpvOpUDiv, n, (uint32_t)m->stream);
   kernel_repeat(k, n, (m->stream_rows + m->stream - 1) / m->stream, times, stream_block, &s);
+}
+
+void att_stream_heads(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
+                      void *context) {
+  Kernel *k = m->k;
+  int64_t per_key = m->h / m->kv;
+  if (!m->to_keys || per_key == 1) {
+    att_stream(m, tile, tile_rows, times, body, context);
+    return;
+  }
+  SpvId n = const_u(k, (uint32_t)per_key);
+  SpvId i = spv_for(k->b, n);
+  m->query_head = ix_add(k->ix, ix_mul(k->ix, m->key_head, per_key), ix_value(k->ix, i, per_key));
+  att_stream(m, tile, tile_rows, per_key * times, body, context);
+  spv_end(k->b);
 }
 
 /* ---- the whole ---- */
@@ -261,6 +277,8 @@ static SpvId place_rows(Attention *m, int64_t tile_rows) {
   return tile;
 }
 
+static void block(void *context, SpvId first) { att_block(context, first); }
+
 static void portable(Attention *m) {
   Kernel *k = m->k;
   const Target *t = k->target;
@@ -271,33 +289,25 @@ static void portable(Attention *m) {
   m->stream = share ? ATT_MAX_STREAM : 4;
   if (share) k->out->subgroup_size = t->subgroup_size;
   int64_t tile_rows = (share ? ATT_MAX_STREAM : LOCAL) * (int64_t)m->groups;
-  int64_t per_key = m->h / m->kv;
   SpvId tile = place_rows(m, tile_rows);
   begin_rows(m);
-  if (m->to_keys && per_key > 1) { /* all query heads that use the key head */
-    SpvId n = const_u(k, (uint32_t)per_key);
-    SpvId i = spv_for(k->b, n);
-    m->query_head = ix_add(k->ix, ix_mul(k->ix, m->key_head, per_key), ix_value(k->ix, i, per_key));
-    stream_rows(m, tile, tile_rows, per_key * att_channel_loops(m));
-    spv_end(k->b);
-  } else {
-    stream_rows(m, tile, tile_rows, att_channel_loops(m));
-  }
+  att_stream_heads(m, tile, tile_rows, att_channel_loops(m), block, m);
   finish(m);
   spv_end(k->b);
 }
 
 void emit_attention(Kernel *k) {
   Attention m = {.k = k};
-  AttForm form[ATT_MAX_TILES + 1];
-  KernelForm name[ATT_MAX_TILES + 1];
+  AttForm form[ATT_MAX_FORMS];
+  KernelForm name[ATT_MAX_FORMS];
   att_set_up(&m);
   k->out->flops = count_flops(&m);
   int n = att_forms(&m, form);
   for (int i = 0; i < n; i++) att_form_name(&form[i], &name[i]);
   const AttForm *f = &form[form_choose(k, name, n)];
-  if (f->portable)
-    portable(&m);
-  else
-    att_coop(&m, &f->tile);
+  switch (f->kind) {
+  case ATT_portable: portable(&m); break;
+  case ATT_shared: att_shared(&m, f->own); break;
+  case ATT_matrices: att_coop(&m, &f->tile);
+  }
 }

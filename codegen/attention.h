@@ -59,19 +59,34 @@ typedef struct AttTile {
 void att_set_up(Attention *);
 /* Number `at` of batches · own heads, by rising batch, then head, becomes this invocation's. */
 void att_heads(Attention *, const Ix *at);
+/* body(…, first) for each block of `stream` rows, from the first to the last row of the other side that a row of the tile sees:
+ * key j and query i where lo <= j − i <= hi. `tile` is the first own row; `times`: as for kernel_repeat. */
+typedef void AttBlock(void *context, SpvId first);
+void att_stream(Attention *, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *,
+                void *context);
+/* The same for all query heads that use the own key head, where an invocation owns keys. */
+void att_stream_heads(Attention *, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *,
+                      void *context);
 
 /* ---- attention_coop.c ---- */
 void att_coop(Attention *, const AttTile *);
 
+/* ---- attention_shared.c ---- */
+enum { ATT_MAX_SHARED = 2 };
+/* The numbers of own rows that tiles in workgroup memory can have, the one that is expected to be best first; how many. */
+int att_shared_rows(Attention *, int own[ATT_MAX_SHARED]);
+void att_shared(Attention *, int own);
+
 /* ---- attention_form.c ---- */
-enum { ATT_MAX_TILES = 16 };
+enum { ATT_MAX_TILES = 16, ATT_MAX_FORMS = ATT_MAX_TILES + ATT_MAX_SHARED + 1 };
 typedef struct AttForm {
-  bool portable; /* else on matrix units */
-  AttTile tile;
+  enum { ATT_portable, ATT_shared, ATT_matrices } kind;
+  int own;      /* shared */
+  AttTile tile; /* matrices */
 } AttForm;
 /* The tiles that matrix units can take, the one that is expected to be best first; at most ATT_MAX_TILES. */
 int att_tiles(Attention *, AttTile *);
-/* The forms likewise, at most ATT_MAX_TILES + 1, at least 1. */
+/* The forms likewise, at most ATT_MAX_FORMS, at least 1. */
 int att_forms(Attention *, AttForm *);
 void att_form_name(const AttForm *, KernelForm *);
 int att_form_names(const KernelJob *, const Target *, KernelForm *);
@@ -98,6 +113,14 @@ AttRows att_out(Attention *, const Node *out);
 void att_store(Attention *, Op, int g, AttPrivate from, SpvId factor);
 
 /* ---- attention_block.c ---- */
+/* An own row and a streamed one: unclamped, and within the tensors, which is needed with mask or keep. */
+typedef struct AttPair {
+  SpvId own, streamed;
+  const Ix *own_ix, *streamed_ix;
+} AttPair;
+/* scale · product, capped; −∞ where not visible. *slope: d score / d (scale · product), 0: 1 */
+SpvId att_score(Attention *, const AttPair *, SpvId product, SpvId *slope);
+SpvId att_times_keep(Attention *, const AttPair *, SpvId x);
 /* A query without keys passes no gradient: p = exp(score − lse) is 0 with lse = ∞. */
 void att_without_keys(Attention *, SpvId *lse, SpvId *delta);
 /* Lets rows first … first + stream − 1 of the other side pass. */

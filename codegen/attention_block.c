@@ -141,10 +141,10 @@ static void sums_quad(Attention *m, SpvId quad, int n, void *context) {
 
 /* ---- what is visible ---- */
 
-/* Whether own row g and streamed row j see each other; 0: always. */
-static SpvId visible(Attention *m, const Block *w, int j, int g, const Ix *const *index) {
+/* Whether the two rows see each other; 0: always. */
+static SpvId visible(Attention *m, const AttPair *p, const Ix *const *index) {
   Kernel *k = m->k;
-  SpvId i = m->to_keys ? w->row[j] : m->row[g], key = m->to_keys ? m->row[g] : w->row[j];
+  SpvId i = m->to_keys ? p->streamed : p->own, key = m->to_keys ? p->own : p->streamed;
   SpvId test[4];
   int n = 0;
   if (m->a.lo > -m->t) {
@@ -157,7 +157,7 @@ static SpvId visible(Attention *m, const Block *w, int j, int g, const Ix *const
   }
   if (m->edge) {
     SpvId rows = const_u(k, (uint32_t)m->stream_rows);
-    test[n++] = spv_cmp(k->b, SpvOpULessThan, w->row[j], rows);
+    test[n++] = spv_cmp(k->b, SpvOpULessThan, p->streamed, rows);
   }
   if (m->a.mask) test[n++] = expr_value(k, m->a.mask, index);
   SpvId all = n ? test[0] : 0;
@@ -165,19 +165,18 @@ static SpvId visible(Attention *m, const Block *w, int j, int g, const Ix *const
   return all;
 }
 
-/* The index of (own row g, streamed row j) in mask and keep. */
-static void pair_index(Attention *m, const Block *w, int j, int g, const Ix **index) {
+/* The pair's index in mask and keep. */
+static void pair_index(Attention *m, const AttPair *p, const Ix **index) {
   for (int i = 0; i < m->n_batch; i++) index[i] = m->batch[i];
   index[m->n_batch] = m->query_head;
-  index[m->n_batch + 1] = m->to_keys ? w->row_ix[j] : m->row_ix[g];
-  index[m->n_batch + 2] = m->to_keys ? m->row_ix[g] : w->row_ix[j];
+  index[m->n_batch + 1] = m->to_keys ? p->streamed_ix : p->own_ix;
+  index[m->n_batch + 2] = m->to_keys ? p->own_ix : p->streamed_ix;
 }
 
-/* scale · product, capped; −∞ where not visible. *slope: d score / d (scale · product), 0: 1 */
-static SpvId score(Attention *m, const Block *w, int j, int g, SpvId *slope) {
+SpvId att_score(Attention *m, const AttPair *p, SpvId product, SpvId *slope) {
   Kernel *k = m->k;
   const Ix *index[IR_MAX_RANK];
-  SpvId x = math_mul_c(k, w->score[j][g], (float)m->a.scale);
+  SpvId x = math_mul_c(k, product, (float)m->a.scale);
   *slope = 0;
   if (m->a.cap > 0) {
     SpvId cap = const_f(k, (float)m->a.cap), one = const_f(k, 1);
@@ -187,18 +186,23 @@ static SpvId score(Attention *m, const Block *w, int j, int g, SpvId *slope) {
     SpvId square = mul_f(k, bent, bent);
     *slope = sub_f(k, one, square);
   }
-  pair_index(m, w, j, g, index);
-  SpvId seen = visible(m, w, j, g, index);
+  pair_index(m, p, index);
+  SpvId seen = visible(m, p, index);
   SpvId never = const_f(k, -INFINITY);
   return seen ? choose(k, seen, x, never) : x;
 }
 
-static SpvId times_keep(Attention *m, const Block *w, int j, int g, SpvId x) {
+SpvId att_times_keep(Attention *m, const AttPair *p, SpvId x) {
   const Ix *index[IR_MAX_RANK];
   if (!m->a.keep) return x;
-  pair_index(m, w, j, g, index);
+  pair_index(m, p, index);
   SpvId keep = expr_value(m->k, m->a.keep, index);
   return mul_f(m->k, x, keep);
+}
+
+/* Own row g and streamed row j. */
+static AttPair pair(const Attention *m, const Block *w, int j, int g) {
+  return (AttPair){m->row[g], w->row[j], m->row_ix[g], w->row_ix[j]};
 }
 
 /* ---- weights ---- */
@@ -211,7 +215,8 @@ static void forward_weights(Attention *m, Block *w, SpvId *decay) {
   for (int g = 0; g < m->groups; g++) {
     SpvId before = spv_get(k->b, m->most[g]), most = before, sum = 0;
     for (int j = 0; j < m->stream; j++) {
-      w->score[j][g] = score(m, w, j, g, &none);
+      AttPair p = pair(m, w, j, g);
+      w->score[j][g] = att_score(m, &p, w->score[j][g], &none);
       SpvId less = less_f(k, most, w->score[j][g]);
       most = choose(k, less, w->score[j][g], most);
     }
@@ -221,10 +226,11 @@ static void forward_weights(Attention *m, Block *w, SpvId *decay) {
     decay[g] = sub_f(k, before, base);
     decay[g] = math_exp(k, decay[g]);
     for (int j = 0; j < m->stream; j++) {
+      AttPair at = pair(m, w, j, g);
       SpvId p = sub_f(k, w->score[j][g], base);
       p = math_exp(k, p);
       sum = j ? add_f(k, sum, p) : p;
-      w->score[j][g] = times_keep(m, w, j, g, p);
+      w->score[j][g] = att_times_keep(m, &at, p);
     }
     SpvId total = spv_get(k->b, m->total[g]);
     total = spv_fma(k->b, total, decay[g], sum);
@@ -258,12 +264,13 @@ static void backward_weights(Attention *m, Block *w) {
     }
     for (int g = 0; g < m->groups; g++) {
       SpvId slope;
-      SpvId p = score(m, w, j, g, &slope);
+      AttPair at = pair(m, w, j, g);
+      SpvId p = att_score(m, &at, w->score[j][g], &slope);
       p = sub_f(k, p, m->to_keys ? lse : m->own_lse[g]);
       p = math_exp(k, p);
-      w->score[j][g] = times_keep(m, w, j, g, p);
+      w->score[j][g] = att_times_keep(m, &at, p);
       if (!m->sum_a) continue;
-      SpvId ds = times_keep(m, w, j, g, w->dp[j][g]);
+      SpvId ds = att_times_keep(m, &at, w->dp[j][g]);
       ds = sub_f(k, ds, m->to_keys ? delta : m->own_delta[g]);
       ds = mul_f(k, p, ds);
       w->dp[j][g] = slope ? mul_f(k, ds, slope) : ds;

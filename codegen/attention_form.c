@@ -1,6 +1,6 @@
 /* Which kernels can compute attention, and what the choice among them depends on: the portable one, and where q, k, v
  * and the cotangent lie in memory as 16-bit values and the target multiplies matrices of them, those of attention_coop.c
- * with tiles of several sizes. */
+ * with tiles of several sizes; on other GPUs that of attention_shared.c. */
 #include "codegen/attention_coop.h"
 
 #include <stdio.h>
@@ -145,18 +145,21 @@ int att_tiles(Attention *m, AttTile *out) {
 
 int att_forms(Attention *m, AttForm *out) {
   AttTile tile[ATT_MAX_TILES];
-  int n_tile = att_tiles(m, tile), n = 0;
+  int own[ATT_MAX_SHARED], n_tile = att_tiles(m, tile), n_own = att_shared_rows(m, own), n = 0;
   bool last = m->k->target->is_cpu; /* a CPU's matrices are no faster than its vectors */
-  if (last) out[n++] = (AttForm){.portable = true};
-  for (int i = 0; i < n_tile; i++) out[n++] = (AttForm){.tile = tile[i]};
-  if (!last) out[n++] = (AttForm){.portable = true};
+  if (last) out[n++] = (AttForm){.kind = ATT_portable};
+  for (int i = 0; i < n_tile; i++) out[n++] = (AttForm){.kind = ATT_matrices, .tile = tile[i]};
+  for (int i = 0; i < n_own; i++) out[n++] = (AttForm){.kind = ATT_shared, .own = own[i]};
+  if (!last) out[n++] = (AttForm){.kind = ATT_portable};
   return n;
 }
 
 void att_form_name(const AttForm *f, KernelForm *out) {
   const AttTile *t = &f->tile;
-  if (f->portable)
+  if (f->kind == ATT_portable)
     snprintf(out->name, sizeof out->name, "portable");
+  else if (f->kind == ATT_shared)
+    snprintf(out->name, sizeof out->name, "tiles of %d rows", f->own);
   else
     snprintf(out->name, sizeof out->name, "matrices %d x %d, block %d, step %d%s", t->subgroups,
              t->fragments, t->block, t->step, t->ahead ? ", ahead" : "");
@@ -165,7 +168,7 @@ void att_form_name(const AttForm *f, KernelForm *out) {
 int att_form_names(const KernelJob *job, const Target *target, KernelForm *out) {
   Kernel k = {.job = job, .target = target};
   Attention m = {.k = &k};
-  AttForm form[ATT_MAX_TILES + 1];
+  AttForm form[ATT_MAX_FORMS];
   att_set_up(&m);
   int n = att_forms(&m, form);
   for (int i = 0; i < n; i++) att_form_name(&form[i], &out[i]);

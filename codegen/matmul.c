@@ -410,6 +410,7 @@ void emit_matmul(Kernel *k) {
   case MATMUL_rows: emit_reduction(&mm); break;
   case MATMUL_coop: matmul_coop(&mm, &f->tile); break;
   case MATMUL_subgroup: matmul_subgroup(&mm); break;
+  case MATMUL_shared: matmul_shared(&mm, &f->shared); break;
   case MATMUL_portable: matmul_portable(&mm, &f->portable);
   }
   k->out->flops = 2.0 * (double)type_count(&mm.product->type) * (double)mm.kk;

@@ -113,10 +113,26 @@ int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
 void matmul_coop(Matmul *, const MatmulTile *);
 void matmul_subgroup(Matmul *);
 
+/* ---- matmul_shared.c ---- */
+typedef struct SharedTile {
+  int rows, columns,
+    terms; /* of a workgroup: its part of C; terms of the sum that it takes at once */
+  int blocks_m, blocks_n; /* of an invocation: so many blocks of 4 × 4 */
+  double speed;           /* of a core with enough of them, relative */
+  int resident;           /* how many are enough */
+} SharedTile;
+/* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
+enum { MATMUL_MAX_SHARED = 8 };
+int matmul_shared_tiles(const Matmul *, const Target *, SharedTile *);
+/* With the best of them, as cg_matmul_time. */
+double matmul_shared_time(const Matmul *, const Target *);
+void matmul_shared(Matmul *, const SharedTile *);
+
 /* ---- matmul_form.c ---- */
 typedef struct MatmulForm {
-  enum { MATMUL_rows, MATMUL_coop, MATMUL_subgroup, MATMUL_portable } kind;
+  enum { MATMUL_rows, MATMUL_coop, MATMUL_subgroup, MATMUL_shared, MATMUL_portable } kind;
   MatmulTile tile; /* MATMUL_coop */
+  SharedTile shared;
   PortableTile portable;
 } MatmulForm;
 /* The forms that can compute the product, the one that is expected to be best first; at most

@@ -49,6 +49,10 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
   if (rows) return n;
   if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm->n >= 16)
     out[n++] = (MatmulForm){.kind = MATMUL_subgroup};
+  SharedTile shared[MATMUL_MAX_SHARED];
+  tiles = matmul_shared_tiles(mm, t, shared);
+  for (int i = 0; i < tiles; i++)
+    out[n++] = (MatmulForm){.kind = MATMUL_shared, .shared = shared[i]};
   tiles = portable_tiles(mm, portable);
   for (int i = 0; i < tiles; i++)
     out[n++] = (MatmulForm){.kind = MATMUL_portable, .portable = portable[i]};
@@ -64,6 +68,10 @@ void matmul_form_name(const MatmulForm *f, KernelForm *out) {
              f->tile.n, f->tile.k, f->tile.subgroups_m, f->tile.subgroups_n, f->tile.group);
     break;
   case MATMUL_subgroup: snprintf(out->name, most, "subgroup"); break;
+  case MATMUL_shared:
+    snprintf(out->name, most, "tiles %d x %d, %d terms", f->shared.rows, f->shared.columns,
+             f->shared.terms);
+    break;
   case MATMUL_portable:
     snprintf(out->name, most, "portable %d rows, %d lanes", f->portable.rows, f->portable.lanes);
   }

@@ -139,6 +139,7 @@ double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int6
   mm.b = (Side){.base = &base, .row = 1, .k = n, .unit_row = true};
   MatmulTile tile[MATMUL_MAX_TILES];
   TargetMatrix u;
+  if (!dtype_is_16(d)) return matmul_shared_time(&mm, t);
   if (!matmul_tiles(&mm, t, tile) || !matmul_units(&mm, t, &u)) return 0;
   return time_of(&mm, t, &u, tile);
 }

@@ -133,8 +133,8 @@ typedef struct KernelForm {
 int cg_forms(const KernelJob *, const Target *, KernelForm *);
 /* What the choice depends on, as text: jobs of equal keys share it. Of a job that has forms. */
 void cg_form_key(const KernelJob *, const Target *, Buf *);
-/* The time that a product of 16-bit operands, whose rows and columns lie together, is expected to take on
- * matrix units, in operations that a core could do meanwhile at its best; 0: not on matrix units. */
+/* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
+ * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);

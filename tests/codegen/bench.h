@@ -9,6 +9,8 @@
 typedef struct Bench {
   Device *device;
   Target native;
+  bool
+    foreign; /* kernels for targets with other subgroups run where they use none; else they are only validated */
   int kernels, wrong;
   int form; /* of its kernel, of those there are, that check_job runs; 0: the one that is chosen */
 } Bench;

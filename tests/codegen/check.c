@@ -319,8 +319,8 @@ static void run_job(Check *c, const KernelJob *job, Node *const *over) {
   Buf why = {0};
   double *result[CG_MAX_OUT];
   cg_emit(c->arena, job, c->target, &code);
-  bool here =
-    c->target->subgroup_size == 0 || c->target->subgroup_size == c->bench->native.subgroup_size;
+  uint32_t own = c->bench->foreign ? code.subgroup_size : c->target->subgroup_size;
+  bool here = own == 0 || own == c->bench->native.subgroup_size;
   for (int o = 0; o < job->n_out; o++)
     result[o] = arena_alloc(c->arena, sizeof **result * (size_t)type_count(&job->out[o]->type));
   if (!cg_validate(code.word, code.n_word, &why))

@@ -281,6 +281,40 @@ void products_any(Bench *b, const Target *target, int argc, char **argv) {
   bias_gradient(b, target, DT_bf16);
 }
 
+/* Each tile of the kernels for GPUs: on one core these sizes are best cut into so many. */
+void products_tiles(Bench *b, const Target *gpu) {
+  static const struct {
+    int64_t size[3];
+    uint32_t groups;
+  } cut[] = {{{250, 255, 40}, 4},
+             {{380, 60, 35}, 3},
+             {{58, 380, 9}, 3},
+             {{100, 120, 20}, 4},
+             {{33, 36, 4100}, 4}};
+  static void (*const build[])(Product *) = {bias, both_sums, heads, all_of_it};
+  Target one = *gpu;
+  one.cores = 1;
+  one.matrix_f16 = one.matrix_bf16 = (TargetMatrix){0};
+  b->foreign = true;
+  for (int i = 0; i < COUNT_OF(cut); i++)
+    for (int turned = 0; turned < 4; turned++) {
+      Product p = begin(b, &one, cut[i].size, turned, (i + turned) % 3 ? DT_f32 : DT_bf16);
+      build[(i + turned) % 4](&p);
+      bool *stored = arena_alloc(p.arena, (size_t)p.g->n_node);
+      for (int n = 0; n < p.g->n_node; n++) stored[n] = p.g->node[n]->op == OP_input;
+      stored[p.y->id] = true;
+      KernelCode code;
+      cg_emit(p.arena, &(KernelJob){.out = &p.y, .n_out = 1, .anchor = p.y, .stored = stored}, &one,
+              &code);
+      if (code.groups[0] != cut[i].groups) {
+        printf("FAILED: %u tiles, not %u\n", code.groups[0], cut[i].groups);
+        b->wrong++;
+      }
+      finish(&p, "tiles");
+    }
+  b->foreign = false;
+}
+
 void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int n) {
   static const int64_t length[] = {1, 2, 7, 8, 12, 16, 17, 24, 31, 32, 40, 56, 64, 66, 96, 130};
   for (int i = 0; i < n; i++) {

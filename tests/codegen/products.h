@@ -6,6 +6,8 @@
 
 /* Every epilogue, of operands of all types; with arguments only those of these titles. */
 void products_any(Bench *, const Target *, int argc, char **argv);
+/* Every tile in workgroup memory, of GPUs without matrix units. */
+void products_tiles(Bench *, const Target *gpu);
 /* n products of 16-bit operands drawn by a seed: epilogue, sizes, transpositions, form of the
  * kernel; and some with batches. */
 void products_16(Bench *, const Target *, DType, uint32_t seed, int n);

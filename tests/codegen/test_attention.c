@@ -98,51 +98,92 @@ static void end(Setup *s, const char *what, int n_out, Node **out, Node *anchor)
   arena_free(s->arena);
 }
 
-static void all(Setup *s, const Sizes *n) {
-  begin(s, n, false);
-  Node *o = make(s, OP_attention), *lse = make(s, OP_attention_lse);
-  end(s, "o, lse", 2, (Node *[]){o, lse}, o);
-  begin(s, n, false);
-  o = make(s, OP_attention);
-  lse = make(s, OP_attention_lse);
-  end(s, "lse, merged o", 2, (Node *[]){lse, merged(s, o)}, o);
-  begin(s, n, false);
-  o = make(s, OP_attention);
-  end(s, "o, merged o", 2, (Node *[]){o, merged(s, o)}, o);
-  begin(s, n, true);
-  Node *dq = make(s, OP_attention_dq);
-  end(s, "merged dq", 1, (Node *[]){merged(s, dq)}, dq);
-  begin(s, n, true);
-  Node *dk = make(s, OP_attention_dk), *dv = make(s, OP_attention_dv);
-  end(s, "dk, dv", 2, (Node *[]){dk, dv}, dv);
-  begin(s, n, true);
-  dk = make(s, OP_attention_dk), dv = make(s, OP_attention_dv);
-  Node *first = merged(s, dv);
-  end(s, "merged dv, dk", 2, (Node *[]){first, merged(s, dk)}, dk);
+enum { KERNELS = 6 };
+static void one(Setup *s, const Sizes *n, int which) {
+  begin(s, n, which >= 3);
+  Node *out[2];
+  switch (which) {
+  case 0:
+    out[0] = make(s, OP_attention);
+    out[1] = make(s, OP_attention_lse);
+    end(s, "o, lse", 2, out, out[0]);
+    break;
+  case 1: {
+    Node *o = make(s, OP_attention);
+    out[0] = make(s, OP_attention_lse);
+    out[1] = merged(s, o);
+    end(s, "lse, merged o", 2, out, o);
+    break;
+  }
+  case 2:
+    out[0] = make(s, OP_attention);
+    out[1] = merged(s, out[0]);
+    end(s, "o, merged o", 2, out, out[0]);
+    break;
+  case 3: {
+    Node *dq = make(s, OP_attention_dq);
+    out[0] = merged(s, dq);
+    end(s, "merged dq", 1, out, dq);
+    break;
+  }
+  case 4:
+    out[0] = make(s, OP_attention_dk);
+    out[1] = make(s, OP_attention_dv);
+    end(s, "dk, dv", 2, out, out[1]);
+    break;
+  case 5: {
+    Node *dk = make(s, OP_attention_dk), *dv = make(s, OP_attention_dv);
+    out[0] = merged(s, dv);
+    out[1] = merged(s, dk);
+    end(s, "merged dv, dk", 2, out, dk);
+  }
+  }
 }
 
-int main(void) {
-  enum { ALL = 1 << 30 };
-  static const Sizes sizes[] = {
-    {3, 3, 64, 64, 64, 64, -ALL, 0, 0, false},    {2, 1, 150, 131, 20, 24, -ALL, 0, 0, true},
-    {4, 2, 75, 203, 9, 6, -ALL, 128, 0, false},   {2, 2, 203, 75, 16, 16, -31, 8, 5, false},
-    {1, 1, 40, 47, 200, 152, -ALL, ALL, 0, true}, {2, 2, 33, 33, 6, 166, -ALL, 0, 0, false},
-    {1, 1, 1, 300000, 4, 3, -ALL, ALL, 0, false}, {1, 1, 300000, 1, 4, 4, -ALL, ALL, 0, false},
-    {6, 1, 30000, 3, 2, 2, -ALL, ALL, 0, false},  {70000, 70000, 2, 1, 1, 1, -ALL, 0, 0, false},
-  };
-  Bench b;
-  Buf why = {0};
-  if (!bench_open(&b, &why)) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  const Target *target[] = {&target_portable, &b.native};
-  for (int t = 0; t < COUNT_OF(target); t++)
-    for (int i = 0; i < COUNT_OF(sizes); i++)
-      for (DType half = DT_f16; half <= DT_f32; half++)
-        if (half == DT_f32 || i < 5) /* the others try long loops and many workgroups */
-          all(&(Setup){.bench = &b, .target = target[t], .half = half}, &sizes[i]);
-  printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
-  bench_close(&b);
-  return b.wrong != 0;
+static void all(Setup *s, const Sizes *n) {
+  for (int which = 0; which < KERNELS; which++) one(s, n, which);
 }
+
+enum { ALL = 1 << 30 };
+static const Sizes sizes[] = {
+  {3, 3, 64, 64, 64, 64, -ALL, 0, 0, false},    {2, 1, 150, 131, 20, 24, -ALL, 0, 0, true},
+  {4, 2, 75, 203, 9, 6, -ALL, 128, 0, false},   {2, 2, 203, 75, 16, 16, -31, 8, 5, false},
+  {1, 1, 40, 47, 200, 152, -ALL, ALL, 0, true}, {2, 2, 33, 33, 6, 166, -ALL, 0, 0, false},
+  {1, 1, 1, 300000, 4, 3, -ALL, ALL, 0, false}, {1, 1, 300000, 1, 4, 4, -ALL, ALL, 0, false},
+  {6, 1, 30000, 3, 2, 2, -ALL, ALL, 0, false},  {70000, 70000, 2, 1, 1, 1, -ALL, 0, 0, false},
+};
+
+/* Tiles in workgroup memory: of 64 own rows where a core has enough of them, else of 32. */
+static void tiles(Bench *b, const Target *gpu) {
+  static const Sizes more[] = {
+    {1, 1, 70, 130, 128, 100, -ALL, 60, 0, false},
+    {3, 1, 100, 100, 32, 36, -40, 0, 0, false},
+  };
+  Target t = *gpu;
+  t.matrix_f16 = t.matrix_bf16 = (TargetMatrix){0};
+  b->foreign = true;
+  for (int i = 0; i < 4 + COUNT_OF(more); i++)
+    for (int large = 0; large < 2; large++) {
+      t.cores = large ? 1 : 100;
+      DType half = i % 2 == large ? DT_f32 : i % 3 ? DT_bf16 : DT_f16;
+      const Sizes *n = i < 4 ? &sizes[i] : &more[i - 4];
+      Setup s = {.bench = b, .target = &t, .half = half};
+      if (!b->native.is_cpu)
+        all(&s, n);
+      else if (large == i / 2 % 2) /* a CPU's driver takes seconds for each: every kernel once */
+        one(&s, n, i);
+    }
+  b->foreign = false;
+}
+
+static void everything(Bench *b, const Target *target, int argc, char **argv) {
+  bool gpu = !target->is_cpu && target->subgroup_size;
+  if (gpu) tiles(b, target);
+  if ((gpu && target != &b->native) || (argc > 1 && strcmp(argv[1], "tiles") == 0)) return;
+  for (int i = 0; i < COUNT_OF(sizes); i++)
+    for (DType half = DT_f16; half <= DT_f32; half++)
+      if (half == DT_f32 || i < 5) /* the others try long loops and many workgroups */
+        all(&(Setup){.bench = b, .target = target, .half = half}, &sizes[i]);
+}
+
+int main(int argc, char **argv) { return bench_main(everything, argc, argv); }

@@ -1,0 +1,269 @@
+/* Matrix product for GPUs without using matrix units: a workgroup computes a tile of C, and both operands come through workgroup
+ * memory, a slice of K terms at a time, stored as [K][rows] whatever their layout, so that every read of them is one vec4.
+ *
+ *              tile's columns                    an invocation has QM × QN blocks of 4 × 4, as far apart as the tile allows:
+ *           ┌───────────────────┐                neighbouring invocations read neighbouring vec4s. Groups of 32 invocations
+ *           │  B  K × columns   │                lie as 8 × 4 blocks, whatever the subgroup's size: one such group reads
+ *           └───────────────────┘                8 different vec4s of B and 4 of A.
+ *   ┌─────┐ ┌────────┬──────────┐
+ *   │  A  │ │▓       │▓         │                per slice:  read it into workgroup memory ← registers
+ *   │rows │ ├────────┼──────────┤                            registers ← the next slice, from memory (the last one again
+ *   │ × K │ │▓       │▓         │                            rather than none: no branch)
+ *   └─────┘ └────────┴──────────┘                            K steps of QM·QN·16 fused multiply-adds
+ *
+ * Rows past the edge repeat the last one; terms past the end are zeros in both operands. Sums over k of an operand are added up
+ * on its way into workgroup memory. */
+#include "codegen/matmul.h"
+#include "codegen/tile.h"
+
+#include <string.h>
+
+enum { BLOCK = 2048 /* terms summed by themselves, of sums longer than */, SINGLE = 4096 };
+
+/* ---- which tile ---- */
+
+static const SharedTile choice[] = {
+  /* rows × columns, terms, blocks of an invocation; relative speed of a busy core, workgroups that keep it busy */
+  {128, 128, 16, 2, 2, 1.0, 2}, {128, 64, 16, 2, 2, 0.95, 3}, {64, 128, 16, 2, 2, 0.95, 3},
+  {64, 64, 16, 2, 1, 0.9, 4},   {32, 32, 16, 1, 1, 0.6, 6},
+};
+
+static int tile_lanes(const SharedTile *t) {
+  return t->rows / (4 * t->blocks_m) * (t->columns / (4 * t->blocks_n));
+}
+
+static uint32_t tile_bytes(const SharedTile *t) {
+  int quads = tile_quads(t->rows, t->terms) + tile_quads(t->columns, t->terms);
+  return 16 * (uint32_t)quads;
+}
+
+/* Time for the whole product, in terms of a core's flops: workgroups go round all cores, and a core with few of them waits. */
+static double tile_cost(const SharedTile *t, const Matmul *mm, double cores) {
+  double m = (double)((mm->m + t->rows - 1) / t->rows),
+         n = (double)((mm->n + t->columns - 1) / t->columns);
+  double each = m * n * (double)mm->batches / cores;
+  double whole = (double)(int64_t)each;
+  if (whole < each) whole++;
+  if (whole < t->resident) whole = t->resident;
+  return whole * t->rows * t->columns / t->speed;
+}
+
+int matmul_shared_tiles(const Matmul *mm, const Target *target, SharedTile *out) {
+  enum { CORES = 32 /* where the target does not say */ };
+  double cost[COUNT_OF(choice)], cores = target->cores ? target->cores : CORES;
+  int n = 0;
+  if (target->is_cpu || !target->subgroup_size) return 0;
+  if (mm->m < 16 || mm->n < 16) return 0; /* most of a tile would be past the edge */
+  for (int i = 0; i < COUNT_OF(choice); i++) {
+    const SharedTile *t = &choice[i];
+    if ((uint32_t)tile_lanes(t) > target->max_invocations || tile_bytes(t) > target->shared_bytes)
+      continue;
+    double own = tile_cost(t, mm, cores);
+    int at = n++;
+    for (; at > 0 && cost[at - 1] > own; at--) out[at] = out[at - 1], cost[at] = cost[at - 1];
+    out[at] = *t;
+    cost[at] = own;
+  }
+  return n;
+}
+
+double matmul_shared_time(const Matmul *mm, const Target *t) {
+  enum { CORES = 32, SLOWER = 8 /* than matrix units: the operations that those do meanwhile */ };
+  SharedTile tile[MATMUL_MAX_SHARED];
+  if (!matmul_shared_tiles(mm, t, tile)) return 0;
+  return 2.0 * SLOWER * (double)mm->kk * tile_cost(tile, mm, t->cores ? t->cores : CORES);
+}
+
+/* ---- operands ---- */
+
+static void begin_side(Matmul *mm, TileStage *s, const Side *side, SpvId first_row) {
+  Kernel *k = mm->k;
+  TileSource from = {.base = side->base,
+                     .offset = side->offset_id,
+                     .row = side->row_id,
+                     .term = side->k_id,
+                     .unit_row = side->unit_row,
+                     .unit_term = side->unit_k,
+                     .four = side->aligned && (!side->unit_k || mm->kk % 4 == 0),
+                     .first_row = first_row,
+                     .rows = side->rows_id,
+                     .terms = mm->tail ? mm->kk_id : 0};
+  s->shared = tile_shared(k, tile_quads(s->rows, s->terms));
+  tile_stage(k, s, &from);
+}
+
+/* All invocations' parts of the sums over k, in workgroup memory; then one invocation for every four rows adds them up. */
+static void store_operand_sum(Matmul *mm, const TileStage *s, MatmulSource from) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  SpvId zero = const_u(k, 0), variable = spv_local(b, tile_vec4(k));
+  tile_write_sums(k, s);
+  spv_barrier(b);
+  SpvId other = from == FROM_sum_a ? mm->tile_n_id : mm->tile_m_id;
+  SpvId first = spv_cmp(b, SpvOpIEqual, other, zero);
+  SpvId quads = const_u(k, (uint32_t)s->rows / 4);
+  SpvId mine = spv_cmp(b, SpvOpULessThan, s->lane, quads);
+  mine = both(k, first, mine);
+  spv_if(b, mine);
+  SpvId start = tile_zero(k);
+  spv_set(b, variable, start);
+  SpvId n = const_u(k, (uint32_t)s->terms);
+  SpvId i = spv_for(b, n);
+  SpvId at = tile_mad(k, i, (uint32_t)(s->rows / 4 + TILE_PAD), s->lane);
+  at = spv_at(b, s->shared, at);
+  SpvId part = spv_get(b, at), sum = spv_get(b, variable);
+  sum = add_f(k, sum, part);
+  spv_set(b, variable, sum);
+  spv_end(b);
+  sum = spv_get(b, variable);
+  SpvId row = tile_mad(k, s->lane, 4, s->source.first_row);
+  matmul_store_sum(mm, from, row, 1, 4, sum);
+  spv_end(b);
+}
+
+/* ---- the product ---- */
+
+typedef struct Tile {
+  const SharedTile *t;
+  TileStage a, b;
+  SpvId x, y;                                   /* the invocation's place in the tile */
+  SpvId acc[TILE_MAX_ACC], total[TILE_MAX_ACC]; /* variables: by row and block of columns */
+} Tile;
+
+static int count(const Tile *t) { return 4 * t->t->blocks_m * t->t->blocks_n; }
+
+static void multiply(Matmul *mm, const Tile *t) {
+  Kernel *k = mm->k;
+  int qm = t->t->blocks_m, qn = t->t->blocks_n, rows = t->t->rows / 4, columns = t->t->columns / 4;
+  TileFactor a = {t->a.shared, t->y, rows + TILE_PAD, qm, rows / qm};
+  TileFactor b = {t->b.shared, t->x, columns + TILE_PAD, qn, columns / qn};
+  SpvId acc[TILE_MAX_ACC];
+  for (int i = 0; i < count(t); i++) acc[i] = spv_get(k->b, t->acc[i]);
+  tile_multiply(k, &a, &b, t->t->terms, acc);
+  for (int i = 0; i < count(t); i++) spv_set(k->b, t->acc[i], acc[i]);
+}
+
+/* totals += sums, and the sums begin again. */
+static void close_block(Matmul *mm, const Tile *t) {
+  Kernel *k = mm->k;
+  SpvId zero = tile_zero(k);
+  for (int i = 0; i < count(t); i++) {
+    SpvId total = spv_get(k->b, t->total[i]), acc = spv_get(k->b, t->acc[i]);
+    total = add_f(k, total, acc);
+    spv_set(k->b, t->total[i], total);
+    spv_set(k->b, t->acc[i], zero);
+  }
+}
+
+static void sum_up(Matmul *mm, Tile *t) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  bool blocks = mm->kk > SINGLE;
+  SpvId zero = tile_zero(k), start = const_u(k, 0);
+  for (int i = 0; i < count(t); i++) {
+    t->acc[i] = spv_local(b, tile_vec4(k));
+    spv_set(b, t->acc[i], zero);
+    if (!blocks) continue;
+    t->total[i] = spv_local(b, tile_vec4(k));
+    spv_set(b, t->total[i], zero);
+  }
+  uint32_t terms = (uint32_t)t->t->terms;
+  SpvId n = op_u(k, SpvOpIAdd, mm->kk_id, terms - 1);
+  n = op_u(k, SpvOpUDiv, n, terms);
+  SpvId last = op_u(k, SpvOpISub, n, 1);
+  tile_read(k, &t->a, start);
+  tile_read(k, &t->b, start);
+  SpvId i = spv_for(b, n);
+  spv_barrier(b);
+  tile_write(k, &t->a);
+  tile_write(k, &t->b);
+  spv_barrier(b);
+  SpvId next = op_u(k, SpvOpIAdd, i, 1);
+  SpvId more = spv_cmp(b, SpvOpULessThan, i, last);
+  next = choose(k, more, next, last);
+  tile_read(k, &t->a, next);
+  tile_read(k, &t->b, next);
+  multiply(mm, t);
+  if (blocks) {
+    next = op_u(k, SpvOpIAdd, i, 1);
+    SpvId within = op_u(k, SpvOpUMod, next, BLOCK / terms);
+    SpvId full = spv_cmp(b, SpvOpIEqual, within, start);
+    spv_if(b, full);
+    close_block(mm, t);
+    spv_end(b);
+  }
+  spv_end(b);
+  if (!blocks) return;
+  close_block(mm, t);
+  memcpy(t->acc, t->total, sizeof t->acc);
+}
+
+/* ---- results ---- */
+
+/* The epilogue is emitted once, in a loop over the rows' blocks, where there is more to it than a store. */
+static void store_in_loop(Matmul *mm, const Tile *t, SpvId row, SpvId column) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  int qm = t->t->blocks_m, qn = t->t->blocks_n;
+  uint32_t down = (uint32_t)(t->t->rows / qm), across = (uint32_t)(t->t->columns / qn);
+  SpvId array = spv_local(b, spv_array(b, tile_vec4(k), (uint32_t)count(t)));
+  for (int i = 0; i < count(t); i++) {
+    SpvId at = const_u(k, (uint32_t)i);
+    at = spv_local_at(b, array, at);
+    SpvId value = spv_get(b, t->acc[i]);
+    spv_set(b, at, value);
+  }
+  SpvId n = const_u(k, (uint32_t)count(t));
+  SpvId i = spv_for(b, n);
+  SpvId at = spv_local_at(b, array, i);
+  SpvId value = spv_get(b, at);
+  SpvId block = op_u(k, SpvOpUMod, i, (uint32_t)qn), r = op_u(k, SpvOpUDiv, i, (uint32_t)qn);
+  column = tile_mad(k, block, across, column);
+  SpvId of_four = op_u(k, SpvOpUDiv, r, 4);
+  r = op_u(k, SpvOpUMod, r, 4);
+  row = tile_mad(k, of_four, down, row);
+  row = spv_bin(b, SpvOpIAdd, row, r);
+  matmul_store(mm, row, 1, column, &value);
+  spv_end(b);
+}
+
+static void store(Matmul *mm, const Tile *t) {
+  Kernel *k = mm->k;
+  int qm = t->t->blocks_m, qn = t->t->blocks_n;
+  uint32_t down = (uint32_t)(t->t->rows / qm), across = (uint32_t)(t->t->columns / qn);
+  SpvId row = tile_mad(k, t->y, 4, mm->tile_m_id), column = tile_mad(k, t->x, 4, mm->tile_n_id);
+  if (!mm->plain) {
+    store_in_loop(mm, t, row, column);
+    return;
+  }
+  for (int i = 0; i < qm; i++)
+    for (int j = 0; j < qn; j++) {
+      SpvId value[4];
+      for (int r = 0; r < 4; r++) value[r] = spv_get(k->b, t->acc[(4 * i + r) * qn + j]);
+      SpvId here = op_u(k, SpvOpIAdd, row, (uint32_t)i * down);
+      SpvId there = op_u(k, SpvOpIAdd, column, (uint32_t)j * across);
+      matmul_store(mm, here, 4, there, value);
+    }
+}
+
+void matmul_shared(Matmul *mm, const SharedTile *tile) {
+  Kernel *k = mm->k;
+  int lanes = tile_lanes(tile);
+  matmul_begin(mm, tile->rows, tile->columns, tile->terms, (uint32_t)lanes);
+  SpvId lane = kernel_lane(k, 0);
+  TileStage stage = {.terms = tile->terms, .lanes = lanes, .lane = lane};
+  Tile t = {.t = tile, .a = stage, .b = stage};
+  t.a.rows = tile->rows;
+  t.b.rows = tile->columns;
+  t.a.add_up = mm->sum_a;
+  t.b.add_up = mm->sum_b;
+  begin_side(mm, &t.a, &mm->a, mm->tile_m_id);
+  begin_side(mm, &t.b, &mm->b, mm->tile_n_id);
+  tile_lane(k, lane, tile->columns / (4 * tile->blocks_n), &t.x, &t.y);
+  sum_up(mm, &t);
+  store(mm, &t);
+  if (mm->sum_a || mm->sum_b) spv_barrier(k->b);
+  if (mm->sum_a) store_operand_sum(mm, &t.a, FROM_sum_a);
+  if (mm->sum_b) store_operand_sum(mm, &t.b, FROM_sum_b);
+  matmul_end(mm);
+}

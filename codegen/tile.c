@@ -1,0 +1,184 @@
+/* Slices of operands on their way through workgroup memory, and their products: see tile.h. */
+#include "codegen/tile.h"
+
+/* ---- small things ---- */
+
+SpvId tile_vec4(Kernel *k) { return spv_vec(k->b, spv_f32(k->b), 4); }
+
+static SpvId vec4_of(Kernel *k, const SpvId *x) {
+  return spv_pure_n(k->b, SpvOpCompositeConstruct, tile_vec4(k), 4, x);
+}
+
+SpvId tile_zero(Kernel *k) {
+  SpvId zero = const_f(k, 0);
+  return vec4_of(k, (SpvId[]){zero, zero, zero, zero});
+}
+
+SpvId tile_mad(Kernel *k, SpvId x, uint32_t by, SpvId plus) {
+  x = op_u(k, SpvOpIMul, x, by);
+  return spv_bin(k->b, SpvOpIAdd, x, plus);
+}
+
+SpvId tile_shared(Kernel *k, int quads) {
+  SpvId array = spv_array(k->b, tile_vec4(k), (uint32_t)quads);
+  return spv_shared(k->b, array);
+}
+
+int tile_quads(int rows, int terms) { return terms * (rows / 4 + TILE_PAD); }
+
+SpvId tile_component(Kernel *k, SpvId shared, SpvId index, SpvId part) {
+  SpvId type = spv_pointer(k->b, SpvStorageClassWorkgroup, spv_f32(k->b));
+  return spv_pure(k->b, SpvOpAccessChain, type, shared, index, part);
+}
+
+/* ---- from memory to workgroup memory ---- */
+
+static int runs(const TileStage *s) { return s->n * 4 / s->run; }
+
+/* Where run r of this invocation lies. */
+static void place_run(Kernel *k, TileStage *s, int r) {
+  const TileSource *from = &s->source;
+  uint32_t inner = (uint32_t)((from->unit_term ? s->terms : s->rows) / s->run);
+  SpvId at = op_u(k, SpvOpIAdd, s->lane, (uint32_t)(r * s->lanes));
+  SpvId fast = op_u(k, SpvOpUMod, at, inner), slow = op_u(k, SpvOpUDiv, at, inner);
+  fast = op_u(k, SpvOpIMul, fast, (uint32_t)s->run);
+  s->term[r] = from->unit_term ? fast : slow;
+  s->row[r] = from->unit_term ? slow : fast;
+  SpvId row = spv_bin(k->b, SpvOpIAdd, from->first_row, s->row[r]), term = s->term[r];
+  if (from->rows) {
+    SpvId last = op_u(k, SpvOpISub, from->rows, from->unit_term ? 1 : (uint32_t)s->run);
+    SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, row, last);
+    row = choose(k, past, last, row);
+  }
+  if (!from->unit_row) row = spv_bin(k->b, SpvOpIMul, row, from->row);
+  if (!from->unit_term) term = spv_bin(k->b, SpvOpIMul, term, from->term);
+  at = spv_bin(k->b, SpvOpIAdd, row, from->offset);
+  at = spv_bin(k->b, SpvOpIAdd, at, term);
+  s->fixed[r] = s->run == 4 ? op_u(k, SpvOpShiftRightLogical, at, 2) : at;
+}
+
+void tile_stage(Kernel *k, TileStage *s, const TileSource *source) {
+  s->source = *source;
+  s->n = s->rows * s->terms / 4 / s->lanes;
+  s->run = source->four ? 4 : 1;
+  if (s->n < 1 || s->n > TILE_MAX_STAGE || s->n * s->lanes * 4 != s->rows * s->terms)
+    die("codegen: %d invocations cannot share %d x %d elements", s->lanes, s->rows, s->terms);
+  for (int r = 0; r < runs(s); r++) place_run(k, s, r);
+  SpvId zero = tile_zero(k);
+  for (int i = 0; i < s->n; i++) {
+    s->value[i] = spv_local(k->b, tile_vec4(k));
+    if (!s->add_up) continue;
+    s->sum[i] = spv_local(k->b, tile_vec4(k));
+    spv_set(k->b, s->sum[i], zero);
+  }
+}
+
+/* Run r of a slice; zeros past the last term. */
+static SpvId load_run(Kernel *k, const TileStage *s, int r, SpvId slice) {
+  const TileSource *from = &s->source;
+  uint32_t step = (uint32_t)(s->terms / s->run); /* terms a slice, as the address counts them */
+  SpvId far = op_u(k, SpvOpIMul, slice, step), inside = 0;
+  if (!from->unit_term) far = spv_bin(k->b, SpvOpIMul, far, from->term);
+  SpvId at = spv_bin(k->b, SpvOpIAdd, s->fixed[r], far);
+  if (from->terms) {
+    SpvId term = tile_mad(k, slice, (uint32_t)s->terms, s->term[r]);
+    inside = spv_cmp(k->b, SpvOpULessThan, term, from->terms);
+    SpvId first = const_u(k, 0);
+    at = choose(k, inside, at, first);
+  }
+  SpvId x = s->run == 4 ? kernel_load4_at(k, from->base, at) : kernel_load_at(k, from->base, at);
+  SpvId zero = s->run == 4 ? tile_zero(k) : const_f(k, 0);
+  return inside ? choose(k, inside, x, zero) : x;
+}
+
+void tile_read(Kernel *k, const TileStage *s, SpvId slice) {
+  for (int i = 0; i < s->n; i++) {
+    SpvId x[4] = {0};
+    for (int j = 0; j < 4 / s->run; j++) x[j] = load_run(k, s, 4 / s->run * i + j, slice);
+    if (s->run == 1) x[0] = vec4_of(k, x);
+    spv_set(k->b, s->value[i], x[0]);
+  }
+}
+
+static SpvId quad_at(Kernel *k, const TileStage *s, SpvId term, SpvId row) {
+  SpvId quad = op_u(k, SpvOpShiftRightLogical, row, 2);
+  quad = tile_mad(k, term, (uint32_t)(s->rows / 4 + TILE_PAD), quad);
+  return s->at ? op_u(k, SpvOpIAdd, quad, (uint32_t)s->at) : quad;
+}
+
+/* What an invocation holds of a slice, in the i-th vec4 that it reads, to its place. */
+static void put(Kernel *k, const TileStage *s, int i, SpvId value) {
+  bool along_terms = s->source.unit_term;
+  if (s->run == 4 && !along_terms) {
+    SpvId at = quad_at(k, s, s->term[i], s->row[i]);
+    at = spv_at(k->b, s->shared, at);
+    spv_set(k->b, at, value);
+    return;
+  }
+  for (uint32_t j = 0; j < 4; j++) {
+    int r = s->run == 4 ? i : 4 * i + (int)j;
+    SpvId term = s->run == 4 ? op_u(k, SpvOpIAdd, s->term[r], j) : s->term[r];
+    SpvId quad = quad_at(k, s, term, s->row[r]);
+    SpvId part = op_u(k, SpvOpBitwiseAnd, s->row[r], 3);
+    SpvId at = tile_component(k, s->shared, quad, part);
+    SpvId x = spv_extract(k->b, value, j);
+    spv_set(k->b, at, x);
+  }
+}
+
+void tile_write(Kernel *k, const TileStage *s) {
+  for (int i = 0; i < s->n; i++) {
+    SpvId value = spv_get(k->b, s->value[i]);
+    if (s->add_up) {
+      SpvId sum = spv_get(k->b, s->sum[i]);
+      sum = add_f(k, sum, value);
+      spv_set(k->b, s->sum[i], sum);
+    }
+    put(k, s, i, value);
+  }
+}
+
+void tile_write_sums(Kernel *k, const TileStage *s) {
+  for (int i = 0; i < s->n; i++) {
+    SpvId sum = spv_get(k->b, s->sum[i]);
+    put(k, s, i, sum);
+  }
+}
+
+/* ---- products ---- */
+
+void tile_lane(Kernel *k, SpvId lane, int across, SpvId *x, SpvId *y) {
+  enum { ACROSS = 8, DOWN = 4 };
+  SpvId within = op_u(k, SpvOpUMod, lane, ACROSS * DOWN);
+  SpvId group = op_u(k, SpvOpUDiv, lane, ACROSS * DOWN);
+  *x = op_u(k, SpvOpUMod, within, ACROSS);
+  *y = op_u(k, SpvOpUDiv, within, ACROSS);
+  SpvId right = op_u(k, SpvOpUMod, group, (uint32_t)across / ACROSS);
+  SpvId below = op_u(k, SpvOpUDiv, group, (uint32_t)across / ACROSS);
+  *x = tile_mad(k, right, ACROSS, *x);
+  *y = tile_mad(k, below, DOWN, *y);
+}
+
+static void fragments(Kernel *k, const TileFactor *f, int term, SpvId *out) {
+  for (int i = 0; i < f->blocks; i++) {
+    SpvId at = op_u(k, SpvOpIAdd, f->own, (uint32_t)(term * f->pitch + i * f->apart));
+    at = spv_at(k->b, f->shared, at);
+    out[i] = spv_get(k->b, at);
+  }
+}
+
+void tile_multiply(Kernel *k, const TileFactor *a, const TileFactor *b, int terms, SpvId *acc) {
+  SpvId x[TILE_MAX_BLOCKS], y[TILE_MAX_BLOCKS];
+  for (int term = 0; term < terms; term++) {
+    fragments(k, a, term, x);
+    fragments(k, b, term, y);
+    for (int r = 0; r < 4 * a->blocks; r++) {
+      SpvId s = spv_extract(k->b, x[r / 4], (uint32_t)r % 4);
+      s = spv_result(k->b, SpvOpCompositeConstruct, tile_vec4(k), s, s, s, s);
+      for (int j = 0; j < b->blocks; j++) {
+        SpvId *sum = &acc[r * b->blocks + j];
+        *sum = spv_fma(k->b, s, y[j], *sum);
+      }
+    }
+  }
+}

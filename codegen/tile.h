@@ -1,0 +1,69 @@
+/* What kernels for GPUs without matrix units are made of: slices of operands in workgroup memory, and products of them that
+ * invocations keep in registers. */
+#ifndef CODEGEN_TILE_H
+#define CODEGEN_TILE_H
+
+#include "codegen/emit_math.h"
+
+enum {
+  TILE_PAD =
+    1, /* vec4s between the terms of a slice: invocations that store to one row meet other banks */
+  TILE_MAX_STAGE = 8,  /* vec4s that an invocation reads of a slice */
+  TILE_MAX_BLOCKS = 4, /* of 4 × 4, of an invocation, each way */
+  TILE_MAX_ACC = 4 * TILE_MAX_BLOCKS * TILE_MAX_BLOCKS
+};
+
+/* An operand in memory as rows × terms, what products add up being terms. */
+typedef struct TileSource {
+  Node *base;
+  SpvId offset, row, term;  /* of the first element; strides, in elements */
+  bool unit_row, unit_term; /* that stride is 1, at most one of them */
+  bool four; /* runs of four along the unit dimension, from multiples of four on, are aligned */
+  SpvId first_row,
+    rows;      /* of the slices; rows past the operand's last repeat it, 0: there are none */
+  SpvId terms; /* terms from there on are zeros; 0: slices end where terms end */
+} TileSource;
+
+/* Its way: slices of so many terms, in workgroup memory as vec4[term][rows / 4 + TILE_PAD] whatever the operand's layout. They
+ * are read in the order in which elements lie in memory: invocation L of N reads runs L, N + L, 2·N + L … of four elements, or
+ * of one where runs of four are not aligned. */
+typedef struct TileStage {
+  int rows, terms, lanes; /* set by the caller, as what follows up to add_up */
+  SpvId shared;           /* array of vec4 */
+  int at;                 /* the slice's place in it */
+  SpvId lane;             /* of the workgroup */
+  bool add_up;            /* sums over all terms are wanted */
+  TileSource source;
+  int n, run;                      /* vec4s that an invocation reads; elements of a run */
+  SpvId fixed[4 * TILE_MAX_STAGE]; /* by run: its address without the slice's share */
+  SpvId term[4 * TILE_MAX_STAGE], row[4 * TILE_MAX_STAGE]; /* within the slice */
+  SpvId value[TILE_MAX_STAGE], sum[TILE_MAX_STAGE];        /* variables */
+} TileStage;
+
+SpvId tile_vec4(Kernel *), tile_zero(Kernel *); /* the type, and a value of it */
+SpvId tile_mad(Kernel *, SpvId x, uint32_t by, SpvId plus);
+SpvId tile_shared(Kernel *, int quads); /* workgroup memory of so many vec4s */
+int tile_quads(int rows, int terms);    /* that a slice takes */
+/* Element `index` of component `part` there. */
+SpvId tile_component(Kernel *, SpvId shared, SpvId index, SpvId part);
+
+void tile_stage(Kernel *, TileStage *, const TileSource *);
+void tile_read(Kernel *, const TileStage *, SpvId slice); /* memory → registers */
+void tile_write(Kernel *, const TileStage *);             /* registers → workgroup memory */
+void tile_write_sums(Kernel *, const TileStage *);        /* the sums so far in the slice's place */
+
+/* Where an invocation of `across` in a row lies: groups of 32 are 8 × 4, whatever the subgroup's size, so that one such group
+ * reads 8 and 4 different vec4s. */
+void tile_lane(Kernel *, SpvId lane, int across, SpvId *x, SpvId *y);
+
+/* One side of a product: what an invocation reads for each term. */
+typedef struct TileFactor {
+  SpvId shared, own; /* the vec4 of its first block, of term 0 */
+  int pitch;         /* vec4s between terms */
+  int blocks, apart; /* of four rows; vec4s from one to the next */
+} TileFactor;
+
+/* acc[r · b.blocks + j] += Σ over terms of a's row r · b's block j */
+void tile_multiply(Kernel *, const TileFactor *a, const TileFactor *b, int terms, SpvId *acc);
+
+#endif
