@@ -1,5 +1,6 @@
 /* One kernel as an image of its own: its operands are parameters, its results states, each in memory of its
- * own; for each form there are two programs, its dispatch once and many times over.
+ * own; for each form there are two programs, its dispatch once and many times over. Of large results some
+ * pieces are compared, the first and the last among them.
  *
  * Operands are small whole numbers, so that every form of a product must give the same sums to the last bit,
  * in whatever order it adds; what follows a product may still round otherwise. Attention's weights are no
@@ -10,7 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MANY = 16, MARGIN = 256 /* bytes behind a tensor */ };
+enum {
+  MANY = 16,
+  MARGIN = 256, /* bytes behind a tensor */
+  PIECES = 8,   /* of a result, each of so many bytes: */
+  PIECE = 1 << 20
+};
 
 struct TuneJob {
   Arena *arena;
@@ -20,9 +26,10 @@ struct TuneJob {
   Exec *exec;
   int n_operand;
   Node *operand[CG_MAX_SLOTS];
-  void *result[CG_MAX_OUT]; /* of the first form */
+  int out_of[CG_MAX_OUT * PIECES];   /* by state of the image, a piece of a result: which */
+  void *result[CG_MAX_OUT * PIECES]; /* by state: what the first form gives */
   bool measured;
-  void *found; /* room for one operand or result */
+  void *found; /* room for one operand or piece */
 };
 
 /* ---- values ---- */
@@ -75,11 +82,11 @@ static double tolerance(const TuneJob *t) {
   return !ir_attention_sources(anchor->op) ? 1e-6 : half ? 2e-2 : 1e-4;
 }
 
-static bool same_values(const TuneJob *t, int out, const void *a, const void *b) {
-  const Type *type = &t->job->out[out]->type;
-  DType d = (DType)type->dtype;
+/* Whether two forms' pieces of a result agree. */
+static bool same_values(const TuneJob *t, uint32_t piece, const void *a, const void *b) {
+  DType d = (DType)t->job->out[t->out_of[piece]]->type.dtype;
   bool half = cg_element_bytes(t->target, d) == 2;
-  uint64_t n = span_bytes(t, out) / (half ? 2 : 4);
+  uint64_t n = t->image->state[piece].t.bytes / (half ? 2 : 4);
   double step = d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 1e-5, most = 0, part = tolerance(t);
   if (memcmp(a, b, n * (half ? 2 : 4)) == 0) return true;
   for (uint64_t i = 0; i < n; i++) {
@@ -96,9 +103,9 @@ static bool same_values(const TuneJob *t, int out, const void *a, const void *b)
 
 /* ---- the image ---- */
 
-static ImgTensor words(Arena *a, const char *kind, int index, uint32_t chunk, uint64_t bytes) {
+static ImgTensor words(Arena *a, const char *kind, uint32_t index, uint32_t chunk, uint64_t bytes) {
   int64_t n = (int64_t)words_of(bytes);
-  return (ImgTensor){.name = arena_printf(a, "%s%d", kind, index),
+  return (ImgTensor){.name = arena_printf(a, "%s%u", kind, index),
                      .dtype = IMG_i32,
                      .rank = 1,
                      .dim = {n},
@@ -118,19 +125,30 @@ static uint32_t chunk_of(const TuneJob *t, const KernelSlot *s) {
   die("tune: a slot of %%%d, which is no part of its kernel", s->node->id);
 }
 
-static void add_tensors(const TuneJob *t, Arena *a, Image *m) {
+/* The pieces of a result that are compared: all of it, or some that lie as far apart as can be. */
+static void add_pieces(TuneJob *t, Arena *a, Image *m, int out, uint64_t bytes) {
+  int n = bytes <= (uint64_t)PIECES * PIECE ? 1 : PIECES;
+  for (int i = 0; i < n; i++) {
+    ImgTensor piece = words(a, "result", m->n_state, m->n_chunk, n > 1 ? PIECE : bytes);
+    piece.offset = n > 1 ? (words_of(bytes) * 4 - PIECE) / (PIECES - 1) * (uint64_t)i / 4 * 4 : 0;
+    t->out_of[m->n_state] = out;
+    m->state[m->n_state++] = (ImgState){.t = piece};
+  }
+}
+
+static void add_tensors(TuneJob *t, Arena *a, Image *m) {
   size_t n = (size_t)(t->n_operand + t->job->n_out);
   m->chunk = arena_alloc(a, sizeof *m->chunk * n);
   m->param = arena_alloc(a, sizeof *m->param * n);
-  m->state = arena_alloc(a, sizeof *m->state * n);
+  m->state = arena_alloc(a, sizeof *m->state * CG_MAX_OUT * PIECES);
   for (int i = 0; i < t->n_operand; i++) {
     uint64_t bytes = cg_bytes(t->target, &t->operand[i]->type);
-    m->param[m->n_param++] = (ImgParam){.t = words(a, "operand", i, m->n_chunk, bytes)};
+    m->param[m->n_param++] = (ImgParam){.t = words(a, "operand", (uint32_t)i, m->n_chunk, bytes)};
     add_chunk(m, IMG_PARAM, bytes);
   }
   for (int i = 0; i < t->job->n_out; i++) {
     uint64_t bytes = span_bytes(t, i);
-    m->state[m->n_state++] = (ImgState){.t = words(a, "result", i, m->n_chunk, bytes)};
+    add_pieces(t, a, m, i, bytes);
     add_chunk(m, IMG_STATE, bytes);
   }
 }
@@ -157,7 +175,7 @@ static void add_form(const TuneJob *t, Arena *a, const KernelCode *code, Image *
   m->program[m->n_program++] = (ImgProgram){.name = "many", .n_dispatch = MANY, .dispatch = many};
 }
 
-static const Image *image_of(const TuneJob *t, Arena *a, const KernelForm *form, int n) {
+static const Image *image_of(TuneJob *t, Arena *a, const KernelForm *form, int n) {
   Image *m = arena_alloc(a, sizeof *m);
   *m = (Image){.model = "kernel", .config = "{}", .target.name = t->target->name};
   m->module = arena_alloc(a, sizeof *m->module * (size_t)n);
@@ -206,9 +224,12 @@ TuneJob *tune_begin(Device *device, const Target *target, const KernelJob *job,
     return NULL;
   }
   t->found = xcalloc(largest, 1);
-  for (int i = 0; i < job->n_out; i++) t->result[i] = xcalloc(t->image->state[i].t.bytes, 1);
+  for (uint32_t i = 0; i < t->image->n_state; i++)
+    t->result[i] = xcalloc(t->image->state[i].t.bytes, 1);
   const ExecOptions option = {.times = true, .no_cache = true};
   t->exec = exec_new(device, t->image, &option, why);
+  for (uint32_t i = 0; t->exec && i < t->image->n_program; i++) /* drivers compile in threads */
+    exec_prepare(t->exec, &t->image->program[i]);
   if (t->exec && write_operands(t, why)) return t;
   tune_end(t);
   return NULL;
@@ -217,7 +238,7 @@ TuneJob *tune_begin(Device *device, const Target *target, const KernelJob *job,
 void tune_end(TuneJob *t) {
   if (!t) return;
   exec_free(t->exec);
-  for (int i = 0; i < t->job->n_out; i++) free(t->result[i]);
+  for (uint32_t i = 0; i < t->image->n_state; i++) free(t->result[i]);
   free(t->found);
   arena_free(t->arena);
 }
@@ -265,7 +286,7 @@ static bool run_form(const TuneJob *t, int form, double best_us, TuneResult *r, 
 /* What is not written by the form is 0 afterwards, and not what another form wrote. */
 static bool clear_results(const TuneJob *t, Buf *why) {
   bool ok = true;
-  for (int i = 0; i < t->job->n_out && ok; i++) {
+  for (uint32_t i = 0; i < t->image->n_state && ok; i++) {
     memset(t->found, 0, t->image->state[i].t.bytes);
     ok = exec_write(t->exec, &t->image->state[i].t, t->found, why);
   }
@@ -274,7 +295,7 @@ static bool clear_results(const TuneJob *t, Buf *why) {
 
 static bool read_results(TuneJob *t, TuneResult *r, Buf *why) {
   r->right = true;
-  for (int i = 0; i < t->job->n_out; i++) {
+  for (uint32_t i = 0; i < t->image->n_state; i++) {
     void *to = t->measured ? t->found : t->result[i];
     if (!exec_read(t->exec, &t->image->state[i].t, to, why)) return false;
     if (t->measured && !same_values(t, i, t->result[i], t->found)) r->right = false;
