@@ -160,7 +160,7 @@ static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const 
     alone = alone && !beside;
   }
   if (alone) stored += c->dispatch;
-  return MARGIN * stored < inlined;
+  return (alone ? MARGIN : 1) * stored < inlined;
 }
 
 static Node *view_base(Node *n) {

@@ -136,13 +136,40 @@ Node *vjp_slice(const VjpCall *c) {
   return ir_pad(c->g, c->grad, c->node->ints, hi, 0);
 }
 
-/* The slice of x; of a product, or of a transposed one, that of fewer rows and columns. */
+/* The range of a reshape's source that is its range, where the two differ in dimensions of 1. */
+static bool range_below(const Node *n, const int64_t *begin, const int64_t *end, int64_t *a,
+                        int64_t *b) {
+  const Type *to = &n->type, *from = &n->src[0]->type;
+  int d = 0;
+  for (int i = 0; i < from->rank; i++) {
+    a[i] = 0;
+    b[i] = from->dim[i];
+    if (from->dim[i] == 1) continue;
+    while (d < to->rank && to->dim[d] == 1) d++;
+    if (d == to->rank || to->dim[d] != from->dim[i]) return false;
+    a[i] = begin[d];
+    b[i] = end[d++];
+  }
+  return true;
+}
+
+/* The slice of x; of a sum or a product, also a transposed one, that with fewer results. */
 static Node *slice_of(Graph *g, Node *x, const int64_t *begin, const int64_t *end) {
   int r = x->type.rank;
   int64_t a[IR_MAX_RANK], b[IR_MAX_RANK];
   if (x->op == OP_permute) {
     for (int i = 0; i < r; i++) a[x->ints[i]] = begin[i], b[x->ints[i]] = end[i];
     return ir_rebuild(g, x, (Node *[]){slice_of(g, x->src[0], a, b)});
+  }
+  if (x->op == OP_reshape && range_below(x, begin, end, a, b)) {
+    int64_t dim[IR_MAX_RANK];
+    for (int i = 0; i < r; i++) dim[i] = end[i] - begin[i];
+    return ir_reshape(g, slice_of(g, x->src[0], a, b), r, dim);
+  }
+  if (x->op == OP_reduce_sum) {
+    for (int i = 0; i < r; i++) a[i] = begin[i], b[i] = end[i];
+    for (int i = 0; i < x->n_int; i++) b[x->ints[i]] = x->src[0]->type.dim[x->ints[i]];
+    return ir_rebuild(g, x, (Node *[]){ir_slice(g, x->src[0], a, b)});
   }
   if (x->op != OP_matmul) return ir_slice(g, x, begin, end);
   Node *src[2];
