@@ -214,6 +214,15 @@ static int inputs(const Node *n, int product, Node **x) {
   return 3;
 }
 
+/* The same value for many elements, as a row's sum for all of the row. */
+static bool is_spread(const Kernel *k, const Node *n) {
+  enum { MANY = 8 };
+  for (; (ir_op[n->op].flags & IR_VIEW) && !k->job->stored[n->id]; n = n->src[0])
+    if (n->op == OP_expand && type_count(&n->type) >= MANY * type_count(&n->src[0]->type))
+      return true;
+  return false;
+}
+
 static SpvId apply(Kernel *k, Node *n, int product, const SpvId *x) {
   Spv *b = k->b;
   DType d = (DType)n->src[0]->type.dtype;
@@ -225,6 +234,8 @@ static SpvId apply(Kernel *k, Node *n, int product, const SpvId *x) {
   }
   if (n->op == OP_where) return spv_select(b, x[0], x[1], x[2]);
   if (n->op == OP_cast) return math_cast(k, (DType)n->type.dtype, d, x[0]);
+  if (n->op == OP_div && !k->target->strict && is_spread(k, n->src[1]))
+    return math_divide_many(k, d, x[0], x[1]);
   return n->n_src == 1 ? math_unary(k, n->op, d, x[0]) : math_binary(k, n->op, d, x[0], x[1]);
 }
 

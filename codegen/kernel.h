@@ -100,6 +100,8 @@ void kernel_bind(Kernel *, const Node *, const Ix *linear, SpvId value);
 /* ---- math.c: operations on values of a type ---- */
 SpvId math_unary(Kernel *, Op, DType, SpvId x);
 SpvId math_binary(Kernel *, Op, DType of_sources, SpvId x, SpvId y);
+/* x / y of floats, where many x are divided by one y: by its reciprocal, which is computed once. */
+SpvId math_divide_many(Kernel *, DType, SpvId x, SpvId y);
 SpvId math_cast(Kernel *, DType to, DType from, SpvId x);
 SpvId math_round(Kernel *, DType,
                  SpvId x); /* f32 to the nearest value of a 16-bit type; others unchanged */

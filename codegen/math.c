@@ -297,15 +297,19 @@ static SpvId float_min_max(Kernel *k, Op op, SpvId x, SpvId y) {
 }
 
 /* Vulkan leaves division by more than 2^126 undefined; a quarter of both is the same quotient. */
-static SpvId divide(Kernel *k, SpvId x, SpvId y) {
+static void scale_quotient(Kernel *k, SpvId *x, SpvId *y) {
   SpvId limit = const_f(k, 0x1p125f);
   SpvId quarter = const_f(k, 0.25f);
   SpvId one = const_f(k, 1);
-  SpvId a = abs_f(k, y);
+  SpvId a = abs_f(k, *y);
   SpvId large = less_f(k, limit, a);
   SpvId scale = choose(k, large, quarter, one);
-  x = mul_f(k, x, scale);
-  y = mul_f(k, y, scale);
+  *x = mul_f(k, *x, scale);
+  *y = mul_f(k, *y, scale);
+}
+
+static SpvId divide(Kernel *k, SpvId x, SpvId y) {
+  scale_quotient(k, &x, &y);
   return div_f(k, x, y);
 }
 
@@ -336,6 +340,14 @@ static SpvId float_binary(Kernel *k, Op op, SpvId x, SpvId y) {
   case OP_max: return float_min_max(k, op, x, y);
   default: die("codegen: no emitter for %s", ir_op[op].name);
   }
+}
+
+SpvId math_divide_many(Kernel *k, DType d, SpvId x, SpvId y) {
+  if (x == y) return with_itself(k, OP_div, x);
+  scale_quotient(k, &x, &y);
+  SpvId inverse = reciprocal(k, y);
+  x = mul_f(k, x, inverse);
+  return math_round(k, d, x);
 }
 
 SpvId math_binary(Kernel *k, Op op, DType d, SpvId x, SpvId y) {
