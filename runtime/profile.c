@@ -61,13 +61,15 @@ void profile_print(const Profile *p) {
   Row *row = xcalloc(p->image->n_module + 1, sizeof *row);
   uint32_t n = rows(p, row);
   double steps = p->steps ? (double)p->steps : 1;
+  bool tera = false; /* a device's matrix units reach hundreds of them */
+  for (uint32_t i = 0; i < n; i++) tera |= rate(row[i].k->flops, row[i].k->seconds) >= 1e12;
   printf("%6s %9s %6s %9s %8s %s kernel, and where it first runs\n", "times", "ms/step", "share",
-         "GFLOP/s", "GB/s", has_peak(p) ? "  roof" : "");
+         tera ? "TFLOP/s" : "GFLOP/s", "GB/s", has_peak(p) ? "  roof" : "");
   for (uint32_t i = 0; i < n; i++) {
     const KernelTime *k = row[i].k;
     printf("%6.0f %9.3f %5.1f%% %9.2f %8.2f ", (double)k->dispatches / steps,
            k->seconds * 1e3 / steps, 100 * rate(k->seconds, p->seconds),
-           rate(k->flops, k->seconds) * 1e-9, rate(k->bytes, k->seconds) * 1e-9);
+           rate(k->flops, k->seconds) * (tera ? 1e-12 : 1e-9), rate(k->bytes, k->seconds) * 1e-9);
     if (has_peak(p)) printf("%5.1f%%", 100 * part_of_peak(p, k));
     printf(" %s\n", k->label);
   }
