@@ -63,8 +63,9 @@ static bool multiplies(const Node *n) {
 
 /* Whether source k is multiplied; lse, delta, mask and keep are not. */
 static bool is_factor(const Node *n, int k) {
+  int rows = n->op == OP_attention_lse ? 2 : 3; /* q, k, v */
   return multiplies(n) &&
-         (n->op == OP_matmul || k < 3 || (k == 5 && ir_attention_sources(n->op) == 6));
+         (n->op == OP_matmul || k < rows || (k == 5 && ir_attention_sources(n->op) == 6));
 }
 
 static bool is_view(const Node *n) { return ir_op[n->op].flags & IR_VIEW; }

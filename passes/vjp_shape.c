@@ -92,7 +92,10 @@ static Node *attention_delta(Graph *g, Node *grad, Node *o) {
   for (int i = 0; i < r; i++) perm[i] = grad->op == OP_permute ? (int)grad->ints[i] : i;
   for (int i = 0; i < r; i++) inverse[perm[i]] = i;
   Node *lying = ir_cast(g, grad->op == OP_permute ? grad->src[0] : grad, DT_f32);
-  Node *product = ir_mul(g, lying, ir_cast(g, ir_permute(g, o, inverse), DT_f32));
+  g->region = o->region < 0 ? o->region : 0; /* a recomputed one's views are recomputed */
+  o = ir_permute(g, o, inverse);
+  g->region = 0;
+  Node *product = ir_mul(g, lying, ir_cast(g, o, DT_f32));
   return ir_permute(g, ir_reduce(g, OP_reduce_sum, product, 1, &perm[r - 1]), perm);
 }
 
@@ -107,7 +110,9 @@ Node *vjp_attention(const VjpCall *c) {
   if (a.mask) a.mask = vjp_src(c, extra++);
   if (a.keep) a.keep = vjp_src(c, extra);
   Node *q = vjp_src(c, 0), *k = vjp_src(c, 1), *v = vjp_src(c, 2);
+  g->region = q->region < 0 ? q->region : 0; /* with the recomputed attention, in one kernel */
   Node *lse = ir_attend(g, OP_attention_lse, (Node *[]){q, k}, &a);
+  g->region = 0;
   Node *delta = attention_delta(g, c->grad, vjp_out(c));
   return ir_attend(g, of[c->which], (Node *[]){q, k, v, lse, delta, c->grad}, &a);
 }
