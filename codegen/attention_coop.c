@@ -44,8 +44,6 @@ static void share_memory(Coop *c) {
   coop_side(c, &c->a, &m->stream_a, 0, block);
   if (m->e) coop_side(c, &c->b, &m->stream_b, block * c->a.pitch, block);
   c->pool_size = coop_pool_size(c, &c->tile);
-  c->scratch = block * (c->a.pitch + c->b.pitch);
-  c->scratch_size = coop_scratch_size(c, &c->tile);
   c->n_number = m->backward && m->to_keys ? coop_pieces(block, c->invocations) : 0;
   SpvId type = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c->pool_size);
   c->pool = spv_shared(b, type);
@@ -53,7 +51,7 @@ static void share_memory(Coop *c) {
   c->numbers = spv_shared(b, type);
 }
 
-/* Numbers 0, 1, 2 …: the places of elements. */
+/* Numbers 0, 1, 2 …: the places of elements. They are read after the first block's barrier. */
 static void put_iota(Coop *c) {
   Kernel *k = c->m->k;
   for (int i = 0; i < c->lse_at; i += c->invocations) {
@@ -64,7 +62,6 @@ static void put_iota(Coop *c) {
     spv_set(k->b, coop_number(c, 0, n), number);
     if (!all) spv_end(k->b);
   }
-  spv_barrier(k->b);
 }
 
 /* Which rows are this subgroup's: tiles with much to do first, those that see many rows of a causal band. Opens a
@@ -102,12 +99,29 @@ static SpvId variable(Coop *c, float start) {
   return v;
 }
 
+/* The pool before and after rows stream past, and while. */
+static void all_is_scratch(Coop *c) {
+  c->scratch = 0;
+  c->scratch_size = c->pool_size / c->tile.subgroups;
+}
+
+static void blocks_and_scratch(Coop *c) {
+  c->scratch = c->tile.block * (c->a.pitch + c->b.pitch);
+  c->scratch_size = coop_scratch_size(c, &c->tile);
+}
+
 static void begin_rows(Coop *c) {
   Attention *m = c->m;
-  put_iota(c);
   const Ix *head = m->to_keys ? m->key_head : m->query_head;
-  coop_own(c, &m->own_a, &c->a, head, c->own_a);
-  if (m->backward && m->sum_a) coop_own(c, &m->own_b, &c->b, head, c->own_b);
+  CoopOwn a, b;
+  bool both_sides = m->backward && m->sum_a;
+  all_is_scratch(c);
+  coop_fetch_own(c, &a, &m->own_a, head);
+  if (both_sides) coop_fetch_own(c, &b, &m->own_b, head);
+  coop_own(c, &a, c->own_a);
+  if (both_sides) coop_own(c, &b, c->own_b);
+  blocks_and_scratch(c);
+  put_iota(c);
   if (m->backward && !m->to_keys) coop_own_numbers(c);
   for (int i = 0; i < c->tile.fragments; i++) {
     for (int u = 0; u < c->a_sums; u++) c->a_sum[i][u] = variable(c, 0);
@@ -155,7 +169,7 @@ static SpvId at_most(Coop *c, SpvId x, int64_t limit) {
 }
 
 /* The blocks that the band lets some row of the workgroup see. */
-static void find_blocks(Coop *c, SpvId *first, SpvId *n) {
+static void find_blocks(Coop *c) {
   Attention *m = c->m;
   Kernel *k = m->k;
   int64_t least = m->to_keys ? -m->a.hi : m->a.lo, most = m->to_keys ? -m->a.lo : m->a.hi;
@@ -164,35 +178,36 @@ static void find_blocks(Coop *c, SpvId *first, SpvId *n) {
   SpvId begin = const_u(k, 0), end = const_u(k, (uint32_t)rows);
   if (least > -m->own_rows) begin = at_most(c, from_row(c, least), rows);
   if (most < rows) end = at_most(c, from_row(c, most + c->own), rows);
-  *first = op_u(k, SpvOpUDiv, begin, block);
+  c->first_block = op_u(k, SpvOpUDiv, begin, block);
   end = op_u(k, SpvOpUDiv, op_u(k, SpvOpIAdd, end, block - 1), block);
-  SpvId some = spv_cmp(k->b, SpvOpULessThan, *first, end);
-  end = spv_bin(k->b, SpvOpISub, end, *first);
-  *n = choose(k, some, end, const_u(k, 0));
+  SpvId some = spv_cmp(k->b, SpvOpULessThan, c->first_block, end);
+  end = spv_bin(k->b, SpvOpISub, end, c->first_block);
+  c->n_block = choose(k, some, end, const_u(k, 0));
+}
+
+/* The first block is on its way before own rows are. */
+static void start(Coop *c) {
+  Kernel *k = c->m->k;
+  find_blocks(c);
+  if (!c->tile.ahead) return;
+  spv_if(k->b, spv_cmp(k->b, SpvOpULessThan, const_u(k, 0), c->n_block));
+  fetch(c, c->first_block);
+  spv_end(k->b);
 }
 
 /* Between two barriers a block goes to workgroup memory; where `ahead`, the next is on its way meanwhile: after the
  * last one the last again. */
 static void stream(Coop *c) {
-  Attention *m = c->m;
-  Kernel *k = m->k;
-  SpvId begin, n;
-  find_blocks(c, &begin, &n);
-  SpvId some = spv_cmp(k->b, SpvOpULessThan, const_u(k, 0), n);
-  if (c->tile.ahead) {
-    spv_if(k->b, some);
-    fetch(c, begin);
-    spv_end(k->b);
-  }
-  SpvId i = spv_for(k->b, n);
-  SpvId block = spv_bin(k->b, SpvOpIAdd, begin, i);
+  Kernel *k = c->m->k;
+  SpvId i = spv_for(k->b, c->n_block);
+  SpvId block = spv_bin(k->b, SpvOpIAdd, c->first_block, i);
   if (!c->tile.ahead) fetch(c, block);
   spv_barrier(k->b);
   put(c);
   spv_barrier(k->b);
   if (c->tile.ahead) {
-    SpvId next = op_u(k, SpvOpIAdd, i, 1), more = spv_cmp(k->b, SpvOpULessThan, next, n);
-    fetch(c, spv_bin(k->b, SpvOpIAdd, begin, choose(k, more, next, i)));
+    SpvId next = op_u(k, SpvOpIAdd, i, 1), more = spv_cmp(k->b, SpvOpULessThan, next, c->n_block);
+    fetch(c, spv_bin(k->b, SpvOpIAdd, c->first_block, choose(k, more, next, i)));
   }
   coop_block(c, op_u(k, SpvOpIMul, block, (uint32_t)c->tile.block));
   spv_end(k->b);
@@ -241,8 +256,7 @@ static void finish(Coop *c) {
   Attention *m = c->m;
   Spv *b = m->k->b;
   spv_barrier(b); /* the pool is for results now */
-  c->scratch = 0;
-  c->scratch_size = c->pool_size / c->tile.subgroups;
+  all_is_scratch(c);
   if (!m->backward) {
     finish_forward(c);
     return;
@@ -269,11 +283,14 @@ void att_coop(Attention *m, const AttTile *tile) {
   m->edge = m->stream_rows % c->tile.block != 0;
   share_memory(c);
   place(c);
-  begin_rows(c);
   int64_t per_key = m->h / m->kv;
-  if (m->to_keys && per_key > 1) { /* all query heads that use the key head */
+  bool many = m->to_keys && per_key > 1; /* all query heads that use the key head */
+  if (!many) start(c);
+  begin_rows(c);
+  if (many) {
     SpvId i = spv_for(k->b, const_u(k, (uint32_t)per_key));
     m->query_head = ix_add(k->ix, ix_mul(k->ix, m->key_head, per_key), ix_value(k->ix, i, per_key));
+    start(c);
     stream(c);
     spv_end(k->b);
   } else {

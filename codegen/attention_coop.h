@@ -10,6 +10,7 @@ enum {
   MAX_FRAGMENTS = 2, /* of own rows of a subgroup */
   COOP_MAX_STEP = 4, /* fragments of streamed rows at a time */
   MAX_UNITS = 32,    /* of channels: 256 by 8 */
+  MAX_OWN = 128,     /* uvec4s of a subgroup's own rows that an invocation moves, of one side */
   MAX_MOVES = 16,    /* uvec4s of a block that an invocation moves, of one side */
   MAX_NUMBERS = 16   /* the same of numbers */
 };
@@ -25,6 +26,11 @@ typedef struct CoopSide {
   SpvId moved[MAX_MOVES]; /* variables: the next block's */
 } CoopSide;
 
+typedef struct CoopOwn {
+  int units;
+  SpvId moved[MAX_OWN];
+} CoopOwn;
+
 typedef struct Coop {
   Attention *m;
   AttTile tile;
@@ -37,6 +43,7 @@ typedef struct Coop {
   SpvId factor_a, factor_b, sum, low_sum; /* matrix types; low_sum: a sum rounded */
   SpvId invocation, subgroup, lane;
   SpvId tile_row, own_row;       /* first row of the workgroup, of the subgroup */
+  SpvId first_block, n_block;    /* of those that the band lets the workgroup see */
   SpvId part;                    /* which part of the channels; 0: there is one */
   int pool_size;                 /* uvec4s of workgroup memory */
   SpvId pool, numbers;           /* arrays of uvec4, of f32 */
@@ -74,9 +81,9 @@ void coop_fetch(Coop *, CoopSide *, const Ix *head, SpvId first);
 void coop_put(Coop *, CoopSide *);
 void coop_fetch_numbers(Coop *, SpvId first);
 void coop_put_numbers(Coop *);
-/* The own rows of a side as factors, by way of the pool. */
-void coop_own(Coop *, const AttRows *, const CoopSide *like, const Ix *head,
-              SpvId (*to)[MAX_UNITS]);
+/* The own rows of a side: memory → values → scratch → factors. */
+void coop_fetch_own(Coop *, CoopOwn *, const AttRows *, const Ix *head);
+void coop_own(Coop *, const CoopOwn *, SpvId (*to)[MAX_UNITS]);
 void coop_own_numbers(Coop *);
 SpvId coop_pool(Coop *, SpvId index); /* pointer to uvec4 `index` of the pool */
 SpvId coop_pool_at(Coop *, int index);
@@ -85,6 +92,8 @@ SpvId coop_number(Coop *, int base, SpvId index);
 SpvId coop_spread(Coop *, SpvId number, bool by_row);
 
 /* ---- attention_coop_out.c ---- */
+SpvId coop_scratch_at(Coop *,
+                      SpvId index); /* pointer to uvec4 `index` of this subgroup's scratch */
 /* For each row of the fragments the largest or the sum of its elements, in all columns, to variables. */
 void coop_reduce_rows(Coop *, const SpvId *fragment, bool sum, SpvId *to);
 /* The fragments, rounded, as left factors. */

@@ -5,8 +5,7 @@
 
 /* ---- a subgroup's scratch ---- */
 
-/* uvec4 `index` of this subgroup's scratch. */
-static SpvId scratch_at(Coop *c, SpvId index) {
+SpvId coop_scratch_at(Coop *c, SpvId index) {
   Kernel *k = c->m->k;
   SpvId base = op_u(k, SpvOpIMul, c->subgroup, (uint32_t)c->scratch_size);
   if (c->scratch) base = op_u(k, SpvOpIAdd, base, (uint32_t)c->scratch);
@@ -14,12 +13,12 @@ static SpvId scratch_at(Coop *c, SpvId index) {
 }
 
 static SpvId scratch(Coop *c, int index) {
-  return scratch_at(c, const_u(c->m->k, (uint32_t)index));
+  return coop_scratch_at(c, const_u(c->m->k, (uint32_t)index));
 }
 
 static SpvId vec4_at(Coop *c, SpvId index) {
   Kernel *k = c->m->k;
-  SpvId bits = spv_get(k->b, scratch_at(c, index));
+  SpvId bits = spv_get(k->b, coop_scratch_at(c, index));
   return spv_bitcast(k->b, spv_vec(k->b, spv_f32(k->b), 4), bits);
 }
 

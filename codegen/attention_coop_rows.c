@@ -213,52 +213,67 @@ void coop_own_numbers(Coop *c) {
   }
 }
 
-/* ---- own rows ---- */
+/* ---- own rows: each subgroup's come through its scratch, as many units of channels at once as that takes ---- */
 
-/* Rows first … first + rows − 1 of the workgroup, which are those of whole subgroups, to the pool. */
-static void put_own(Coop *c, const AttRows *from, const CoopSide *like, const Ix *head, int first,
-                    int rows) {
-  Kernel *k = c->m->k;
-  for (int i = 0; i * c->invocations < rows * like->runs; i++) {
-    SpvId row, run, here = is_run(c, rows * like->runs, i);
-    if (here) spv_if(k->b, here);
-    run_at(c, like, i, &row, &run);
-    SpvId at = first ? op_u(k, SpvOpIAdd, row, (uint32_t)first) : row;
-    at = spv_bin(k->b, SpvOpIAdd, at, c->tile_row);
-    SpvId value = load_run(c, from, head, at, run, from->rows % c->own == 0);
-    put_run(c, like, 0, row, run, value);
-    if (here) spv_end(k->b);
-  }
+static int units_at_once(const Coop *c, int units) {
+  int most = (c->scratch_size / c->rows - 1) * RUN / c->unit;
+  if (most < 1) die("codegen: no workgroup memory for the rows of attention");
+  return units < most ? units : most;
 }
 
-void coop_own(Coop *c, const AttRows *from, const CoopSide *like, const Ix *head,
-              SpvId (*to)[MAX_UNITS]) {
+/* Run j of this invocation in a fragment's rows of `runs`: which row, which of its runs. */
+static void own_run(Coop *c, int j, int runs, SpvId *row, SpvId *run) {
   Kernel *k = c->m->k;
-  int each = c->tile.fragments * c->rows; /* rows of a subgroup */
-  int at_once = c->pool_size / like->pitch / each;
-  if (at_once > c->tile.subgroups) at_once = c->tile.subgroups;
-  SpvId pitch = const_u(k, (uint32_t)like->pitch);
-  for (int i = 0; i < c->tile.fragments; i++)
-    for (int u = 0; u < like->units; u++) to[i][u] = spv_local(k->b, c->factor_a);
-  for (int s = 0; s < c->tile.subgroups; s += at_once) {
-    int n = c->tile.subgroups - s < at_once ? c->tile.subgroups - s : at_once;
-    put_own(c, from, like, head, s * each, n * each);
-    spv_barrier(k->b);
-    SpvId which = op_u(k, SpvOpISub, c->subgroup, (uint32_t)s);
-    if (n < c->tile.subgroups) {
-      SpvId end = const_u(k, (uint32_t)n);
-      SpvId among = spv_cmp(k->b, SpvOpULessThan, which, end);
-      spv_if(k->b, among);
-    }
-    SpvId base = op_u(k, SpvOpIMul, which, (uint32_t)(each * like->pitch));
-    for (int i = 0; i < c->tile.fragments; i++)
-      for (int u = 0; u < like->units; u++) {
-        int offset = i * c->rows * like->pitch + u * c->unit / RUN;
-        SpvId at = coop_pool(c, op_u(k, SpvOpIAdd, base, (uint32_t)offset));
-        SpvId factor = spv_matrix_load(k->b, c->factor_a, at, false, pitch, 0);
-        spv_set(k->b, to[i][u], factor);
-      }
-    if (n < c->tile.subgroups) spv_end(k->b);
-    spv_barrier(k->b);
+  uint32_t last = (uint32_t)(c->rows * runs - 1);
+  SpvId n = j ? op_u(k, SpvOpIAdd, c->lane, (uint32_t)(j * c->lanes)) : c->lane;
+  if ((j + 1) * c->lanes > c->rows * runs) {
+    SpvId end = const_u(k, last), past = spv_cmp(k->b, SpvOpUGreaterThan, n, end);
+    n = choose(k, past, end, n); /* several invocations move the same */
   }
+  *row = op_u(k, SpvOpUDiv, n, (uint32_t)runs);
+  *run = op_u(k, SpvOpUMod, n, (uint32_t)runs);
+}
+
+void coop_fetch_own(Coop *c, CoopOwn *o, const AttRows *from, const Ix *head) {
+  Kernel *k = c->m->k;
+  o->units = coop_pieces(from->channels, c->unit);
+  int n = 0, at_once = units_at_once(c, o->units);
+  for (int i = 0; i < c->tile.fragments; i++)
+    for (int u = 0; u < o->units; u += at_once) {
+      int units = o->units - u < at_once ? o->units - u : at_once, runs = units * c->unit / RUN;
+      for (int j = 0; j * c->lanes < c->rows * runs; j++) {
+        SpvId row, run;
+        if (n == MAX_OWN) die("codegen: more channels of attention than a subgroup moves");
+        own_run(c, j, runs, &row, &run);
+        row = spv_bin(k->b, SpvOpIAdd, row, c->own_row);
+        if (i) row = op_u(k, SpvOpIAdd, row, (uint32_t)(i * c->rows));
+        if (u) run = op_u(k, SpvOpIAdd, run, (uint32_t)(u * c->unit / RUN));
+        o->moved[n++] = load_run(c, from, head, row, run, from->rows % c->own == 0);
+      }
+    }
+}
+
+void coop_own(Coop *c, const CoopOwn *o, SpvId (*to)[MAX_UNITS]) {
+  Kernel *k = c->m->k;
+  int n = 0, at_once = units_at_once(c, o->units);
+  for (int i = 0; i < c->tile.fragments; i++)
+    for (int u = 0; u < o->units; u += at_once) {
+      int units = o->units - u < at_once ? o->units - u : at_once, runs = units * c->unit / RUN;
+      SpvId pitch = const_u(k, (uint32_t)runs + 1);
+      for (int j = 0; j * c->lanes < c->rows * runs; j++) {
+        SpvId row, run;
+        own_run(c, j, runs, &row, &run);
+        SpvId at = spv_bin(k->b, SpvOpIMul, row, pitch);
+        at = coop_scratch_at(c, spv_bin(k->b, SpvOpIAdd, at, run));
+        spv_set(k->b, at, o->moved[n++]);
+      }
+      spv_barrier_subgroup(k->b);
+      for (int v = 0; v < units; v++) {
+        SpvId at = coop_scratch_at(c, const_u(k, (uint32_t)(v * c->unit / RUN)));
+        to[i][u + v] = spv_local(k->b, c->factor_a);
+        SpvId factor = spv_matrix_load(k->b, c->factor_a, at, false, pitch, 0);
+        spv_set(k->b, to[i][u + v], factor);
+      }
+      spv_barrier_subgroup(k->b);
+    }
 }

@@ -95,9 +95,8 @@ static AttTile best_tile(Coop *c) {
   const Attention *m = c->m;
   const Target *target = m->k->target;
   bool narrow = m->c <= 64 && m->e <= 64;
-  AttTile t = {
-    .fragments = narrow && (c->direct || !m->backward) ? 2 : 1, .subgroups = 4, .step = 1};
-  t.block = m->backward && narrow ? 64 : 32;
+  AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = 4, .step = 1};
+  t.block = m->backward && narrow && c->direct ? 64 : 32;
   if (!m->backward) t.step = t.block / c->unit < COOP_MAX_STEP ? t.block / c->unit : COOP_MAX_STEP;
   t.ahead = !(m->to_keys && t.fragments > 1);
   while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;

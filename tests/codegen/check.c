@@ -240,15 +240,14 @@ static double relative(Op op) {
   }
 }
 
-/* On matrix units attention's weights and their gradients are rounded to the 16 bits of its operands, term by term:
- * half a unit in the last place. */
+/* On matrix units attention's weights and their gradients are rounded to the 16 bits of its operands, term by term. */
 static double rounded_terms(const Check *c, const Node *root) {
   Strided s;
   while ((ir_op[root->op].flags & IR_VIEW) || root->op == OP_cast) root = root->src[0];
   if (!ir_attention_sources(root->op) || root->op == OP_attention_lse) return 0;
   if (!cg_strided(root->src[0], c->stored, &s)) return 0;
-  if (s.base->type.dtype == DT_f16) return c->target->matrix_f16.m ? 0x1p-12 : 0;
-  return s.base->type.dtype == DT_bf16 && c->target->matrix_bf16.m ? 0x1p-9 : 0;
+  if (s.base->type.dtype == DT_f16) return c->target->matrix_f16.m ? 0x1p-11 : 0;
+  return s.base->type.dtype == DT_bf16 && c->target->matrix_bf16.m ? 0x1p-8 : 0;
 }
 
 static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t i, double got) {
