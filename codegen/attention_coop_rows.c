@@ -101,8 +101,9 @@ static SpvId uvec4(Coop *c) { return spv_vec(c->m->k->b, spv_u32(c->m->k->b), 4)
 
 void coop_fetch(Coop *c, CoopSide *s, const Ix *head, SpvId first) {
   Kernel *k = c->m->k;
+  if (!s->used) return;
   bool whole = s->from->rows % c->tile.block == 0;
-  for (int i = 0; i < s->n_move && s->used; i++) {
+  for (int i = 0; i < s->n_move; i++) {
     SpvId row, run, here = is_run(c, c->tile.block * s->runs, i);
     if (!s->moved[i]) s->moved[i] = spv_local(k->b, uvec4(c));
     if (here) spv_if(k->b, here);

@@ -29,7 +29,7 @@ static bool is_taken(const Attention *m, DType *low) {
   if (!dtype_is_16(*low) || !m->k->target->storage16) return false;
   for (int i = 0; i < COUNT_OF(side); i++)
     if (side[i]->at.base && !moves_runs(m, side[i], *low)) return false;
-  return m->e > 0 || m->sum_b;
+  return true;
 }
 
 bool coop_make(Coop *c, Attention *m) {
@@ -43,11 +43,11 @@ bool coop_make(Coop *c, Attention *m) {
   c->lanes = (int)t->subgroup_size;
   c->direct = t->matrix_rows;
   int a = coop_pieces(m->c, c->unit), b = coop_pieces(m->e, c->unit);
-  int widest = (m->sum_a && a > b) || !m->sum_b ? a : b;
-  c->parts = coop_pieces(widest * c->unit, MAX_CHANNELS);
-  c->a_sums = m->sum_a ? a / c->parts : 0;
-  c->b_sums = m->sum_b ? b / c->parts : 0;
-  return c->a_sums * c->parts == (m->sum_a ? a : 0) && c->b_sums * c->parts == (m->sum_b ? b : 0);
+  int sum_a = m->sum_a ? a : 0, sum_b = m->sum_b ? b : 0, widest = sum_a > sum_b ? sum_a : sum_b;
+  c->parts = widest ? coop_pieces(widest * c->unit, MAX_CHANNELS) : 1;
+  c->a_sums = sum_a / c->parts;
+  c->b_sums = sum_b / c->parts;
+  return c->a_sums * c->parts == sum_a && c->b_sums * c->parts == sum_b;
 }
 
 /* ---- workgroup memory ---- */

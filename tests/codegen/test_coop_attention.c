@@ -160,6 +160,9 @@ static void forward(Setup *s, bool few) {
   begin(s, false);
   Node *lse = make(s, OP_attention_lse), *o = make(s, OP_attention);
   end(s, "lse, merged o", 2, (Node *[]){lse, merged(s, o)}, o);
+  begin(s, false);
+  lse = make(s, OP_attention_lse);
+  end(s, "lse", 1, (Node *[]){lse}, lse);
   if (few) return;
   begin(s, false);
   o = make(s, OP_attention), lse = make(s, OP_attention_lse);
