@@ -218,6 +218,7 @@ typedef struct Expected {
   Tensor f64, f32, rounded, size;
   double
     step; /* where the kernel rounds to 16 bits on the way, that type's largest relative step; else 0 */
+  double terms; /* where it rounds the terms of the sums, at most that much of each */
 } Expected;
 
 static double step_of(DType d) { return d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 0; }
@@ -230,6 +231,17 @@ static double inner_step(const Graph *g, const Node *root, const Node *exact) {
       step = fmax(step, step_of((DType)n->type.dtype));
   }
   return step;
+}
+
+/* On matrix units attention rounds its weights and their gradients to the 16 bits of its operands. */
+static double rounded_terms(const Check *c, const KernelJob *job, const Node *out) {
+  Strided q;
+  while (!ir_attention_sources(out->op) && out->n_src == 1) out = out->src[0];
+  if (!ir_attention_sources(out->op) || out->op == OP_attention_lse) return 0;
+  if (!cg_strided(out->src[0], job->stored, &q)) return 0;
+  DType d = (DType)q.base->type.dtype;
+  bool has = d == DT_f16 ? c->target.matrix_f16.m : d == DT_bf16 && c->target.matrix_bf16.m;
+  return has ? step_of(d) / 2 : 0;
 }
 
 static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
@@ -253,6 +265,7 @@ static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
       !ir_eval(c->arena, g, EVAL_f32, feed, n_feed, (Node *[]){exact, root}, 2, f32, &why))
     die("check: kernel of %%%d: %s", out->id, why.data);
   e.step = inner_step(g, root, exact);
+  e.terms = rounded_terms(c, job, out);
   e.f64 = f64[0];
   e.f32 = f32[0];
   e.rounded = f32[1];
@@ -277,7 +290,7 @@ static double error_of(const Expected *e, const double *got, int64_t *at) {
   for (int64_t i = 0; i < n; i++) {
     double x = got[i], y = e->f64.data[i];
     if (x == y || x == e->rounded.data[i] || (isnan(x) && isnan(y))) continue;
-    double allowed = 1e-5 * fabs(e->size.data[i]) + 1e-6 * mean + 4 * noise + 1e-37;
+    double allowed = (1e-5 + e->terms) * fabs(e->size.data[i]) + 1e-6 * mean + 4 * noise + 1e-37;
     allowed += step_of((DType)e->rounded.type.dtype) / 2 * fabs(y) + e->step * (fabs(y) + mean);
     if (e->rounded.type.dtype == DT_f16) allowed += 0x1p-25; /* subnormal */
     double error = isfinite(x) && isfinite(y) ? fabs(x - y) / allowed : INFINITY;
