@@ -210,7 +210,7 @@ static void run(Bench *b, const Target *target, DType low, bool few, const char 
                .n = &sizes[i],
                .all_forms = i == EVERY_FORM && low == DT_bf16};
     bool rows = target->matrix_rows,
-         sparse = few && rows ? i % 3 != 0 : !few && !rows && i % 2 != 1;
+         sparse = few && rows ? i % 4 != 0 : !few && !rows && i % 2 != 1;
     if (only ? atoi(only) != i : sparse) continue;
     forward(&s, few);
     backward(&s, few);
