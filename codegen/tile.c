@@ -1,6 +1,8 @@
 /* Slices of operands on their way through workgroup memory, and their products: see tile.h. */
 #include "codegen/tile.h"
 
+enum { SECTOR = 8 /* elements of a row, of 32 bytes, that neighbouring invocations read: their stores meet 32 banks */ };
+
 /* ---- small things ---- */
 
 SpvId tile_vec4(Kernel *k) { return spv_vec(k->b, spv_f32(k->b), 4); }
@@ -38,12 +40,19 @@ static int runs(const TileStage *s) { return s->n * 4 / s->run; }
 /* Where run r of this invocation lies. */
 static void place_run(Kernel *k, TileStage *s, int r) {
   const TileSource *from = &s->source;
-  uint32_t inner = (uint32_t)((from->unit_term ? s->terms : s->rows) / s->run);
   SpvId at = op_u(k, SpvOpIAdd, s->lane, (uint32_t)(r * s->lanes));
-  SpvId fast = op_u(k, SpvOpUMod, at, inner), slow = op_u(k, SpvOpUDiv, at, inner);
-  fast = op_u(k, SpvOpIMul, fast, (uint32_t)s->run);
-  s->term[r] = from->unit_term ? fast : slow;
-  s->row[r] = from->unit_term ? slow : fast;
+  if (from->unit_term) { /* what a sector of memory has of a row, then the next row, then further terms */
+    SpvId near = op_u(k, SpvOpUMod, at, SECTOR / (uint32_t)s->run);
+    at = op_u(k, SpvOpUDiv, at, SECTOR / (uint32_t)s->run);
+    s->row[r] = op_u(k, SpvOpUMod, at, (uint32_t)s->rows);
+    at = op_u(k, SpvOpUDiv, at, (uint32_t)s->rows);
+    near = op_u(k, SpvOpIMul, near, (uint32_t)s->run);
+    s->term[r] = tile_mad(k, at, SECTOR, near);
+  } else {
+    SpvId quad = op_u(k, SpvOpUMod, at, (uint32_t)(s->rows / s->run));
+    s->row[r] = op_u(k, SpvOpIMul, quad, (uint32_t)s->run);
+    s->term[r] = op_u(k, SpvOpUDiv, at, (uint32_t)(s->rows / s->run));
+  }
   SpvId row = spv_bin(k->b, SpvOpIAdd, from->first_row, s->row[r]), term = s->term[r];
   if (from->rows) {
     SpvId last = op_u(k, SpvOpISub, from->rows, from->unit_term ? 1 : (uint32_t)s->run);

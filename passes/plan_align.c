@@ -168,9 +168,11 @@ bool plan_siblings(const Node *a, const Node *b) {
 /* Outs are the anchor, its siblings, and of attention such permuted and rounded. */
 static bool visit_own_loop(Walk *w) {
   const KernelJob *job = w->job;
+  int64_t stride[IR_MAX_RANK];
   for (int i = 0; i < job->n_out; i++) {
     const Node *n = job->out[i];
     while (plan_is_attention(job->anchor->op) && (moves(n) || narrows(n))) n = n->src[0];
+    if (n != job->out[i] && !cg_store_strides(n, job->out[i], stride)) return false;
     if (!plan_siblings(n, job->anchor) || !visit_sources(w, n, PLACE_any, false)) return false;
   }
   return true;

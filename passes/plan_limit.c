@@ -77,6 +77,18 @@ static void fit(Planner *p, const Node *n, Expression *e) {
   }
 }
 
+/* Stores the first of the views of `source`, from their base on, above which all have strides: the heads of attention merged,
+ * say, and not parts of their channels. */
+static bool store_view(Planner *p, const Node *source, const Node *view) {
+  Strided s;
+  if (cg_reads_through(view) && store_view(p, source, view->src[0])) return true;
+  if (view->op == OP_reshape || p->stored[view->id]) return false;
+  p->stored[view->id] = true;
+  if (cg_strided(source, p->stored, &s)) return true;
+  p->stored[view->id] = false;
+  return false;
+}
+
 /* What a product is to read where its source's views have no strides: the views done, in 16 bits where
  * the source is a widening. */
 static void store_source(Planner *p, const Node *source) {
@@ -91,7 +103,7 @@ static void store_source(Planner *p, const Node *source) {
     if (cg_strided(source, p->stored, &s)) return;
     *self = false;
   }
-  p->stored[plan_home((Node *)source)->id] = true;
+  store_view(p, source, source);
 }
 
 void plan_limit(Planner *p) {
