@@ -209,6 +209,14 @@ static const Small rounded[] = {
    {"vocab=23", "context=19", "width=32", "hidden=35", "layers=1", "heads=2", "kv_heads=1",
     "head_dim=16", "train.batch=2", "train.context=19"},
    23},
+  {"hlx.alpha",
+   {"vocab=21", "context=16", "width=32", "hidden=37", "layers=1", "heads=2", "mix=true",
+    "train.batch=2", "train.context=16"},
+   21},
+  {"cajal.alpha",
+   {"vocab=37", "context=18", "width=48", "hidden=53", "layers=2", "heads=3", "train.batch=2",
+    "train.context=18", "train.recompute=true"},
+   37},
 };
 
 static double norm(const double *x, const double *minus, int64_t n) {
@@ -218,7 +226,8 @@ static double norm(const double *x, const double *minus, int64_t n) {
 }
 
 /* Loss and gradients with 16-bit operands, rounded as the device rounds, against those in f64: within
- * some of the type's units, and not equal, since then nothing would be rounded. */
+ * some of the type's units, and not equal, since then nothing would be rounded. Gradients that are small
+ * because their terms cancel, as those of queries, count as 4e-3 of all. */
 static void check_rounded(const Small *m, const char *precision, double tolerance) {
   Setup s, exact;
   load(&exact, m, NULL);
@@ -242,9 +251,10 @@ static void check_rounded(const Small *m, const char *precision, double toleranc
         continue;
       }
       assert_int_equal(g->output[k].node->type.dtype, DT_f32);
-      worst = fmax(worst, error / fmax(size, 1e-3 * all));
-      if (!(error <= tolerance * fmax(size, 1e-3 * all)))
-        fail_msg("%s, %s: %s differs by %.3g of %.3g", m->file, precision, name, error, size);
+      worst = fmax(worst, error / fmax(size, 4e-3 * all));
+      if (!(error <= tolerance * fmax(size, 4e-3 * all)))
+        fail_msg("%s, %s: %s differs by %.3g of %.3g, of all %.3g", m->file, precision, name, error,
+                 size, all);
     }
   print_message("%s, %s: at most %.2g\n", m->file, precision, worst);
   assert_true(worst > tolerance / 100);
