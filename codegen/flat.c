@@ -3,9 +3,9 @@
  * all sizes share a kernel and an argument table.
  *
  * flat sum: result[r] = Σ_{c < L, r·L + c < n} f(r·L + c) for r < R: a long tensor, or all the gradients of a model one by one, in
- * R parts of L elements, of which the last ones may be missing. S members share a row: a subgroup on a CPU driver, else a
- * workgroup, of subgroups where there are such. Member m takes the units of four elements m, m + S, m + 2S, …; its own sum is nested in blocks of 64 units, of 64
- * such blocks, and of these, so that the error hardly grows with the length:
+ * R parts of L elements, of which the last ones may be missing. S members share a row: a subgroup on a CPU driver and where rows
+ * are short, else a workgroup, of subgroups where there are such. Member m takes the units of four elements m, m + S, m + 2S, …;
+ * its own sum is nested in blocks of 64 units, of 64 such blocks, and of these, so that the error hardly grows with the length:
  *
  *   row r:  | unit 0 … S−1 | S … 2S−1 | …        8 of a member's units make one turn of the innermost loop
  *
@@ -141,7 +141,8 @@ static void find_place(Sum *s) {
     t->subgroup_shuffle && t->subgroup_size >= LEAST_LANES && t->subgroup_size <= LOCAL;
   s->subgroup = shuffles ? t->subgroup_size : 0;
   k->out->subgroup_size = s->subgroup;
-  s->lanes = !shuffles ? LOCAL : t->is_cpu ? s->subgroup : GROUP;
+  bool is_short = s->of.units < GROUP * UNROLL; /* not a turn for each of so many */
+  s->lanes = !shuffles ? LOCAL : t->is_cpu || is_short ? s->subgroup : GROUP;
   while (s->lanes > t->max_invocations || (shuffles && s->lanes > s->subgroup * s->subgroup))
     s->lanes /= 2;
   uint32_t local = s->lanes > LOCAL ? s->lanes : LOCAL, rows_of_group = local / s->lanes;

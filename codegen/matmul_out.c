@@ -77,15 +77,16 @@ static bool as_one(const Type *t, const int64_t *stride, const bool *in, int64_t
   return true;
 }
 
-/* Whether the reduction adds up what `operand` [rows, k] has along k. */
-static bool sums_operand(const KernelJob *job, const Node *sum, const Node *operand, int row_dim,
-                         int k_dim) {
-  const Node *x = sum->src[0];
+bool cg_sums_operand(const Node *product, int which, const Node *sum, const bool *stored) {
+  const Node *x = sum->src[0], *operand = product->src[which];
   Strided of_sum, of_operand;
   const int64_t *dim = operand->type.dim;
-  if (type_count(&operand->type) != dim[row_dim] * dim[k_dim] ||
-      !cg_strided(x, job->stored, &of_sum) || !cg_strided(operand, job->stored, &of_operand) ||
-      of_sum.base != of_operand.base || of_sum.offset != of_operand.offset)
+  int row_dim = operand->type.rank - (which == 0 ? 2 : 1);
+  int k_dim = operand->type.rank - (which == 0 ? 1 : 2);
+  if (sum->op != OP_reduce_sum) return false;
+  if (type_count(&operand->type) != dim[row_dim] * dim[k_dim] || !cg_strided(x, stored, &of_sum) ||
+      !cg_strided(operand, stored, &of_operand) || of_sum.base != of_operand.base ||
+      of_sum.offset != of_operand.offset)
     return false;
   bool kept[IR_MAX_RANK], reduced[IR_MAX_RANK] = {false};
   for (int i = 0; i < sum->n_int; i++) reduced[sum->ints[i]] = true;
@@ -123,10 +124,9 @@ bool matmul_out(const KernelJob *job, Node *product, Node *out, MatmulOut *to) {
   free(seen);
   if (!to->source || to->moved || !is_flat(job, out, to->source)) return false;
   to->from = FROM_sum_a;
-  int last = product->type.rank - 1;
-  if (sums_operand(job, to->source, product->src[0], last - 1, last)) return true;
+  if (cg_sums_operand(product, 0, to->source, job->stored)) return true;
   to->from = FROM_sum_b;
-  return sums_operand(job, to->source, product->src[1], last, last - 1);
+  return cg_sums_operand(product, 1, to->source, job->stored);
 }
 
 /* ---- at an index ---- */

@@ -136,6 +136,8 @@ void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
  * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
+/* Whether `sum` is reduce_sum over the k of operand 0 or 1 of a 2-dimensional product, as above. */
+bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
 /* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's

@@ -95,8 +95,10 @@ static DType widened_from(const Node *a, const Node *b) {
   return type[0] == type[1] ? type[0] : DT_f32;
 }
 
-/* On matrix units a product with few tiles leaves cores idle: as many parts as make it and the sum over parts fastest. */
-static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k) {
+/* On matrix units a product with few tiles leaves cores idle: as many parts as make it and the sum over parts fastest. Few parts
+ * are added wherever the sum is read, which takes no kernel, unless an update reads it: its kernels want what they read at their
+ * own place (flat.c). */
+static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k, bool updates) {
   enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */, BALANCE = 128 /* operations a byte */ };
   const double ANOTHER = 5e6; /* for one kernel more */
   const double GAIN = 0.95;   /* parts are memory: more of them must be worth it */
@@ -105,7 +107,8 @@ static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_
   for (int64_t parts = 2; parts <= MOST && k / parts >= PART && best > 0; parts++) {
     if (k % (parts * TERMS)) continue;
     double bytes = 4.0 * (double)(m * n) * (double)(parts + 1);
-    double time = cg_matmul_time(t, d, parts, m, n, k / parts) + ANOTHER + bytes * BALANCE / cores;
+    double time = cg_matmul_time(t, d, parts, m, n, k / parts) + bytes * BALANCE / cores;
+    if (parts > FEW_PARTS || updates) time += ANOTHER;
     if (time >= GAIN * best) continue;
     best = time;
     found = parts;
@@ -113,13 +116,15 @@ static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_
   return found;
 }
 
-int64_t plan_product_parts(const Node *n, const Target *t) {
+int64_t plan_product_parts(const Planner *p, const Node *n) {
   enum { FEW = 1024 };
+  const Target *t = p->target;
   const Node *a = n->src[0];
   if (a->type.rank != 2 || type_count(&n->type) < FEW || n->type.dtype != DT_f32) return 1;
   int64_t k = a->type.dim[1];
   DType d = widened_from(a, n->src[1]);
-  return t->is_cpu ? cpu_parts(k) : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k);
+  return t->is_cpu ? cpu_parts(k)
+                   : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k, p->updating[n->id]);
 }
 
 /* Part + part + …, neighbours first. */
@@ -137,22 +142,19 @@ static Node *add_parts(Graph *to, Node *x, int64_t parts) {
   return part[0];
 }
 
-/* A product with a very long k as the sum of products over parts of k. Few parts are added wherever the sum is read, which
- * takes no kernel; not by an update, whose kernels want what they read at their own place (flat.c). */
-static Node *split_product(Graph *to, const Node *n, Node *const *src, const Target *t,
-                           bool updates) {
-  int64_t parts = plan_product_parts(n, t);
+/* A product as the sum of products over parts of k. */
+static Node *split_product(const Planner *p, Graph *to, const Node *n, Node *const *src) {
+  int64_t parts = plan_product_parts(p, n);
   if (parts == 1) return ir_rebuild(to, n, src);
   Node *x = ir_matmul(to, in_parts(to, src[0], 1, parts), in_parts(to, src[1], 0, parts));
-  x = parts <= FEW_PARTS && !updates ? add_parts(to, x, parts)
-                                     : ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
+  x = parts <= FEW_PARTS && !p->updating[n->id] ? add_parts(to, x, parts)
+                                                : ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
   return ir_reshape(to, x, 2, n->type.dim);
 }
 
-/* By node: an update is computed from it element by element. */
-static bool *find_updating(const Planner *p) {
+static void find_updating(Planner *p) {
   const Graph *g = p->g;
-  bool *updating = arena_alloc(p->arena, (size_t)g->n_node + 1);
+  bool *updating = p->updating = arena_alloc(p->arena, (size_t)g->n_node + 1);
   for (int i = 0; i < g->n_output; i++)
     if (g->output[i].kind == OUT_update) updating[g->output[i].node->id] = true;
   for (int i = g->n_node - 1; i >= 0; i--) {
@@ -161,15 +163,14 @@ static bool *find_updating(const Planner *p) {
     for (int s = 0; s < n->n_src; s++)
       if (type_count(&n->src[s]->type) == type_count(&n->type)) updating[n->src[s]->id] = true;
   }
-  return updating;
 }
 
 /* A copy of the graph that suits kernels: no concat that is not assembled has more than WIDE
  * sources, long sums are split. Inputs stay, though nothing may need them. */
 static void adapt(Planner *p) {
   const Graph *g = p->g;
+  find_updating(p);
   const bool *assembles = p->assembles, *operand = plan_product_operands(p);
-  const bool *updating = find_updating(p);
   Graph *to = graph_new(g->name);
   Node **map = xcalloc((size_t)g->n_node + 1, sizeof *map), **chosen = NULL, **product = NULL;
   int n_chosen = 0, n_product = 0;
@@ -182,7 +183,7 @@ static void adapt(Planner *p) {
     if (n->op == OP_concat && n->n_src > WIDE && !assembles[i])
       map[i] = narrow_concat(to, n, n->n_src, src);
     else if (n->op == OP_matmul)
-      map[i] = split_product(to, n, src, p->target, updating[i]);
+      map[i] = split_product(p, to, n, src);
     else
       map[i] = plan_reduces(n) ? plan_split(p, operand, n, to, src[0]) : ir_rebuild(to, n, src);
     if (assembles[i]) ARENA_PUSH(p->arena, chosen, n_chosen, map[i]);

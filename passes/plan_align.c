@@ -181,16 +181,7 @@ static bool visit_own_loop(Walk *w) {
 /* ---- sums over k beside a product ---- */
 
 bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored) {
-  Domain d;
-  Strided s;
-  if (sum->op != OP_reduce_sum || !plan_domain(sum, &d) || d.outer != 1) return false;
-  const Node *from = sum->src[0], *b = product->src[1];
-  while (!stored[from->id] && (from->op == OP_reshape || cg_widens(from))) from = from->src[0];
-  int rank = b->type.rank;
-  if (!stored[from->id] || !cg_strided(b, stored, &s) || s.base != from || s.offset) return false;
-  return type_count(&b->type) == type_count(&from->type) && b->type.dim[rank - 2] == d.red &&
-         b->type.dim[rank - 1] == d.inner && s.stride[rank - 1] == 1 &&
-         s.stride[rank - 2] == d.inner;
+  return cg_sums_operand(product, 0, sum, stored) || cg_sums_operand(product, 1, sum, stored);
 }
 
 bool plan_reach(const KernelJob *job, const Domain *d, const Node *flat, Reach *reach) {

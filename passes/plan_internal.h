@@ -29,10 +29,12 @@ typedef struct Planner {
   Layout *layout;
   Node *
     *old; /* by output: the param or state that an update replaces, NULL where nothing reads it */
-  bool *replaced;  /* by id: a param or state that gets another value */
-  bool *needed;    /* by id: an output depends on it, and not only through a fold */
-  bool *stored;    /* by id */
-  bool *product;   /* by id: a matrix product, or the sum of its parts */
+  bool *replaced; /* by id: a param or state that gets another value */
+  bool *needed;   /* by id: an output depends on it, and not only through a fold */
+  bool *stored;   /* by id */
+  bool *product;  /* by id: a matrix product, or the sum of its parts */
+  bool *
+    updating; /* by id, before the graph suits kernels: an update is computed from it element by element */
   bool *assembles; /* by id: a concat that is assembled */
   Node **part_of;  /* by id: the assembled concat that this node's value is a part of, or NULL */
   PlanPlace *part; /* by id: where in the concat it lies, as if that began at 0 */
@@ -114,7 +116,7 @@ typedef struct Reach {
 bool plan_reach(const KernelJob *, const Domain *, const Node *flat, Reach *);
 /* Operations with a loop of their own that one kernel computes together. */
 bool plan_siblings(const Node *, const Node *);
-/* Whether `sum` adds up the rows of the product's second operand, as a bias's gradient does. */
+/* Whether `sum` is one over k of an operand of the product, as a bias's gradient is. */
 bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored);
 
 /* plan_split.c: the reduction `n` of the planner's graph, over x in another graph, in one step or, where
@@ -122,7 +124,7 @@ bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored);
 Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to, Node *x);
 /* By id: second operands of products that stay whole, as they lie in memory. */
 bool *plan_product_operands(const Planner *);
-int64_t plan_product_parts(const Node *, const Target *); /* plan.c: of its k; 1: it stays whole */
+int64_t plan_product_parts(const Planner *, const Node *); /* plan.c: of its k; 1: it stays whole */
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */
 void plan_assemble(Planner *);
 void plan_assemble_as(Planner *, Node *const *chosen, int n);

@@ -11,9 +11,12 @@ bool *plan_product_operands(const Planner *p) {
   bool *operand = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (!p->needed[i] || n->op != OP_matmul || plan_product_parts(n, p->target) > 1) continue;
-    for (n = n->src[1]; cg_reads_through(n);) n = n->src[0];
-    operand[n->id] = true;
+    if (!p->needed[i] || n->op != OP_matmul || plan_product_parts(p, n) > 1) continue;
+    for (int s = 0; s < 2; s++) {
+      const Node *x = n->src[s];
+      while (cg_reads_through(x)) x = x->src[0];
+      operand[x->id] = true;
+    }
   }
   return operand;
 }
