@@ -126,7 +126,7 @@ bool cg_matmul_accepts(const KernelJob *);
 /* Several kernels may compute a job; each such form has a name. */
 enum { CG_MAX_FORMS = 64 };
 typedef struct KernelForm {
-  char name[48];
+  char name[64];
 } KernelForm;
 /* The forms of the job on the target, the one that is expected to be best first: how many; 0 for families
  * that have one only. cg_emit takes the target's tuned one, else the first. */

@@ -85,14 +85,17 @@ expect 2 "takes no arguments: x" "$alphac" devices x
 
 # ---- one runner, several devices ----
 both=$dir/both
-compile --target portable,nvidia-h100,native -o "$both" || exit 1
+compile --target portable,native,nvidia-h100 -o "$both" || exit 1
 expect 0 "\"target\": \"$name\"" "$both" info --json
 expect 0 "nvidia-h100: " "$both" info
-expect 0 "lacks: subgroups of 32" "$both" info
 expect 0 "compiled for portable" "$both" info --target portable
 expect 0 "\"target\":\"$name\"" "$both" bench train --steps 1 --warmup 1
 expect 0 '"target":"portable"' "$both" bench train --steps 1 --warmup 1 --target portable
-expect 1 "the model was compiled for nvidia-h100; device" "$both" bench train --steps 1 --warmup 1 --target nvidia-h100
+if "$both" info | grep -q "nvidia-h100: .*could run"; then
+  expect 0 '"target":"nvidia-h100"' "$both" bench train --steps 1 --warmup 1 --target nvidia-h100
+else
+  expect 1 "the model was compiled for nvidia-h100; " "$both" bench train --steps 1 --warmup 1 --target nvidia-h100
+fi
 sizes=$(wc -c <"$both")
 compile --target portable -o "$dir/portable"
 [ "$sizes" -gt "$(wc -c <"$dir/portable")" ] && [ "$sizes" -gt "$(wc -c <"$dir/native")" ] || { echo "FAILED: nothing was added"; failed=1; }
