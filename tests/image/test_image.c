@@ -96,11 +96,12 @@ static void test_targets(void **state) {
     assert_ptr_equal(m[i].table[1].data, m[0].table[1].data);
   }
   assert_int_equal(m[0].target.subgroup_size, 64);
-  assert_int_equal(m[1].param[0].t.offset, 256);
-  assert_int_equal(m[2].param[0].t.offset, 0);
+  assert_int_equal(m[2].param[0].t.offset, 256);
+  assert_int_equal(m[3].param[0].t.offset, 0);
   assert_int_equal(m[0].n_arguments, 2);
   uint64_t data_bytes = 4 * (uint64_t)m->module[0].n_word + 8 * (uint64_t)SAMPLE_N;
-  assert_true(one > data_bytes && n < 3 * one - 2 * data_bytes + 256);
+  assert_true(one > data_bytes &&
+              n < SAMPLE_TARGETS * one - (SAMPLE_TARGETS - 1) * data_bytes + 256);
   buf_free(&why);
   arena_free(a);
 }
@@ -249,21 +250,21 @@ static const uint32_t not_spirv[8] = {1, 2, 3};
   FAULT(m->module[0].subgroup_size = 3, "kernel add has subgroups of 3")                           \
   FAULT(m->target.subgroup_shuffle = 2, "subgroup shuffle is 2")                                   \
   FAULT(m->target.cpu = 2, "for CPUs is 2")                                                        \
-  FAULT(m[2].target.name = "small", "two of its targets are named small")                          \
-  FAULT(m[1].param[0].t.name = "v", "targets giant and small differ in parameter w")               \
-  FAULT(m[2].param[0].t.dtype = IMG_i32, "targets giant and portable differ in parameter w")       \
-  FAULT(m[1].param[0].trainable = 0, "targets giant and small differ in parameter w")              \
-  FAULT(m[1].param[0].init = "ones", "targets giant and small differ in parameter w")              \
-  FAULT(m[1].n_param = 0, "targets giant and small differ in how many parameters")                 \
-  FAULT(m[1].state[0].transient = 1, "targets giant and small differ in state c")                  \
-  FAULT(m[1].n_state = 0, "targets giant and small differ in how many states")                     \
-  FAULT(m[2].n_program--, "targets giant and portable differ in how many programs")                \
-  FAULT(m[2].program[0].name = "other", "targets giant and portable differ in program init")       \
-  FAULT(named(m + 1, "step")->input[0].name = "z",                                                 \
+  FAULT(m[3].target.name = "small", "two of its targets are named small")                          \
+  FAULT(m[2].param[0].t.name = "v", "targets giant and small differ in parameter w")               \
+  FAULT(m[3].param[0].t.dtype = IMG_i32, "targets giant and portable differ in parameter w")       \
+  FAULT(m[2].param[0].trainable = 0, "targets giant and small differ in parameter w")              \
+  FAULT(m[2].param[0].init = "ones", "targets giant and small differ in parameter w")              \
+  FAULT(m[2].n_param = 0, "targets giant and small differ in how many parameters")                 \
+  FAULT(m[2].state[0].transient = 1, "targets giant and small differ in state c")                  \
+  FAULT(m[2].n_state = 0, "targets giant and small differ in how many states")                     \
+  FAULT(m[3].n_program--, "targets giant and portable differ in how many programs")                \
+  FAULT(m[3].program[0].name = "other", "targets giant and portable differ in program init")       \
+  FAULT(named(m + 2, "step")->input[0].name = "z",                                                 \
         "targets giant and small differ in program step")                                          \
-  FAULT(named(m + 1, "step")->output[0].dtype = IMG_i32,                                           \
+  FAULT(named(m + 2, "step")->output[0].dtype = IMG_i32,                                           \
         "targets giant and small differ in program step")                                          \
-  FAULT(named(m + 2, "step")->dispatch[0].module = 1, "dispatch s = x + w runs kernel 1 of 1")     \
+  FAULT(named(m + 3, "step")->dispatch[0].module = 1, "dispatch s = x + w runs kernel 1 of 1")     \
   FAULT(m->program[0].flops = NAN, "init: work of nan")                                            \
   FAULT(m->program[1].name = "init", "two of its programs are named init")                         \
   FAULT(named(m, "step")->output[1].name = "y", "two of its outputs are named y")                  \
@@ -330,7 +331,7 @@ static void test_counts(void **state) {
   for (int i = 0; i < COUNT_OF(fault); i++) {
     memcpy(edited, bytes, n);
     if (fault[i].targets) memcpy(count, &fault[i].targets, 8);
-    if (fault[i].field) edited[at + 2 * TARGET_bytes + fault[i].field]++;
+    if (fault[i].field) edited[at + 3 * TARGET_bytes + fault[i].field]++;
     image_mend(edited, n);
     assert_false(read_copy(edited, n, &why, &walked));
     expect_words(&why, fault[i].words);

@@ -81,6 +81,7 @@ q=$dir/several
 expect 0 "compiled for small" "$q" info
 expect 0 "small: 1 kernels, chosen" "$q" info
 expect 0 "lacks: subgroups of 64" "$q" info
+expect 0 "huge: 1 kernels, could run" "$q" info
 expect 0 "portable: 1 kernels, could run" "$q" info
 expect 0 '"target": "small"' "$q" info --json
 expect 0 "compiled for giant" "$q" info --target giant
@@ -89,7 +90,7 @@ expect 1 "no Vulkan driver was found" env VK_DRIVER_FILES=/nonexistent VK_INSTAN
 expect 0 '"target":"small"' "$q" bench train --steps 1 --warmup 1
 expect 0 '"target":"portable"' "$q" bench train --steps 1 --warmup 1 --target portable
 expect 1 "the model was compiled for giant; device" "$q" run init --target giant
-expect 1 "--target smal: the model was not compiled for it; did you mean small?; it was for: giant, small, portable" "$q" run init --target smal
+expect 1 "--target smal: the model was not compiled for it; did you mean small?; it was for: giant, huge, small, portable" "$q" run init --target smal
 
 # run
 "$tensors" make "$dir/x" x F32 1000 5 || exit 1

@@ -157,9 +157,11 @@ Image *sample_targets(Arena *a) {
   Image *m = arena_alloc(a, sizeof *m * SAMPLE_TARGETS);
   for (int i = 0; i < SAMPLE_TARGETS; i++) m[i] = *sample_image(a);
   m[0].target = (ImgTarget){.name = "giant", .subgroup_size = 64, .shared_bytes = 1u << 28};
-  m[1].target.name = "small";
-  m[1].chunk[CHUNK_param].bytes += 256; /* another place for w */
-  m[1].param[0].t.offset += 256;
+  m[1].target.name = "huge";
+  m[1].chunk[CHUNK_scratch].bytes = (uint64_t)1 << 45;
+  m[2].target.name = "small";
+  m[2].chunk[CHUNK_param].bytes += 256; /* another place for w */
+  m[2].param[0].t.offset += 256;
   return m;
 }
 
