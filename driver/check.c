@@ -333,6 +333,36 @@ static bool fold_values(Check *c, const Graph *g, Buf *why) {
   return true;
 }
 
+/* Parts of an assembled concat that lie in runs are no outputs, else it would not be assembled: their values are taken from its
+ * own. */
+static void part_values(Check *c, const Node *concat) {
+  int64_t pieces = 1, pitch = type_count(&concat->type), at = 0;
+  for (int i = 0; i < concat->ints[0]; i++) pieces *= concat->type.dim[i];
+  pitch /= pieces;
+  for (int s = 0; s < concat->n_src; s++) {
+    const Node *part = concat->src[s];
+    int64_t run = type_count(&part->type) / pieces;
+    while (part->op == OP_reshape) part = part->src[0];
+    double *value = arena_alloc(c->arena, sizeof *value * (size_t)(pieces * run));
+    for (int64_t p = 0; p < pieces; p++)
+      memcpy(value + p * run, c->value[concat->id] + p * pitch + at, sizeof *value * (size_t)run);
+    if (!c->value[part->id]) c->value[part->id] = value;
+    at += run;
+  }
+}
+
+static void add_outputs(Graph *g, const Plan *plan) {
+  for (int i = 0; i < plan->n_step; i++) {
+    const PlanStep *s = &plan->step[i];
+    for (int o = 0; o < s->job.n_out && !s->job.copy; o++) {
+      char name[24];
+      if (s->result[o].run) continue;
+      snprintf(name, sizeof name, "%%%d", s->job.out[o]->id);
+      ir_output(g, OUT_value, name, s->job.out[o]);
+    }
+  }
+}
+
 /* The program with every kernel's value as an output, run and compared. */
 static bool check_program(Check *c, const Graph *program, Buf *why) {
   c->arena = arena_new();
@@ -343,20 +373,14 @@ static bool check_program(Check *c, const Graph *program, Buf *why) {
   if (!plan) return arena_free(c->arena), false;
   Graph *g = plan->graph;
   c->value = arena_alloc(c->arena, sizeof *c->value * (size_t)g->n_node);
-  for (int i = 0; i < plan->n_step; i++)
-    if (!plan->step[i].job.copy) {
-      const KernelJob *job = &plan->step[i].job;
-      for (int o = 0; o < job->n_out; o++) {
-        char name[24];
-        snprintf(name, sizeof name, "%%%d", job->out[o]->id);
-        ir_output(g, OUT_value, name, job->out[o]);
-      }
-    }
+  add_outputs(g, plan);
   make_feeds(c, g);
   Compiler *compiler = compile_new(&(CompileOptions){.target = &c->target});
   bool ok = compile_program(compiler, g, why) &&
             run_image(c, compile_image(compiler, "check", "{}"), g, why) && fold_values(c, g, why);
   compile_free(compiler);
+  for (int i = 0; ok && i < plan->n_step; i++)
+    if (plan->step[i].assembles) part_values(c, plan->step[i].job.out[0]);
   for (int i = 0; ok && i < plan->n_step; i++)
     if (!plan->step[i].job.copy && !plan->step[i].assembles) check_kernel(c, g, &plan->step[i].job);
   if (ok)
