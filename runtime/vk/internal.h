@@ -24,18 +24,18 @@
   X(DestroyDevice)                                                                                 \
   X(GetDeviceQueue)                                                                                \
   X(DeviceWaitIdle)                                                                                \
-  X(CreateBuffer) X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress)        \
-    X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule)         \
-      X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)                      \
-        X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache)                        \
-          X(DestroyPipelineCache) X(GetPipelineCacheData) X(CreateCommandPool)                     \
-            X(DestroyCommandPool) X(AllocateCommandBuffers) X(FreeCommandBuffers)                  \
-              X(BeginCommandBuffer) X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer)     \
-                X(CmdFillBuffer) X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch)             \
-                  X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue)               \
-                    X(WaitSemaphores) X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool)        \
-                      X(GetQueryPoolResults) X(CmdResetQueryPool) X(CmdWriteTimestamp)             \
-                        X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+  X(CreateBuffer)                                                                                  \
+  X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory)      \
+    X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)    \
+      X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                   \
+        X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)  \
+          X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                     \
+            X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer) X(CmdPipelineBarrier)  \
+              X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline) X(CmdPushConstants)             \
+                X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue)  \
+                  X(WaitSemaphores) X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool)          \
+                    X(GetQueryPoolResults) X(CmdResetQueryPool) X(CmdWriteTimestamp)               \
+                      X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
@@ -202,7 +202,7 @@ void elements_to_device(const ImgTensor *, const void *from, uint64_t n, void *t
 void elements_to_host(const ImgTensor *, const void *from, uint64_t n, void *to);
 uint64_t exec_slot(const Exec *, const ImgSlot *); /* what it refers to exists */
 void barrier_full(VkCommandBuffer);    /* what kernels and copies did before all that comes */
-void barrier_to_host(VkCommandBuffer); /* copies before host reads */
+void barrier_to_host(VkCommandBuffer); /* copies before host reads and other copies */
 bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and recording */
 bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 

@@ -117,9 +117,11 @@ void barrier_full(VkCommandBuffer c) {
 void barrier_to_host(VkCommandBuffer c) {
   VkMemoryBarrier memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                             .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
-                            .dstAccessMask = VK_ACCESS_HOST_READ_BIT};
-  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_HOST_BIT, 0, 1,
-                        &memory, 0, NULL, 0, NULL);
+                            .dstAccessMask =
+                              VK_ACCESS_HOST_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
+  vk.CmdPipelineBarrier(c, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                        VK_PIPELINE_STAGE_HOST_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT, 0, 1, &memory,
+                        0, NULL, 0, NULL);
 }
 
 /* ---- staging ---- */

@@ -132,17 +132,30 @@ static void record_poison(Exec *e, VkCommandBuffer c, const ImgProgram *p) {
   barrier_full(c);
 }
 
+/* Copies between the slot's block, from `at` on, and the tensors' places: one command for
+ * neighbours in the list that share a chunk. */
+static void record_copies(Exec *e, VkCommandBuffer c, const IoSlot *io, const ImgTensor *t,
+                          uint32_t n, uint64_t at, bool in) {
+  VkBufferCopy *region = xcalloc(n + 1, sizeof *region);
+  for (uint32_t i = 0, same; i < n; i += same) {
+    for (same = 0; i + same < n && t[i + same].chunk == t[i].chunk; same++) {
+      const ImgTensor *x = &t[i + same];
+      region[same] = (VkBufferCopy){
+        .srcOffset = in ? at : x->offset, .dstOffset = in ? x->offset : at, .size = x->bytes};
+      at += io_aligned(x->bytes);
+    }
+    VkBuffer device = e->chunk[t[i].chunk].buffer, host = io->block.buffer;
+    vk.CmdCopyBuffer(c, in ? host : device, in ? device : host, same, region);
+  }
+  free(region);
+}
+
+/* The copies of the run before, which may use the same places, are behind a barrier already
+ * (barrier_to_host), and with them its kernels. */
 static bool record_copy_in(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
   if (!buffer_begin(e, &io->copy_in, why)) return false;
-  barrier_full(io->copy_in); /* behind the run before, which uses the same places */
   if (e->option.poison) record_poison(e, io->copy_in, p);
-  uint64_t at = 0;
-  for (uint32_t i = 0; i < p->n_input; i++) {
-    const ImgTensor *t = &p->input[i];
-    VkBufferCopy region = {.srcOffset = at, .dstOffset = t->offset, .size = t->bytes};
-    vk.CmdCopyBuffer(io->copy_in, io->block.buffer, e->chunk[t->chunk].buffer, 1, &region);
-    at += io_aligned(t->bytes);
-  }
+  record_copies(e, io->copy_in, io, p->input, p->n_input, 0, true);
   barrier_full(io->copy_in);
   return buffer_end(e, io->copy_in, why);
 }
@@ -150,13 +163,7 @@ static bool record_copy_in(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
 static bool record_copy_out(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
   if (!buffer_begin(e, &io->copy_out, why)) return false;
   barrier_full(io->copy_out);
-  uint64_t at = io_input_bytes(p);
-  for (uint32_t i = 0; i < p->n_output; i++) {
-    const ImgTensor *t = &p->output[i];
-    VkBufferCopy region = {.srcOffset = t->offset, .dstOffset = at, .size = t->bytes};
-    vk.CmdCopyBuffer(io->copy_out, e->chunk[t->chunk].buffer, io->block.buffer, 1, &region);
-    at += io_aligned(t->bytes);
-  }
+  record_copies(e, io->copy_out, io, p->output, p->n_output, io_input_bytes(p), false);
   barrier_to_host(io->copy_out);
   return buffer_end(e, io->copy_out, why);
 }
