@@ -41,12 +41,15 @@ static int64_t parts_of_rows(const Domain *d) {
 
 /* As many as keep all cores busy, each member of a team of columns with some rows. */
 static int64_t parts_of_columns(const Domain *d, const Target *t) {
-  enum { LARGE = 1 << 21, ROWS = 32, MOST = 256, MEMBERS = 8, WIDTH = 4 };
+  enum { LARGE = 1 << 19, ROWS = 32, MOST = 256, MEMBERS = 8, WIDTH = 4 };
   int64_t columns = d->outer * d->inner, busy = 1024 * (int64_t)(t->cores ? t->cores : 32);
+  int64_t most = d->red / ROWS < MOST ? d->red / ROWS : MOST;
   int64_t parts = busy * WIDTH / (columns * MEMBERS) + 1;
-  if (t->is_cpu || columns * d->red < LARGE || parts == 1) return 1;
-  while (parts < MOST && d->red % parts) parts++;
-  return d->red % parts || d->red / parts < ROWS ? 1 : parts;
+  if (t->is_cpu || columns * d->red < LARGE || parts == 1 || most < 2) return 1;
+  while (parts < most && d->red % parts) parts++;
+  if (parts > most) parts = most;
+  while (d->red % parts) parts--;
+  return parts;
 }
 
 Node *plan_split(const Planner *p, const bool *operand, const Node *n, Graph *to, Node *x) {
