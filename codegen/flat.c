@@ -22,7 +22,7 @@ enum {
   MAX_TURNS = 50000,   /* of one invocation: Mesa 22.3 ends it silently after 65,535 */
   LEAST_LANES = 4,
   LOCAL = 64,
-  GROUP = 512 /* members of a row on a GPU */
+  GROUP = 128 /* members of a row on a GPU */
 };
 
 /* ---- which values are flat ---- */
