@@ -8,7 +8,7 @@
 # infinite where some loss was not finite. The model of the loss-curve figures, 1,000 steps, windows of 50:
 #   for p in f32 bf16 f16; do
 #     alphac models/gpt2.alpha -o $p -D vocab=256 -D layers=6 -D heads=6 -D width=384 -D context=256 -D train.context=256 \
-#       -D train.batch=16 -D train.schedule.peak=1e-3 --precision $p
+#       -D train.batch=16 --precision $p
 #   done
 #   bench/precision.sh tinyshakespeare.txt 1000 50 ./f32 ./bf16 ./f16
 set -eu
