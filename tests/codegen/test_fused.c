@@ -166,13 +166,31 @@ static void not_where_the_product_counts(void **state) {
   end(&f);
 }
 
+/* Rows of 16-bit values on a GPU: eight at once, and one reciprocal of the row's sum for all. */
+static void softmax_of_halves(void **state) {
+  Fused f = begin();
+  Graph *g = f.g;
+  (void)state;
+  f.target.subgroup_size = 32;
+  f.target.is_cpu = false;
+  f.target.storage16 = true;
+  Type t = type_of(DT_bf16, 2, (int64_t[]){4096, 512});
+  Node *x = ir_cast(g, leaf(&f, "x", t), DT_f32), *e = ir_exp(g, x);
+  f.out[f.n_out++] = ir_cast(g, ir_div(g, e, wide(&f, sum(&f, e), e)), DT_bf16);
+  const char *text = text_of(&f, f.out[0]->src[0]->src[1]->src[0]);
+  int turns = 512 / (8 * 32);
+  expect(text, 0, turns, 0, turns, 0);
+  assert_int_equal(count(text, "Aligned"), 2 * turns);
+  assert_int_equal(count(text, " Exp "), 8 * turns);
+  assert_int_equal(count(text, "OpFDiv"), 1);
+  end(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(a_chain_with_a_bias),
-    cmocka_unit_test(layer_norm),
-    cmocka_unit_test(softmax_gradient),
-    cmocka_unit_test(adamw),
-    cmocka_unit_test(not_where_the_product_counts),
+    cmocka_unit_test(a_chain_with_a_bias), cmocka_unit_test(layer_norm),
+    cmocka_unit_test(softmax_gradient),    cmocka_unit_test(adamw),
+    cmocka_unit_test(softmax_of_halves),   cmocka_unit_test(not_where_the_product_counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
