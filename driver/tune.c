@@ -27,6 +27,7 @@ typedef struct Tune {
   Target target;
   TuneKernel *kernel;
   int n_kernel;
+  Buf path; /* where results go */
   Tuning found;
   int wrong;
 } Tune;
@@ -65,6 +66,53 @@ static int by_work(const void *a, const void *b) {
   const TuneKernel *x = a, *y = b;
   double p = x->flops * x->times, q = y->flops * y->times;
   return p != q ? (p < q) - (p > q) : strcmp(x->key, y->key);
+}
+
+/* ---- what is kept ---- */
+
+/* Where it goes, and what is there already: what the file says of other kernels stays. A file that the user
+ * named is not replaced where it is no profile; our own, damaged, is written anew. */
+static bool open_file(Tune *t, Buf *why) {
+  const DeviceInfo *d = vk_info(t->device);
+  Buf text = {0}, bad = {0};
+  if (t->option->output)
+    buf_str(&t->path, t->option->output);
+  else if (!tuning_path(d, true, &t->path)) {
+    buf_str(why, "there is no home folder to keep the results in; name a file with -o");
+    return false;
+  }
+  const Profile *p = NULL;
+  bool there = buf_read_file(&text, t->path.data), ok = there || errno == ENOENT;
+  if (there) p = profile_parse(t->arena, t->path.data, text.data ? text.data : "", text.len, &bad);
+  if (!ok) buf_printf(why, "%s: cannot be read: %s", t->path.data, strerror(errno));
+  if (there && !p && t->option->output) {
+    buf_printf(why, "%s; results do not replace it", bad.data);
+    ok = false;
+  }
+  if (p && strcmp(p->device, d->name) == 0 && strcmp(p->driver, d->driver) == 0)
+    for (int i = 0; i < p->tuning.n; i++)
+      ARENA_PUSH(t->arena, t->found.of, t->found.n, p->tuning.of[i]);
+  buf_free(&text);
+  buf_free(&bad);
+  return ok;
+}
+
+/* After each kernel: what was measured is not lost where somebody stops it. */
+static bool keep(Tune *t, const char *kernel, const char *form, double us, Buf *why) {
+  TunedForm fresh = {kernel, arena_str(t->arena, form, strlen(form)), us};
+  int at = 0;
+  while (at < t->found.n && strcmp(t->found.of[at].kernel, kernel) != 0) at++;
+  if (at < t->found.n)
+    t->found.of[at] = fresh;
+  else
+    ARENA_PUSH(t->arena, t->found.of, t->found.n, fresh);
+  Buf text = {0};
+  Target target = t->target;
+  target.tuning = &t->found;
+  profile_print(&text, &target, vk_info(t->device));
+  bool ok = output_write(t->path.data, &(Piece){text.data, text.len}, 1, false, why);
+  buf_free(&text);
+  return ok;
 }
 
 /* ---- measuring ---- */
@@ -135,65 +183,19 @@ static bool tune_kernel(Tune *t, int index, Buf *why) {
   buf_free(&lack);
   if (best < 0) return true;
   report(t, index, form[first].name, first_us, form[best].name, best_us, n);
-  TunedForm found = {k->key, arena_printf(t->arena, "%s", form[best].name), best_us};
-  ARENA_PUSH(t->arena, t->found.of, t->found.n, found);
-  return true;
-}
-
-/* ---- what is kept ---- */
-
-/* What the file says of other kernels stays. */
-static bool add_kept(Tune *t, const char *path, Buf *why) {
-  Buf text = {0};
-  if (!buf_read_file(&text, path)) {
-    buf_free(&text);
-    if (errno != ENOENT) buf_printf(why, "%s: cannot be read: %s", path, strerror(errno));
-    return errno == ENOENT;
-  }
-  const DeviceInfo *d = vk_info(t->device);
-  const Profile *p = profile_parse(t->arena, path, text.data ? text.data : "", text.len, why);
-  buf_free(&text);
-  if (!p) return false;
-  bool same = strcmp(p->device, d->name) == 0 && strcmp(p->driver, d->driver) == 0;
-  int n = t->found.n;
-  for (int i = 0; same && i < p->tuning.n; i++) {
-    bool again = false;
-    for (int k = 0; k < n; k++) again |= strcmp(t->found.of[k].kernel, p->tuning.of[i].kernel) == 0;
-    if (!again) ARENA_PUSH(t->arena, t->found.of, t->found.n, p->tuning.of[i]);
-  }
-  return true;
-}
-
-static bool keep(Tune *t, Buf *why) {
-  const DeviceInfo *d = vk_info(t->device);
-  Buf path = {0}, text = {0}, bad = {0};
-  if (t->option->output)
-    buf_str(&path, t->option->output);
-  else if (!tuning_path(d, true, &path)) {
-    buf_str(why, "there is no home folder to keep the results in; name a file with -o");
-    return false;
-  }
-  bool ok = add_kept(t, path.data, &bad);
-  if (!ok && !t->option->output) ok = true; /* our own file, damaged: it is written anew */
-  if (!ok) buf_printf(why, "%s; results do not replace it", bad.data);
-  t->target.tuning = &t->found;
-  profile_print(&text, &t->target, d);
-  ok = ok && output_write(path.data, &(Piece){text.data, text.len}, 1, false, why);
-  if (ok) printf("%s: %d kernels\n", path.data, t->found.n);
-  buf_free(&path);
-  buf_free(&text);
-  buf_free(&bad);
-  return ok;
+  return keep(t, k->key, form[best].name, best_us, why);
 }
 
 static bool run(Tune *t, const ProgramSet *set, Buf *why) {
+  if (!open_file(t, why)) return false;
   for (int i = 0; i < set->n; i++)
     if (!add_program(t, set->graph[i], why)) return false;
   if (t->n_kernel) qsort(t->kernel, (size_t)t->n_kernel, sizeof *t->kernel, by_work);
   if (!t->n_kernel) printf("no kernel of this model has several forms on this device\n");
   for (int i = 0; i < t->n_kernel; i++)
     if (!tune_kernel(t, i, why)) return false;
-  return !t->n_kernel || keep(t, why);
+  if (t->found.n) printf("%s: %d kernels\n", t->path.data, t->found.n);
+  return true;
 }
 
 static int tune_model(const Options *o, Model *m, Buf *errors) {
@@ -210,6 +212,7 @@ static int tune_model(const Options *o, Model *m, Buf *errors) {
   }
   int status = !ok ? failed("%s", why.data) : t.wrong ? EXIT_failed : EXIT_ok;
   vk_close(t.device);
+  buf_free(&t.path);
   programs_free(&set);
   buf_free(&why);
   return status;
