@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum {
+  LEAST_BLOCK = 32, /* of streamed rows, before a workgroup gets smaller */
   MAX_CHANNELS = 128 /* of a result, for one workgroup: more do not stay in registers */,
   MAX_HEAD = 256
 };
@@ -90,35 +91,38 @@ static bool fits(Coop *c, const AttTile *t) {
 
 /* ---- tiles ---- */
 
-/* Twice as many own rows for a subgroup halve what is read from workgroup memory, if the registers hold them. */
+/* Twice as many own rows for a subgroup halve what is read from workgroup memory, if the registers hold them; else twice
+ * as many subgroups share what is brought there. */
 static AttTile best_tile(Coop *c) {
   const Attention *m = c->m;
   const Target *target = m->k->target;
   bool narrow = m->c <= 64 && m->e <= 64;
-  AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = 4, .step = 1};
-  t.block = m->backward && narrow && c->direct ? 64 : 32;
+  AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = narrow ? 4 : 8, .step = 1};
+  t.block = !narrow || (m->backward && c->direct) ? 64 : 32;
   if (!m->backward) t.step = t.block / c->unit < COOP_MAX_STEP ? t.block / c->unit : COOP_MAX_STEP;
   t.ahead = !(m->to_keys && t.fragments > 1);
+  while (t.block > LEAST_BLOCK && !fits(c, &t)) t.block /= 2;
   while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;
   while (t.block > c->unit && !fits(c, &t)) t.block /= 2;
   if (t.step > t.block / c->unit) t.step = t.block / c->unit;
-  int64_t heads = m->own_heads * m->batches;
-  while (t.fragments * t.subgroups > 1) { /* few rows: every core has some */
-    int64_t rows = coop_own_rows(c, &t);
-    if (coop_pieces(m->own_rows, rows) * heads >= target->cores && m->own_rows > rows / 2) break;
-    if (t.fragments > 1)
-      t.fragments /= 2;
-    else
-      t.subgroups /= 2;
-  }
+  while (t.subgroups > 1 && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
+  int64_t tiles = coop_pieces(m->own_rows, coop_own_rows(c, &t)) * m->own_heads * m->batches;
+  if (tiles < target->cores)
+    t.fragments = 1; /* fewer than there are cores: rather soon than shared */
   return t;
 }
 
 /* On a CPU small ones, which its driver compiles soon. */
 int att_tiles(Attention *m, AttTile *out) {
-  static const AttTile other[] = {{2, 4, 32, 1, false}, {2, 4, 32, 1, true}, {2, 4, 64, 1, false},
-                                  {2, 4, 64, 1, true},  {1, 4, 32, 1, true}, {1, 4, 64, 1, false},
-                                  {1, 4, 64, 1, true},  {1, 8, 64, 1, true}, {1, 2, 32, 1, true}};
+  static const AttTile forward[] = {{2, 4, 32, 2, true}, {2, 4, 64, 2, false}, {1, 4, 32, 2, true},
+                                    {1, 4, 64, 4, true}, {1, 8, 64, 2, true},  {1, 8, 64, 4, true},
+                                    {1, 2, 32, 2, true}};
+  static const AttTile backward[] = {
+    {2, 4, 32, 1, false}, {2, 4, 32, 1, true}, {2, 4, 64, 1, false},
+    {2, 4, 64, 1, true},  {1, 4, 32, 1, true}, {1, 4, 64, 1, false},
+    {1, 4, 64, 1, true},  {1, 8, 64, 1, true}, {1, 2, 32, 1, true}};
+  const AttTile *other = m->backward ? backward : forward;
+  int n_other = m->backward ? COUNT_OF(backward) : COUNT_OF(forward);
   Coop c;
   int n = 0;
   if (!coop_make(&c, m)) return 0;
@@ -130,9 +134,8 @@ int att_tiles(Attention *m, AttTile *out) {
   AttTile best = best_tile(&c);
   if (!fits(&c, &best)) return 0;
   out[n++] = best;
-  for (int i = 0; i < COUNT_OF(other); i++) {
+  for (int i = 0; i < n_other; i++) {
     AttTile t = other[i];
-    if (!m->backward) t.step = t.block / c.unit < COOP_MAX_STEP ? t.block / c.unit : COOP_MAX_STEP;
     bool same = t.fragments == best.fragments && t.subgroups == best.subgroups &&
                 t.block == best.block && t.step == best.step && t.ahead == best.ahead;
     if (!same && fits(&c, &t)) out[n++] = t;
