@@ -100,7 +100,6 @@ static AttTile best_tile(Coop *c) {
   AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = narrow ? 4 : 8, .step = 1};
   t.block = !narrow || (m->backward && c->direct) ? 64 : 32;
   if (!m->backward) t.step = t.block / c->unit < COOP_MAX_STEP ? t.block / c->unit : COOP_MAX_STEP;
-  t.ahead = !(m->to_keys && t.fragments > 1);
   while (t.block > LEAST_BLOCK && !fits(c, &t)) t.block /= 2;
   while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;
   while (t.block > c->unit && !fits(c, &t)) t.block /= 2;
@@ -109,6 +108,7 @@ static AttTile best_tile(Coop *c) {
   int64_t tiles = coop_pieces(m->own_rows, coop_own_rows(c, &t)) * m->own_heads * m->batches;
   if (tiles < target->cores)
     t.fragments = 1; /* fewer than there are cores: rather soon than shared */
+  t.ahead = !(m->to_keys && t.fragments > 1);
   return t;
 }
 
