@@ -10,6 +10,7 @@
  *   updates                         above all that reads the old value, which they overwrite
  *   what needs nothing computed     a few levels before its first reader (the 16-bit copies of weights: all at once they would
  *                                   hold up the first level, one by one they would be many dispatches)
+ *   sums that nothing soon reads    beside the next products
  *
  * Kernels of one level need their operands and results at the same time: plan_memory.c compares with the schedule's order, one
  * kernel after the other. */
@@ -99,23 +100,46 @@ static bool updated_by(const Levels *s, int k, int level) {
 }
 
 /* Kernels that read nothing computed are put off to the batch of levels that needs them. */
-static void put_off(Levels *s) {
+static void put_off(Levels *s, const int *first) {
   enum { BATCH = 8 /* levels */ };
   const Planner *p = s->p;
-  int *first = xcalloc((size_t)p->n_kernel + 1, sizeof *first); /* level of a reader, n: none */
-  for (int k = 0; k < p->n_kernel; k++) first[k] = s->n;
-  for (int k = 0; k < p->n_kernel; k++)
-    for (int o = 0; o < p->kernel[k].n_operand; o++) {
-      int before = p->kernel_of[p->kernel[k].operand[o]->id];
-      if (before >= 0 && s->level[k] < first[before]) first[before] = s->level[k];
-    }
   for (int k = 0; k < p->n_kernel; k++) {
     int level = (first[k] - 1) / BATCH * BATCH;
     if (s->level[k] == 0 && s->least[k] == 0 && first[k] > 0 && first[k] < s->n &&
         !updated_by(s, k, level))
       s->level[k] = level;
   }
-  free(first);
+}
+
+/* Sums that nothing soon reads (the gradient of a norm's gain) wait for a level with products, where a device has room
+ * beside them, instead of holding up what their own level is about. */
+static void put_beside_products(Levels *s, const int *first) {
+  enum { SOON = 3 /* levels */ };
+  const Planner *p = s->p;
+  bool *products = xcalloc((size_t)s->n + 1, sizeof *products);
+  for (int k = 0; k < p->n_kernel; k++)
+    products[s->level[k]] |= p->kernel[k].anchor && p->kernel[k].anchor->op == OP_matmul;
+  for (int k = 0; k < p->n_kernel; k++) {
+    const Node *anchor = p->kernel[k].anchor;
+    int at = s->level[k], end = first[k] - 1;
+    if (!anchor || anchor->op != OP_reduce_sum || products[at] || end < at + SOON) continue;
+    for (end = at + SOON; at < end && !products[at]; at++) {}
+    if (products[at] && !updated_by(s, k, at)) s->level[k] = at;
+  }
+  free(products);
+}
+
+/* By kernel: the lowest level of a reader, n where there is none. */
+static int *first_readers(const Levels *s) {
+  const Planner *p = s->p;
+  int *first = xcalloc((size_t)p->n_kernel + 1, sizeof *first);
+  for (int k = 0; k < p->n_kernel; k++) first[k] = s->n;
+  for (int k = 0; k < p->n_kernel; k++)
+    for (int o = 0; o < p->kernel[k].n_operand; o++) {
+      int before = p->kernel_of[p->kernel[k].operand[o]->id];
+      if (before >= 0 && s->level[k] < first[before]) first[before] = s->level[k];
+    }
+  return first;
 }
 
 /* The order sorted by level, what is of one level as it was. */
@@ -143,7 +167,10 @@ void plan_level(Planner *p) {
   find_updates(&s);
   do find_levels(&s);
   while (level_parts(&s));
-  put_off(&s);
+  int *first = first_readers(&s);
+  put_off(&s, first);
+  put_beside_products(&s, first);
+  free(first);
   sort(&s, order, level);
   p->order = order;
   p->level = level;
