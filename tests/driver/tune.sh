@@ -6,15 +6,15 @@ ALPHAC=$1 SOURCE=$2
 "$ALPHAC" devices >/dev/null 2>&1 || { echo "skipped: no Vulkan device"; exit 0; }
 m=$dir/m.alpha
 cp "$SOURCE/models/gpt2.alpha" "$m"
-small="-D vocab=256 -D context=8 -D width=16 -D layers=1 -D heads=2 -D train.batch=2 -D train.context=8 -D train.precision=f32"
-tune() { "$ALPHAC" tune "$m" $small --program forward.8 "$@"; }
+small="-D vocab=256 -D context=32 -D width=32 -D layers=1 -D heads=2 -D train.batch=2 -D train.context=32 -D train.precision=f32"
+tune() { "$ALPHAC" tune "$m" $small --program forward.32 "$@"; }
 compile() { "$ALPHAC" "$m" $small "$@"; }
 file=$dir/device.json
 
 # ---- a file of one's own ----
 expect 0 "the first of" tune -o "$file"
 [ "$(grep -c '"kernel": "matmul ' "$file")" -ge 5 ] || fail "fewer kernels than the model has"
-grep -q "^  1/[0-9]*  matmul 8 x " "$dir/out" || fail "no line for the first kernel"
+grep -q "^  1/[0-9]*  matmul 32 x " "$dir/out" || fail "no line for the first kernel"
 compile --target native --no-tuning -o "$dir/native"
 compile --target "$file" --no-tuning -o "$dir/untuned"
 same "$dir/native" "$dir/untuned"
@@ -64,7 +64,7 @@ expect 0 "$kept: " tune
 grep -q '"tuned"' "$kept" || fail "a damaged file was not written anew"
 # what is there of other kernels stays
 lines=$(grep -c '"kernel"' "$kept")
-"$ALPHAC" tune "$m" $small -D context=12 --program forward.12 >"$dir/out" 2>&1
+"$ALPHAC" tune "$m" $small -D context=48 --program forward.48 >"$dir/out" 2>&1
 [ "$(grep -c '"kernel"' "$kept")" -gt "$lines" ] || fail "kernels of another model took the place of the first's"
 
 # ---- a run goes on with its own kernels ----
