@@ -82,11 +82,20 @@ int coop_lay_out_numbers(Coop *c, const AttTile *t) {
   return c->rows_at + (c->direct ? 0 : coop_own_rows(c, t));
 }
 
+/* uvec4s of that many rows that one of n invocations moves. */
+static int moves(const Coop *c, int rows, int n) {
+  int64_t widest = c->m->c > c->m->e ? c->m->c : c->m->e;
+  return coop_pieces((int64_t)rows * (pitch_of(c, widest) - 1), n);
+}
+
 static bool fits(Coop *c, const AttTile *t) {
   const Target *target = c->m->k->target;
   int64_t shared = 16 * (int64_t)coop_pool_size(c, t) + 4 * coop_lay_out_numbers(c, t);
-  return shared <= target->shared_bytes && t->step <= COOP_MAX_STEP && t->block % c->unit == 0 &&
-         (uint32_t)(t->subgroups * c->lanes) <= target->max_invocations;
+  int invocations = t->subgroups * c->lanes;
+  return shared <= target->shared_bytes && (uint32_t)invocations <= target->max_invocations &&
+         t->step <= COOP_MAX_STEP && t->block % c->unit == 0 &&
+         moves(c, t->block, invocations) <= MAX_MOVES && t->block <= invocations * MAX_NUMBERS &&
+         moves(c, t->fragments * c->rows, c->lanes) <= MAX_OWN / 2;
 }
 
 /* ---- tiles ---- */
@@ -100,14 +109,14 @@ static AttTile best_tile(Coop *c) {
   AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = narrow ? 4 : 8, .step = 1};
   t.block = !narrow || (m->backward && c->direct) ? 64 : 32;
   if (!m->backward) t.step = t.block / c->unit < COOP_MAX_STEP ? t.block / c->unit : COOP_MAX_STEP;
+  while (t.subgroups > 1 && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
   while (t.block > LEAST_BLOCK && !fits(c, &t)) t.block /= 2;
   while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;
   while (t.block > c->unit && !fits(c, &t)) t.block /= 2;
-  if (t.step > t.block / c->unit) t.step = t.block / c->unit;
-  while (t.subgroups > 1 && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
   int64_t tiles = coop_pieces(m->own_rows, coop_own_rows(c, &t)) * m->own_heads * m->batches;
   if (tiles < target->cores)
     t.fragments = 1; /* fewer than there are cores: rather soon than shared */
+  if (t.step > t.block / c->unit) t.step = t.block / c->unit;
   t.ahead = !(m->to_keys && t.fragments > 1);
   return t;
 }

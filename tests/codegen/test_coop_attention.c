@@ -201,6 +201,8 @@ static void run(Bench *b, const Target *target, DType low, bool few, const char 
     {2, 4, 2, 259, 259, 64, 64, -ALL, 0, 0, 0, false, false},
     {1, 2, 2, 350, 350, 64, 64, -100, 0, 0, 0, true, false},
     {1, 2, 2, 300, 133, 96, 40, -ALL, ALL, 0, 0, false, true},
+    {1, 2, 2, 16, 16, 128, 128, -ALL, 0, 0, 0, false, false},
+    {1, 2, 1, 1, 70, 64, 64, -ALL, ALL, 0, 0, false, false},
   };
   enum { FEW = 6, EVERY_FORM = 1 };
   for (int i = 0; i < (few ? FEW : COUNT_OF(sizes)); i++) {
