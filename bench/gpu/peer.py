@@ -1,7 +1,8 @@
 """What PyTorch needs for the work that run.sh measures, on the same device: lines of key, mode, milliseconds.
 
-peer.py PART STEPS [--quick]. Every time is the median over STEPS, after a warm-up, of the time from the end of one step to the
-end of the next, with the host running ahead as far as it can. Products in f32 are f32: TF32 is off.
+peer.py STEPS [--quick] [--no-compile] PART ..., with the sizes of products and of attention on standard input. Every time is the
+median over STEPS, after a warm-up, of the time from the end of one step to the end of the next, with the host running ahead as far
+as it can. Products in f32 are f32: TF32 is off.
 """
 import statistics
 import sys
@@ -10,7 +11,9 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-part, steps, quick = sys.argv[1], int(sys.argv[2]), "--quick" in sys.argv
+steps, options = int(sys.argv[1]), sys.argv[2:]
+quick, compiled = "--quick" in options, "--no-compile" not in options
+sizes = [line.split() for line in sys.stdin]  # part, numbers, type
 device = torch.device("cuda")
 torch.backends.cuda.matmul.allow_tf32 = False
 torch.backends.cudnn.allow_tf32 = False
@@ -74,6 +77,8 @@ class Transformer(nn.Module):  # GPT-2's shape; the head's weight is the embeddi
 
 def train(key, vocab, context, layers, width, heads, batch, bf16, modes):
     for mode in modes:
+        if "compile" in mode and not compiled:
+            continue
         try:
             torch.manual_seed(1)
             model = Transformer(vocab, context, layers, width, heads).to(device)
@@ -130,8 +135,7 @@ def small():
 
 
 def products():
-    for line in sys.stdin:  # m n k type
-        m, n, k, name = line.split()
+    for m, n, k, name in (size[1:] for size in sizes if size[0] == "matmul"):
         kind = torch.bfloat16 if name == "bf16" else torch.float32
         a, b, dy = (torch.randn(shape, device=device, dtype=kind) for shape in ((int(m), int(k)), (int(k), int(n)), (int(m), int(n))))
         key = f"product {m}x{n}x{k} {name}"
@@ -141,9 +145,8 @@ def products():
 
 
 def attention():
-    for line in sys.stdin:  # batch heads kv t c type
-        *sizes, name = line.split()
-        b, h, kv, t, c = map(int, sizes)
+    for *size, name in (size[1:] for size in sizes if size[0] == "attention"):
+        b, h, kv, t, c = map(int, size)
         kind = torch.bfloat16 if name == "bf16" else torch.float32
         q = torch.randn(b, h, t, c, device=device, dtype=kind, requires_grad=True)
         k, v = (torch.randn(b, kv, t, c, device=device, dtype=kind, requires_grad=True) for _ in range(2))
@@ -157,4 +160,6 @@ def attention():
 
 
 print(f"peer.py: PyTorch {torch.__version__}, {torch.cuda.get_device_name(device)}", file=sys.stderr)
-{"gpt2": gpt2, "f32": f32, "small": small, "matmul": products, "attention": attention}[part]()
+for part, run in {"gpt2": gpt2, "f32": f32, "small": small, "matmul": products, "attention": attention}.items():
+    if part in options:
+        run()

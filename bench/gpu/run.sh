@@ -1,19 +1,20 @@
 #!/bin/sh
 # Training and kernels on this machine's GPU beside PyTorch's, one after the other on one device, as a table with ratios:
-#   run.sh [--quick] [--steps N] [--target T] [PART ...]
+#   run.sh [--quick] [--no-compile] [--steps N] [--target T] [PART ...]
 # PARTs: gpt2 (124M, bf16), f32 (124M), small (4 layers, width 256), matmul, attention; all unless told otherwise. Times are medians
 # of N steps, 50 unless told otherwise, after a warm-up; a ratio is PyTorch's time over ours. --quick leaves out most of what takes
-# long. Run it in the folder that pack.sh made. Without PyTorch in python3 the table has our times alone.
+# long, --no-compile torch.compile alone. Run it in the folder that pack.sh made. Without PyTorch in python3 the table has our times alone.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-quick='' steps=50 target=native parts=''
+quick='' compiled='' steps=50 target=native parts=''
 while [ $# -gt 0 ]; do
   case $1 in
   --quick) quick=--quick steps=20 ;;
+  --no-compile) compiled=--no-compile ;;
   --steps) steps=$2 && shift ;;
   --target) target=$2 && shift ;;
   gpt2 | f32 | small | matmul | attention) parts="$parts $1" ;;
-  *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
   esac
   shift
 done
@@ -34,9 +35,9 @@ compile() { # NAME MODEL [-D SETTING ...]
 bench() { "$work/$1" bench train --warmup "$2" --steps "$3" ${4:-} --json 2>"$work/said" | tail -n 1 || { cat "$work/said" >&2; return 1; }; }
 field() { sed -n 's/.*"'"$1"'":\([-+.0-9e]*\).*/\1/p'; }
 ours() { printf '%s\tours\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"; } # KEY MS AMOUNT: tokens or flops of one step
-theirs() { # PART
+theirs() {
   [ -n "$peer" ] || return 0
-  python3 "$here/peer.py" "$1" "$steps" $quick >>"$work/times" 2>"$work/said" || true
+  python3 "$here/peer.py" "$steps" $quick $compiled $parts <"$work/sizes" >>"$work/times" 2>"$work/said" || true
   grep '^peer.py' "$work/said" >>"$work/notes" || tail -n 3 "$work/said" >>"$work/notes"
 }
 
@@ -67,9 +68,9 @@ product() { # M N K PRECISION
     case $of in
     a)
       ours "$key ab" "$(grep -v ' matmul\.matmul' "$work/kernels" | total ' matmul\.')" "$flops"
-      ours "$key dy bT" "$(total " matmul\.matmul|reduce.*\[$1,$3\]" <"$work/kernels")" "$flops"
+      ours "$key dy bT" "$(total " matmul\.matmul|reduce.*[[,]$1,$3]" <"$work/kernels")" "$flops"
       ;;
-    b) ours "$key aT dy" "$(total " matmul\.matmul|reduce.*\[$3,$2\]" <"$work/kernels")" "$flops" ;;
+    b) ours "$key aT dy" "$(total " matmul\.matmul|reduce.*[[,]$3,$2]" <"$work/kernels")" "$flops" ;;
     esac
   done
 }
@@ -84,39 +85,43 @@ attend() { # BATCH HEADS KV T C PRECISION
 
 : >"$work/times"
 : >"$work/notes"
+: >"$work/sizes"
+size() { echo "$@" >>"$work/sizes"; }
 for part in $parts; do
   case $part in
   gpt2)
     gpt2 50304 16 bf16
     [ -n "$quick" ] || { gpt2 50304 32 bf16 && gpt2 50257 16 bf16 && gpt2 50257 32 bf16; }
-    theirs gpt2
     ;;
   f32)
     gpt2 50257 8 f32
     [ -n "$quick" ] || gpt2 50257 16 f32
-    theirs f32
     ;;
   small)
     small 5 bf16
     [ -n "$quick" ] || { small 32 bf16 && small 5 f32 && small 32 f32; }
-    theirs small
     ;;
   matmul)
-    { echo 4096 4096 4096 bf16 && echo 4096 4096 4096 f32; } >"$work/sizes"
-    [ -n "$quick" ] || for size in "8192 8192 8192" "16384 2304 768" "16384 768 768" "16384 3072 768" "16384 768 3072" "16384 50304 768"; do
-      echo "$size bf16" >>"$work/sizes"
+    size matmul 4096 4096 4096 bf16
+    size matmul 4096 4096 4096 f32
+    [ -n "$quick" ] || for mnk in "8192 8192 8192" "16384 2304 768" "16384 768 768" "16384 3072 768" "16384 768 3072" "16384 50304 768"; do
+      size matmul $mnk bf16
     done
-    while read -r m n k precision; do product "$m" "$n" "$k" "$precision"; done <"$work/sizes"
-    theirs matmul <"$work/sizes"
     ;;
   attention)
-    { echo 16 12 12 1024 64 bf16 && echo 16 12 12 1024 64 f32; } >"$work/sizes"
-    [ -n "$quick" ] || { echo 4 16 16 2048 128 bf16 && echo 8 16 4 1024 64 bf16; } >>"$work/sizes"
-    while read -r rows heads kv t c precision; do attend "$rows" "$heads" "$kv" "$t" "$c" "$precision"; done <"$work/sizes"
-    theirs attention <"$work/sizes"
+    size attention 16 12 12 1024 64 bf16
+    size attention 16 12 12 1024 64 f32
+    [ -n "$quick" ] || { size attention 4 16 16 2048 128 bf16 && size attention 8 16 4 1024 64 bf16; }
     ;;
   esac
 done
+while read -r part numbers; do
+  case $part in
+  matmul) product $numbers ;;
+  attention) attend $numbers ;;
+  esac
+done <"$work/sizes"
+theirs
 
 "$here/alphac" devices
 sort -u "$work/notes"
