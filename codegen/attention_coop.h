@@ -11,8 +11,8 @@ enum {
   COOP_MAX_STEP = 4, /* fragments of streamed rows at a time */
   MAX_UNITS = 32,    /* of channels: 256 by 8 */
   MAX_OWN = 128,     /* uvec4s of a subgroup's own rows that an invocation moves, of one side */
-  MAX_MOVES = 16,    /* uvec4s of a block that an invocation moves, of one side */
-  MAX_NUMBERS = 16   /* the same of numbers */
+  MAX_MOVES = 32, /* uvec4s of a block that an invocation moves, of one side; on a GPU half of it */
+  MAX_NUMBERS = 16 /* the same of numbers */
 };
 
 /* Rows on their way from memory to workgroup memory: `rows` rows of `runs` uvec4s, which lie `pitch` apart there. */

@@ -9,6 +9,7 @@
 enum {
   LEAST_BLOCK = 32, /* of streamed rows, before a workgroup gets smaller */
   MAX_CHANNELS = 128 /* of a result, for one workgroup: more do not stay in registers */,
+  CPU_CHANNELS = 32, /* more compile long */
   MAX_HEAD = 256
 };
 
@@ -33,6 +34,13 @@ static bool is_taken(const Attention *m, DType *low) {
   return true;
 }
 
+/* At least `few` equal parts of both sums, but not many; 1 where there are none: registers spill then. */
+static int parts(int sum_a, int sum_b, int few) {
+  for (int n = few; n <= 2 * few; n++)
+    if (sum_a % n == 0 && sum_b % n == 0) return n;
+  return 1;
+}
+
 bool coop_make(Coop *c, Attention *m) {
   const Target *t = m->k->target;
   *c = (Coop){.m = m};
@@ -45,10 +53,11 @@ bool coop_make(Coop *c, Attention *m) {
   c->direct = t->matrix_rows;
   int a = coop_pieces(m->c, c->unit), b = coop_pieces(m->e, c->unit);
   int sum_a = m->sum_a ? a : 0, sum_b = m->sum_b ? b : 0, widest = sum_a > sum_b ? sum_a : sum_b;
-  c->parts = widest ? coop_pieces(widest * c->unit, MAX_CHANNELS) : 1;
+  int most = t->is_cpu ? CPU_CHANNELS : MAX_CHANNELS;
+  c->parts = parts(sum_a, sum_b, widest ? coop_pieces(widest * c->unit, most) : 1);
   c->a_sums = sum_a / c->parts;
   c->b_sums = sum_b / c->parts;
-  return c->a_sums * c->parts == sum_a && c->b_sums * c->parts == sum_b;
+  return true;
 }
 
 /* ---- workgroup memory ---- */
@@ -94,7 +103,8 @@ static bool fits(Coop *c, const AttTile *t) {
   int invocations = t->subgroups * c->lanes;
   return shared <= target->shared_bytes && (uint32_t)invocations <= target->max_invocations &&
          t->step <= COOP_MAX_STEP && t->block % c->unit == 0 &&
-         moves(c, t->block, invocations) <= MAX_MOVES && t->block <= invocations * MAX_NUMBERS &&
+         moves(c, t->block, invocations) <= (target->is_cpu ? MAX_MOVES : MAX_MOVES / 2) &&
+         t->block <= invocations * MAX_NUMBERS &&
          moves(c, t->fragments * c->rows, c->lanes) <= MAX_OWN / 2;
 }
 
@@ -137,6 +147,7 @@ int att_tiles(Attention *m, AttTile *out) {
   if (!coop_make(&c, m)) return 0;
   if (m->k->target->is_cpu) {
     AttTile t = {1, c.direct ? 2 : 1, 2 * c.unit, m->backward ? 1 : 2, m->to_keys};
+    if (!fits(&c, &t)) t.block = c.unit, t.step = 1;
     if (fits(&c, &t)) out[n++] = t;
     return n;
   }

@@ -190,7 +190,7 @@ static void run(Bench *b, const Target *target, DType low, bool few, const char 
     {2, 3, 3, 70, 70, 32, 32, -ALL, 0, 0, 0, false, false},
     {1, 2, 1, 45, 61, 16, 24, -ALL, 0, 0, 0, true, false},
     {2, 4, 2, 35, 83, 40, 32, -ALL, 24, 0, 0, false, true},
-    {1, 2, 2, 83, 35, 16, 16, -31, 8, 5, 0, false, false},
+    {1, 2, 2, 83, 35, 48, 48, -31, 8, 5, 0, false, false},
     {1, 1, 1, 61, 45, 32, 16, -ALL, -7, 0, -0.4, false, false},
     {1, 6, 1, 35, 3, 16, 16, -ALL, ALL, 0, 2, false, false},
     {1, 2, 1, 130, 130, 64, 64, -ALL, 0, 0, 0, false, false},
@@ -205,7 +205,7 @@ static void run(Bench *b, const Target *target, DType low, bool few, const char 
     {1, 2, 1, 1, 70, 64, 64, -ALL, ALL, 0, 0, false, false},
   };
   enum { FEW = 6, EVERY_FORM = 1 };
-  for (int i = 0; i < (few ? FEW : COUNT_OF(sizes)); i++) {
+  for (int i = 0; i < (few && !only ? FEW : COUNT_OF(sizes)); i++) {
     Setup s = {.bench = b,
                .target = target,
                .low = low,
