@@ -8,7 +8,8 @@
  *         │ 2    │ 3    │
  *         └──────┴──────┘        The loads of the tile after the last one repeat the last one: a branch costs more.
  *
- * Sums over k of an operand are products with ones. Sizes and strides are constants. */
+ * Sums over k of an operand are products with ones, in the workgroups of its first tile alone; the subgroups that have the same
+ * fragments share them out. Sizes and strides are constants. */
 #include "codegen/matmul_coop.h"
 
 static SpvId constant(Coop *c, int64_t v) { return spv_u(c->mm->k->b, (uint32_t)v); }
@@ -122,24 +123,35 @@ static void make_sums(Coop *c) {
 /* ---- the loop ---- */
 
 SpvId matmul_coop_sums_here(Coop *c, bool of_a) {
-  Spv *b = c->mm->k->b;
   SpvId tile = of_a ? c->mm->tile_n_id : c->mm->tile_m_id;
-  SpvId any = spv_bin(b, SpvOpBitwiseOr, tile, of_a ? c->subgroup_n : c->subgroup_m);
-  return spv_cmp(b, SpvOpIEqual, any, constant(c, 0));
+  return spv_cmp(c->mm->k->b, SpvOpIEqual, tile, constant(c, 0));
+}
+
+void matmul_coop_sharing(const Coop *c, bool of_a, SumShare *s) {
+  *s = (SumShare){.parts = of_a ? c->parts_m : c->parts_n,
+                  .of = of_a ? c->tile.subgroups_n : c->tile.subgroups_m,
+                  .mine = of_a ? c->subgroup_n : c->subgroup_m};
 }
 
 /* sums += a·ones, or ones·b */
 static void add_up(Coop *c, bool of_a, const SpvId *fragment) {
   Spv *b = c->mm->k->b;
   SpvId ones = spv_matrix_ones(b, of_a ? c->matrix_b : c->matrix_a);
+  SumShare s;
+  matmul_coop_sharing(c, of_a, &s);
   SpvId here = matmul_coop_sums_here(c, of_a);
   spv_if(b, here);
-  for (int i = 0; i < (of_a ? c->parts_m : c->parts_n); i++) {
-    SpvId variable = of_a ? c->sum_a[i] : c->sum_b[i];
-    SpvId sum = spv_get(b, variable);
-    sum = of_a ? spv_matrix_mul_add(b, fragment[i], ones, sum)
-               : spv_matrix_mul_add(b, ones, fragment[i], sum);
-    spv_set(b, variable, sum);
+  for (int share = 0; share < s.of && share < s.parts; share++) {
+    SpvId mine = spv_cmp(b, SpvOpIEqual, s.mine, constant(c, share));
+    spv_if(b, mine);
+    for (int i = share; i < s.parts; i += s.of) {
+      SpvId variable = of_a ? c->sum_a[i] : c->sum_b[i];
+      SpvId sum = spv_get(b, variable);
+      sum = of_a ? spv_matrix_mul_add(b, fragment[i], ones, sum)
+                 : spv_matrix_mul_add(b, ones, fragment[i], sum);
+      spv_set(b, variable, sum);
+    }
+    spv_end(b);
   }
   spv_end(b);
 }

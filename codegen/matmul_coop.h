@@ -73,7 +73,13 @@ int matmul_coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it
 void matmul_coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
 
 /* ---- matmul_coop.c ---- */
-/* Whether this subgroup adds up the operand's elements along k: those that have its first tile do. */
+/* Whether this workgroup adds up the operand's elements along k. */
 SpvId matmul_coop_sums_here(Coop *, bool of_a);
+/* Fragment i of `parts` is that subgroup's whose place `mine` among those with the same fragments is i mod `of`. */
+typedef struct SumShare {
+  int parts, of;
+  SpvId mine;
+} SumShare;
+void matmul_coop_sharing(const Coop *, bool of_a, SumShare *);
 
 #endif

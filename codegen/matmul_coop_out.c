@@ -70,14 +70,29 @@ static MatmulQuad find_quad(Strip *s, SpvId pass, int unrolled, int u, SpvId fir
   return q;
 }
 
+/* How many quads an invocation computes before it stores them: many where an operand as large as the product is read with
+ * them (a residual), since that is waited for; fewer where the code would only be longer, one where each core runs it once. */
+static int quads_at_once(const Coop *c) {
+  enum { READING = 8, COMPUTING = 2 };
+  const Matmul *mm = c->mm;
+  const Kernel *k = mm->k;
+  int64_t groups = (int64_t)k->out->groups[0] * k->out->groups[1];
+  if (groups <= k->target->cores) return 1;
+  for (int i = 0; i < k->n_operand; i++) {
+    const Node *n = k->operand[i];
+    bool factor = n == mm->a.base || n == mm->b.base;
+    if (!factor && type_count(&n->type) >= type_count(&mm->product->type)) return READING;
+  }
+  return COMPUTING;
+}
+
 /* All quads of a strip. */
 static void finish_strip(Strip *s, SpvId first_row) {
-  enum { UNROLLED = 4 };
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
   int size = (int)c->subgroup_size, all = c->b.subgroup_rows / QUAD * (int)c->shape.m;
   int passes = (all + size - 1) / size, unrolled = 1;
-  for (int u = 2; u <= UNROLLED && all % size == 0; u++)
+  for (int u = 2; u <= quads_at_once(c) && all % size == 0; u++)
     if (passes % u == 0) unrolled = u;
   SpvId i = spv_for(b, constant(c, passes / unrolled));
   if (all % size) {
@@ -86,7 +101,7 @@ static void finish_strip(Strip *s, SpvId first_row) {
     SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, all));
     spv_if(b, within);
   }
-  MatmulQuad quad[UNROLLED];
+  MatmulQuad quad[MATMUL_MAX_QUADS];
   for (int u = 0; u < unrolled; u++) quad[u] = find_quad(s, i, unrolled, u, first_row);
   matmul_store_quads(c->mm, unrolled, quad);
   if (all % size) spv_end(b);
@@ -137,21 +152,30 @@ static void store_sums(Strip *s, bool of_a) {
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
   const CoopSide *side = of_a ? &c->a : &c->b;
-  int parts = of_a ? c->parts_m : c->parts_n, quads = side->subgroup_rows / QUAD;
+  int quads = side->subgroup_rows / QUAD, per_part = side->fragment / QUAD;
+  SumShare share;
+  matmul_coop_sharing(c, of_a, &share);
   SpvId stride = constant(c, of_a ? quads : strip_stride(c));
   SpvId first = matmul_coop_sums_here(c, of_a);
   spv_if(b, first);
-  for (int i = 0; i < parts; i++) {
+  for (int i = 0; i < share.parts; i++) {
+    SpvId mine = spv_cmp(b, SpvOpIEqual, share.mine, constant(c, i % share.of));
+    spv_if(b, mine);
     SpvId value = spv_get(b, of_a ? c->sum_a[i] : c->sum_b[i]);
-    SpvId at = spv_bin(b, SpvOpIAdd, s->base, constant(c, i * side->fragment / QUAD));
+    SpvId at = spv_bin(b, SpvOpIAdd, s->base, constant(c, i * per_part));
     at = spv_at(b, c->shared, at);
     spv_matrix_store(b, at, value, of_a, stride, 0);
+    spv_end(b);
   }
   spv_barrier_subgroup(b);
   int size = (int)c->subgroup_size;
   for (int done = 0; done < quads; done += size) {
     SpvId which = spv_bin(b, SpvOpIAdd, c->lane, constant(c, done));
     SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, quads));
+    SpvId part = spv_bin(b, SpvOpUDiv, which, constant(c, per_part));
+    part = spv_bin(b, SpvOpUMod, part, constant(c, share.of));
+    SpvId mine = spv_cmp(b, SpvOpIEqual, part, share.mine);
+    within = spv_cmp(b, SpvOpLogicalAnd, within, mine);
     spv_if(b, within);
     SpvId value = read_quad(s, which);
     SpvId row = spv_bin(b, SpvOpIMul, which, constant(c, QUAD));

@@ -63,41 +63,49 @@ static bool is_flat(const KernelJob *job, const Node *n, const Node *source) {
   return l == LOOK_flat;
 }
 
-/* Dimensions chosen by `in` seen as one: their count and stride; false where they do not lie so. */
-static bool as_one(const Type *t, const int64_t *stride, const bool *in, int64_t *count,
-                   int64_t *step) {
-  *count = 1;
-  *step = 0;
-  for (int i = t->rank - 1; i >= 0; i--) {
+typedef struct Run { /* neighbouring dimensions that lie as one */
+  int64_t count, step;
+} Run;
+
+/* The dimensions chosen by `in`, in order; how many runs they are. */
+static int runs_of(const Type *t, const int64_t *stride, const bool *in, Run *run) {
+  int n = 0;
+  for (int i = 0; i < t->rank; i++) {
     if (!in[i] || t->dim[i] == 1) continue;
-    if (*count > 1 && stride[i] != *step * *count) return false;
-    if (*count == 1) *step = stride[i];
-    *count *= t->dim[i];
+    if (n && run[n - 1].step == stride[i] * t->dim[i])
+      run[n - 1] = (Run){run[n - 1].count * t->dim[i], stride[i]};
+    else
+      run[n++] = (Run){t->dim[i], stride[i]};
   }
-  return true;
+  return n;
+}
+
+static bool same_runs(const Type *x, const Strided *of_x, const bool *in_x, const Type *y,
+                      const Strided *of_y, const bool *in_y) {
+  Run a[IR_MAX_RANK], b[IR_MAX_RANK];
+  int n = runs_of(x, of_x->stride, in_x, a);
+  bool same = n == runs_of(y, of_y->stride, in_y, b);
+  for (int i = 0; i < n && same; i++) same = a[i].count == b[i].count && a[i].step == b[i].step;
+  return same;
 }
 
 bool cg_sums_operand(const Node *product, int which, const Node *sum, const bool *stored) {
   const Node *x = sum->src[0], *operand = product->src[which];
   Strided of_sum, of_operand;
-  const int64_t *dim = operand->type.dim;
-  int row_dim = operand->type.rank - (which == 0 ? 2 : 1);
   int k_dim = operand->type.rank - (which == 0 ? 1 : 2);
-  if (sum->op != OP_reduce_sum) return false;
-  if (type_count(&operand->type) != dim[row_dim] * dim[k_dim] || !cg_strided(x, stored, &of_sum) ||
+  if (sum->op != OP_reduce_sum || !cg_strided(x, stored, &of_sum) ||
       !cg_strided(operand, stored, &of_operand) || of_sum.base != of_operand.base ||
       of_sum.offset != of_operand.offset)
     return false;
-  bool kept[IR_MAX_RANK], reduced[IR_MAX_RANK] = {false};
+  bool kept[IR_MAX_RANK], reduced[IR_MAX_RANK] = {false}, rows[IR_MAX_RANK], k[IR_MAX_RANK];
   for (int i = 0; i < sum->n_int; i++) reduced[sum->ints[i]] = true;
   for (int i = 0; i < x->type.rank; i++) kept[i] = !reduced[i];
-  int64_t rows, row, terms, term;
-  if (!as_one(&x->type, of_sum.stride, kept, &rows, &row) ||
-      !as_one(&x->type, of_sum.stride, reduced, &terms, &term))
-    return false;
-  return rows == dim[row_dim] && terms == dim[k_dim] &&
-         (rows == 1 || row == of_operand.stride[row_dim]) &&
-         (terms == 1 || term == of_operand.stride[k_dim]);
+  for (int i = 0; i < operand->type.rank; i++) {
+    k[i] = i == k_dim;
+    rows[i] = !k[i];
+  }
+  return same_runs(&x->type, &of_sum, kept, &operand->type, &of_operand, rows) &&
+         same_runs(&x->type, &of_sum, reduced, &operand->type, &of_operand, k);
 }
 
 /* The first sum that the expression needs. */
@@ -325,7 +333,11 @@ void matmul_store_sum(Matmul *mm, MatmulSource from, SpvId row, int step, int n,
     SpvId here = spv_bin(b, SpvOpIAdd, row, more);
     SpvId within = spv_cmp(b, SpvOpULessThan, here, rows);
     spv_if(b, within);
-    const Ix *linear = ix_value(t, here, from == FROM_sum_a ? mm->m : mm->n);
+    if (mm->batches > 1) {
+      SpvId before = spv_bin(b, SpvOpIMul, mm->batch_id, rows);
+      here = spv_bin(b, SpvOpIAdd, before, here);
+    }
+    const Ix *linear = ix_value(t, here, mm->batches * (from == FROM_sum_a ? mm->m : mm->n));
     SpvId value = spv_extract(b, value4, j);
     Results done = {.n = 1, .flat = here};
     compute_outs(mm, from, &linear, &value, &done);

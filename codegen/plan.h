@@ -119,8 +119,8 @@ void cg_groups(int64_t groups, uint32_t out[3]);
  *   f(product): elementwise operations and reshapes between the product and the out, with any other value that kernels compute
  *     in place, or operand, beside it (bias, residual, dropout's random); the product itself is the simplest
  *   a chain of permute and reshape on top of an f(product)
- *   f(sum), where sum = reduce_sum over the k of an operand of a 2-dimensional product: its source has the operand's base and
- *     strides, with the reduced dimensions as k (bias gradient: dW = Xᵀ·dY, db = Σ over rows of dY)
+ *   f(sum), where sum = reduce_sum over the k of an operand: its source has the operand's base and strides, with the reduced
+ *     dimensions as k, the others as batches and rows (bias gradient: dW = Xᵀ·dY, db = Σ over rows of dY)
  * A k of more than 200,000 allows f(product) only. Outs, operands and calls of random are at most CG_MAX_SLOTS − 5. */
 bool cg_matmul_accepts(const KernelJob *);
 /* Several kernels may compute a job; each such form has a name. */
@@ -136,7 +136,7 @@ void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
  * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
-/* Whether `sum` is reduce_sum over the k of operand 0 or 1 of a 2-dimensional product, as above. */
+/* Whether `sum` is reduce_sum over the k of operand 0 or 1 of the product, as above. */
 bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);

@@ -239,6 +239,19 @@ static void bias_gradient(Bench *b, const Target *t, DType half) {
   finish(&p, "bias gradient");
 }
 
+/* The same where k is in parts, products and sums of their own: dY [parts · k, n]. */
+static void bias_gradient_in_parts(Bench *b, const Target *t, DType half) {
+  enum { PARTS = 3, M = 40, N = 36, K = 24 };
+  Product p = begin(b, t, (int64_t[]){M, N, K}, 0, half);
+  Node *x = ir_cast(p.g, leaf(&p, half, DIM(PARTS * K, M)), DT_f32);
+  Node *dy = ir_cast(p.g, leaf(&p, half, DIM(PARTS * K, N)), DT_f32);
+  x = ir_permute(p.g, ir_reshape(p.g, x, DIM(PARTS, K, M)), (int[]){0, 2, 1});
+  p.y = ir_matmul(p.g, x, ir_reshape(p.g, dy, DIM(PARTS, K, N)));
+  out(&p, p.y);
+  out(&p, sum_of(&p, ir_reshape(p.g, dy, DIM(1, PARTS, K, N)), 2));
+  finish(&p, "bias gradient in parts");
+}
+
 /* ---- what is refused ---- */
 
 static int refused(Bench *b) {
@@ -274,11 +287,12 @@ static int refused(Bench *b) {
 void products_any(Bench *b, const Target *target, int argc, char **argv) {
   cases(b, target, argc, argv);
   if (target == &target_portable) b->wrong += refused(b);
-  if (argc > 1) return;
+  if (argc > 1 && strcmp(argv[1], "batches") != 0) return;
   batches(b, target, DT_f32, 20, 36, 8);
   batches(b, target, DT_f32, 5, 7, 3);
   bias_gradient(b, target, DT_f32);
   bias_gradient(b, target, DT_bf16);
+  bias_gradient_in_parts(b, target, DT_f32);
 }
 
 /* Each tile of the kernels for GPUs: on one core these sizes are best cut into so many. */
@@ -332,4 +346,5 @@ void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int 
   batches(b, target, half, 20, 36, 8);
   batches(b, target, half, 33, 24, 70);
   bias_gradient(b, target, half);
+  bias_gradient_in_parts(b, target, half);
 }

@@ -4,7 +4,8 @@
 
 #include "tests/codegen/check.h"
 
-/* Every epilogue, of operands of all types; with arguments only those of these titles. */
+/* Every epilogue, of operands of all types; with arguments only those of these titles
+ * (batches: what needs several dimensions). */
 void products_any(Bench *, const Target *, int argc, char **argv);
 /* Every tile in workgroup memory, of GPUs without matrix units. */
 void products_tiles(Bench *, const Target *gpu);
