@@ -1,7 +1,7 @@
 /* Slices of operands on their way through workgroup memory, and their products: see tile.h. */
 #include "codegen/tile.h"
 
-enum { SECTOR = 8 /* elements of a row, of 32 bytes, that neighbouring invocations read: their stores meet 32 banks */ };
+enum { NEAR = 16 }; /* elements of a row that neighbouring invocations read */
 
 /* ---- small things ---- */
 
@@ -41,13 +41,13 @@ static int runs(const TileStage *s) { return s->n * 4 / s->run; }
 static void place_run(Kernel *k, TileStage *s, int r) {
   const TileSource *from = &s->source;
   SpvId at = op_u(k, SpvOpIAdd, s->lane, (uint32_t)(r * s->lanes));
-  if (from->unit_term) { /* what a sector of memory has of a row, then the next row, then further terms */
-    SpvId near = op_u(k, SpvOpUMod, at, SECTOR / (uint32_t)s->run);
-    at = op_u(k, SpvOpUDiv, at, SECTOR / (uint32_t)s->run);
+  if (from->unit_term) { /* some of a row, then the next row, then further terms */
+    SpvId near = op_u(k, SpvOpUMod, at, NEAR / (uint32_t)s->run);
+    at = op_u(k, SpvOpUDiv, at, NEAR / (uint32_t)s->run);
     s->row[r] = op_u(k, SpvOpUMod, at, (uint32_t)s->rows);
     at = op_u(k, SpvOpUDiv, at, (uint32_t)s->rows);
     near = op_u(k, SpvOpIMul, near, (uint32_t)s->run);
-    s->term[r] = tile_mad(k, at, SECTOR, near);
+    s->term[r] = tile_mad(k, at, NEAR, near);
   } else {
     SpvId quad = op_u(k, SpvOpUMod, at, (uint32_t)(s->rows / s->run));
     s->row[r] = op_u(k, SpvOpIMul, quad, (uint32_t)s->run);

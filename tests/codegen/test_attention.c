@@ -153,37 +153,49 @@ static const Sizes sizes[] = {
   {6, 1, 30000, 3, 2, 2, -ALL, ALL, 0, false},  {70000, 70000, 2, 1, 1, 1, -ALL, 0, 0, false},
 };
 
-/* Tiles in workgroup memory: of 64 own rows where a core has enough of them, else of 32. */
+/* Tiles in workgroup memory. A CPU's driver takes seconds for each kernel: there every kernel is tried once, in several forms. */
 static void tiles(Bench *b, const Target *gpu) {
-  static const Sizes more[] = {
-    {1, 1, 70, 130, 128, 100, -ALL, 60, 0, false},
-    {3, 1, 100, 100, 32, 36, -40, 0, 0, false},
+  enum { FORMS = 2 };
+  static const struct {
+    Sizes n;
+    int which, form;
+    bool few; /* rows for each core */
+  } tried[] = {
+    {{3, 3, 64, 64, 64, 64, -ALL, 0, 0, false}, 0, 0, false},
+    {{2, 1, 150, 131, 20, 24, -ALL, 0, 0, true}, 4, 0, true},
+    {{4, 2, 75, 203, 9, 6, -ALL, 128, 0, false}, 3, 1, false},
+    {{2, 2, 203, 75, 16, 16, -31, 8, 5, false}, 1, 0, false},
+    {{1, 1, 70, 130, 128, 100, -ALL, 60, 0, false}, 5, 0, false},
+    {{3, 1, 100, 100, 32, 36, -40, 0, 0, false}, 2, 1, false},
   };
   Target t = *gpu;
   t.matrix_f16 = t.matrix_bf16 = (TargetMatrix){0};
   b->foreign = true;
-  for (int i = 0; i < 4 + COUNT_OF(more); i++)
-    for (int large = 0; large < 2; large++) {
-      t.cores = large ? 1 : 100;
-      DType half = i % 2 == large ? DT_f32 : i % 3 ? DT_bf16 : DT_f16;
-      const Sizes *n = i < 4 ? &sizes[i] : &more[i - 4];
-      Setup s = {.bench = b, .target = &t, .half = half};
-      if (!b->native.is_cpu)
-        all(&s, n);
-      else if (large == i / 2 % 2) /* a CPU's driver takes seconds for each: every kernel once */
-        one(&s, n, i);
+  for (int i = 0; i < COUNT_OF(tried); i++) {
+    DType half = i % 2 ? DT_f32 : i % 3 ? DT_bf16 : DT_f16;
+    Setup s = {.bench = b, .target = &t, .half = half};
+    t.cores = tried[i].few ? 100 : 1;
+    b->form = tried[i].form;
+    if (b->native.is_cpu) {
+      one(&s, &tried[i].n, tried[i].which);
+      continue;
     }
+    for (b->form = 0; b->form < FORMS; b->form++) all(&s, &tried[i].n);
+  }
+  b->form = 0;
   b->foreign = false;
 }
 
 static void everything(Bench *b, const Target *target, int argc, char **argv) {
   bool gpu = !target->is_cpu && target->subgroup_size;
-  if (gpu) tiles(b, target);
+  if (gpu && (target == &b->native || !target->matrix_bf16.m)) tiles(b, target);
   if ((gpu && target != &b->native) || (argc > 1 && strcmp(argv[1], "tiles") == 0)) return;
+  Target t = *target; /* matrix units have a test of their own, with other bounds */
+  t.matrix_f16 = t.matrix_bf16 = (TargetMatrix){0};
   for (int i = 0; i < COUNT_OF(sizes); i++)
     for (DType half = DT_f16; half <= DT_f32; half++)
       if (half == DT_f32 || i < 5) /* the others try long loops and many workgroups */
-        all(&(Setup){.bench = b, .target = target, .half = half}, &sizes[i]);
+        all(&(Setup){.bench = b, .target = &t, .half = half}, &sizes[i]);
 }
 
 int main(int argc, char **argv) { return bench_main(everything, argc, argv); }

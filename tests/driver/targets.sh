@@ -27,6 +27,10 @@ compile() {
 
 "$alphac" devices >/dev/null 2>&1 || { echo "skipped: no Vulkan device"; exit 0; }
 
+# A product in parts of its terms reads attention's result, whose heads are merged first.
+"$alphac" "$model" -D vocab=32 -D layers=1 -D train.precision=f32 --target nvidia-h100 --program forward.1024 -o "$dir/parts" ||
+  failed=1
+
 # ---- profiles ----
 p=$dir/device.json
 "$alphac" devices --json >"$p" || exit 1
