@@ -87,7 +87,7 @@ static SpvId load_run(Coop *c, const AttRows *from, const Ix *head, SpvId row, S
   SpvId at = att_row(c->m, from, head, row);
   at = op_u(k, SpvOpShiftRightLogical, at, 3);
   at = spv_bin(k->b, SpvOpIAdd, at, run);
-  SpvId value = kernel_load8_raw(k, from->at.base, at);
+  SpvId value = kernel_load_raw(k, from->at.base, 8, at);
   if (!inside) return value;
   SpvId type = spv_type(k->b, value), part[4];
   for (uint32_t i = 0; i < 4; i++) {

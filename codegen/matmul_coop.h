@@ -29,10 +29,10 @@ typedef struct CoopSide {
   int pack, lines, line_runs, stride, base;
   /* Invocation t moves runs (t / block + sweep · i, t mod block + block · j) of lines and uvec4s, `each` of them. */
   int block, blocks, sweep, each;
-  bool guard;         /* the last sweep reaches past the lines */
-  SpvId line, column; /* of this invocation's first run */
-  SpvId moving;       /* variable: index of the tile's first run, in loads; along_k steps … */
-  SpvId fixed[MAX_RUNS][RUN]; /* what is added to it for a run's loads; 0: unused */
+  bool guard;                 /* the last sweep reaches past the lines */
+  SpvId line, column;         /* of this invocation's first run */
+  SpvId moving;               /* variable: where the tile is, in units of one load */
+  SpvId fixed[MAX_RUNS][RUN]; /* what is added to it for each load of a run; 0: nothing */
   SpvId run[MAX_RUNS];        /* variables: the runs of the next tile */
   SpvId fragment_base;        /* index of the subgroup's first fragment in workgroup memory */
 } CoopSide;

@@ -114,12 +114,6 @@ SpvId kernel_load4_at(Kernel *k, Node *operand, SpvId index4) {
   return spv_pure_n(k->b, SpvOpCompositeConstruct, vec4, 4, value);
 }
 
-SpvId kernel_load8_raw(Kernel *k, Node *operand, SpvId index8) {
-  if (!kernel_is_16(k, (DType)operand->type.dtype))
-    die("codegen: %%%d has no 16-bit elements", operand->id);
-  return load_unit(k, operand, 8, index8);
-}
-
 SpvId kernel_load_raw(Kernel *k, Node *operand, int width, SpvId index) {
   if (!kernel_is_16(k, (DType)operand->type.dtype))
     die("codegen: %%%d has no 16-bit elements", operand->id);
