@@ -113,7 +113,7 @@ static Node *define_rope(Graph *g, const Node *n, Node *const *src) {
   return ir_reshape(g, ir_concat(g, 1, 2, turned), r, n->type.dim);
 }
 
-Node *ir_define(Graph *g, const Node *n, Node *const *src) {
+static Node *define(Graph *g, const Node *n, Node *const *src) {
   switch (n->op) {
   case OP_softmax: return define_softmax(g, n, src);
   case OP_log_softmax: return define_log_softmax(g, n, src);
@@ -126,4 +126,14 @@ Node *ir_define(Graph *g, const Node *n, Node *const *src) {
   case OP_rope: return define_rope(g, n, src);
   default: die("define: %s is not raised", ir_op[n->op].name);
   }
+}
+
+/* A raised operation of 16-bit type rounds once, at its end, as every operation does. */
+Node *ir_define(Graph *g, const Node *n, Node *const *src) {
+  if (!dtype_is_16((DType)n->type.dtype)) return define(g, n, src);
+  Node wide = *n, *x[IR_MAX_SRC];
+  wide.type.dtype = DT_f32;
+  for (int i = 0; i < n->n_src; i++)
+    x[i] = dtype_is_16((DType)src[i]->type.dtype) ? ir_cast(g, src[i], DT_f32) : src[i];
+  return ir_cast(g, define(g, &wide, x), (DType)n->type.dtype);
 }

@@ -10,9 +10,9 @@ enum { IR_MAX_RANK = 8, IR_MAX_SRC = 64 };
 #define IR_MAX_ELEMENTS ((int64_t)1 << 31) /* of one tensor: kernels index with 32 bits */
 
 typedef enum DType { DT_bool, DT_i32, DT_f16, DT_bf16, DT_f32, DT_COUNT } DType;
-/* In device memory every element takes 4 bytes: bool as 0 or 1, f16 and bf16 as the f32 that they
- * round to. (16-bit storage comes with mixed precision.) An operation of 16-bit type computes in
- * f32 and rounds its result. */
+/* An operation of 16-bit type computes in f32 and rounds its result. In device memory bool takes 4 bytes, 0 or 1,
+ * and f16 and bf16 take 2 where the target's buffers can hold such elements, else 4, as the f32 that they
+ * round to (cg_element_bytes). */
 
 typedef struct Type {
   uint8_t dtype; /* DType */
