@@ -198,7 +198,10 @@ bool plan_reach(const KernelJob *job, const Domain *d, const Node *flat, Reach *
     Node *n = job->out[i];
     if (job->anchor && job->anchor->op == OP_matmul && plan_is_k_sum(job->anchor, n, job->stored))
       continue;
-    while (job->anchor && job->anchor->op == OP_matmul && moves(n)) n = n->src[0];
+    while (job->anchor && job->anchor->op == OP_matmul && moves(n)) {
+      if (n->op == OP_permute) reach->flat = false; /* it is stored elsewhere than it is computed */
+      n = n->src[0];
+    }
     Place at = !plan_reduces(n) && type_count(&n->type) == full_count(&w) ? PLACE_full : PLACE_kept;
     if (at == PLACE_full && d->inner > 1 && d->red > 1) return false;
     if (!visit(&w, n, at, false)) return false;
