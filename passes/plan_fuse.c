@@ -187,6 +187,23 @@ static void find_forced(const Planner *p, bool *must) {
   }
 }
 
+/* Single elements that follow from a state of one element that gets another value, where something larger asks for them: the
+ * kernels that go over all parameters would else read the state (the step's number) itself, and its update would have to wait
+ * for them. */
+static void find_ahead(const Planner *p, bool *must) {
+  bool *follows = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
+  for (int i = 0; i < p->g->n_node; i++) {
+    const Node *n = p->g->node[i];
+    bool single = type_count(&n->type) == 1;
+    follows[i] = single && plan_given(n) && p->replaced[i];
+    for (int s = 0; p->needed[i] && n->op != OP_fold && s < n->n_src; s++) {
+      if (!follows[n->src[s]->id]) continue;
+      follows[i] = single;
+      if (!single) must[plan_home(n->src[s])->id] = true;
+    }
+  }
+}
+
 /* Whether the kernel of a product or of attention can go on to the value. */
 static bool follows(const Node *n, bool attends) {
   if (n->op == OP_reshape) return true;
@@ -248,6 +265,7 @@ void plan_fuse(Planner *p) {
   bool *must = arena_alloc(p->arena, (size_t)n + 1), *pinned = arena_alloc(p->arena, (size_t)n + 1);
   Users *users = xcalloc((size_t)n + 1, sizeof *users);
   find_forced(p, must);
+  find_ahead(p, must);
   find_epilogues(p, must);
   find_pinned(p, pinned);
   memcpy(p->stored, must, (size_t)n);
