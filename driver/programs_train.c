@@ -111,7 +111,7 @@ bool add_init(Builder *b) {
 static Graph *loss_graph(Builder *b, bool training, int64_t batch, Node **loss) {
   const char *name = fe_train(b->model)->loss;
   Graph *g = function_graph(b, name, training, (int64_t[]){batch, b->context}, 2);
-  if (g && dtype_is_16(b->pass.precision)) g = passed(b, g, "pad");
+  if (g) g = passed(b, g, "pad");
   if (!g) return NULL;
   *loss = ir_cast(g, g->output[0].node, DT_f32);
   g->n_output = 0;

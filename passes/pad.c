@@ -10,7 +10,7 @@
  * its columns, and so does its gradient.
  *
  * needs: raised losses, no gradients yet.  gives: the same loss; the same pointer where nothing is to be
- * padded, as where the precision is not of 16 bits: in f32 no unit asks for tiles.
+ * padded. In f32, where no unit asks for tiles, rows of classes that are aligned stay as they are.
  * breaks: the form that simplify gives. */
 #include "passes/passes.h"
 
@@ -19,7 +19,7 @@
 
 enum {
   TILE = 64,  /* classes, where that adds little */
-  RUN = 8,    /* else: 16 bytes */
+  BYTES = 16, /* else: of the classes that a row has whole runs of */
   LITTLE = 16 /* one part in */
 };
 
@@ -32,9 +32,10 @@ typedef struct Pad {
 
 static int64_t up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-static int64_t padded_length(int64_t v) {
-  int64_t tiles = up(v, TILE);
-  return LITTLE * (tiles - v) <= v ? tiles : up(v, RUN);
+static int64_t padded_length(int64_t v, DType precision) {
+  int64_t tiles = up(v, TILE), run = BYTES / (dtype_is_16(precision) ? 2 : 4);
+  if (!dtype_is_16(precision) && v % run == 0) return v;
+  return LITTLE * (tiles - v) <= v ? tiles : up(v, run);
 }
 
 static int64_t last(const Node *n) { return n->type.rank ? n->type.dim[n->type.rank - 1] : 0; }
@@ -124,29 +125,29 @@ static bool is_large(const Node *product) {
          last(product) >= TILE / 4;
 }
 
-static bool wants_padding(const int *n_user, const Node *loss) {
-  if (loss->op != OP_cross_entropy || padded_length(last(loss->src[0])) == last(loss->src[0]))
+static bool wants_padding(const int *n_user, const Node *loss, DType precision) {
+  if (loss->op != OP_cross_entropy ||
+      padded_length(last(loss->src[0]), precision) == last(loss->src[0]))
     return false;
   const Node *product = find_product(n_user, loss->src[0]);
   return product && is_large(product);
 }
 
 Graph *pass_pad(Graph *g, const PassOptions *o) {
-  if (!dtype_is_16(o->precision)) return g;
   int *n_user = xcalloc((size_t)g->n_node + 1, sizeof *n_user);
   for (int i = 0; i < g->n_node; i++)
     for (int k = 0; k < g->node[i]->n_src; k++) n_user[g->node[i]->src[k]->id]++;
   for (int i = 0; i < g->n_output; i++) n_user[g->output[i].node->id]++;
   bool any = false;
-  for (int i = 0; i < g->n_node; i++) any = any || wants_padding(n_user, g->node[i]);
+  for (int i = 0; i < g->n_node; i++) any = any || wants_padding(n_user, g->node[i], o->precision);
   Pad p = {.map = xcalloc((size_t)g->n_node + 1, sizeof *p.map), .n_user = n_user};
   if (any) p.g = graph_new(g->name);
   for (int i = 0; any && i < g->n_node; i++) {
     Node *n = g->node[i], *src[IR_MAX_SRC];
     for (int k = 0; k < n->n_src; k++) src[k] = p.map[n->src[k]->id];
-    if (wants_padding(n_user, n)) {
+    if (wants_padding(n_user, n, o->precision)) {
       p.v = last(n->src[0]);
-      p.to = padded_length(p.v);
+      p.to = padded_length(p.v, o->precision);
       src[0] = padded_logits(&p, n->src[0]);
     }
     p.map[i] = ir_rebuild(p.g, n, src);
