@@ -7,8 +7,8 @@
  *
  * Rows that are short along k are packed, several to a line, so that the pad costs less; lines begin in different banks, which is
  * what fragments are read across. Invocations move runs of eight elements: one load of 16 bytes, or, where strides allow no
- * better, several narrower ones. Loads stay inside the operand: rows past the edge repeat the last ones (their products are not
- * stored), terms past k become zeros. */
+ * better, several narrower ones. Loads stay inside the operand: past the edge they repeat the last run of rows (products of rows
+ * that there are not are not stored), terms past k become zeros. */
 #include "codegen/matmul_coop.h"
 
 static SpvId constant(Coop *c, int64_t v) { return spv_u(c->mm->k->b, (uint32_t)v); }
@@ -46,12 +46,13 @@ static SpvId least(Coop *c, SpvId x, int64_t v) {
 
 /* ---- layout ---- */
 
-/* How many neighbouring elements every load can have: what all that is added to an index divides by. */
-static int load_width(const Matmul *mm, const Side *s, int64_t rows) {
+/* How many neighbouring elements every load can have: what all that is added to an index divides by. Along the rows the last
+ * load may reach past them, into what lies there or the rest of the tensor's last 16 bytes, for products that are not stored. */
+static int load_width(const Matmul *mm, const Side *s) {
   int width = RUN;
-  int64_t other = s->unit_k ? s->row : s->k, length = s->unit_k ? mm->kk : rows;
+  int64_t other = s->unit_k ? s->row : s->k;
   while (width > 1) {
-    bool ok = other % width == 0 && s->offset % width == 0 && length % width == 0;
+    bool ok = other % width == 0 && s->offset % width == 0 && (!s->unit_k || mm->kk % width == 0);
     for (int i = 0; i < mm->n_batch; i++)
       ok = ok && (mm->batch_dim[i] == 1 || s->batch[i] % width == 0);
     if (ok) break;
@@ -81,7 +82,7 @@ int matmul_coop_side_layout(Coop *c, CoopSide *s, Side *side, bool is_b, int bas
                   .base = base,
                   .pack = 1};
   s->subgroup_rows = s->tile_rows / (is_b ? t->subgroups_n : t->subgroups_m);
-  s->width = load_width(mm, side, s->rows);
+  s->width = load_width(mm, side);
   s->edge = s->rows % s->tile_rows != 0;
   s->tail = mm->kk % t->k != 0;
   int runs = s->tile_rows * t->k / RUN;
@@ -156,6 +157,7 @@ void matmul_coop_side_begin(Coop *c, CoopSide *s) {
   SpvId lane = spv_builtin(b, SpvBuiltInLocalInvocationIndex, spv_u32(b));
   SpvId uvec4 = spv_vec(b, spv_u32(b), 4), first = 0;
   SpvId tile = s->is_b ? c->mm->tile_n_id : c->mm->tile_m_id;
+  int64_t last = s->along_k ? s->rows - 1 : (s->rows - 1) / s->width * s->width;
   s->line = over(c, lane, s->block);
   s->column = s->block == 1 ? constant(c, 0) : modulo(c, lane, s->block);
   for (int i = 0; i < s->each; i++) {
@@ -173,7 +175,7 @@ void matmul_coop_side_begin(Coop *c, CoopSide *s) {
         term = add(c, term, p * s->width);
       else
         row = add(c, row, p * s->width);
-      if (s->edge) row = least(c, row, s->rows - (s->along_k ? 1 : s->width));
+      if (s->edge) row = least(c, row, last);
       SpvId at = index_of(c, s, row, term);
       if (distance(s, i) >= 0)
         first = at;

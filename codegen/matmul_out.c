@@ -280,21 +280,48 @@ static void store_row(const Row *r, SpvId value4) {
   if (mm->edge_m) spv_end(b);
 }
 
+/* value, or the last one where it lies past it */
+static SpvId at_most(Spv *b, SpvId value, int64_t last) {
+  SpvId most = spv_u(b, (uint32_t)last);
+  SpvId past = spv_cmp(b, SpvOpUGreaterThan, value, most);
+  return spv_select(b, past, most, value);
+}
+
+/* Whether the quad is of the result. */
+static SpvId is_inside(const Matmul *mm, const MatmulQuad *q) {
+  Spv *b = mm->k->b;
+  SpvId row = spv_cmp(b, SpvOpULessThan, q->row, mm->m_id);
+  if (!mm->edge_n) return row;
+  SpvId column = spv_cmp(b, SpvOpULessThan, q->column, mm->n_id);
+  return mm->edge_m ? spv_cmp(b, SpvOpLogicalAnd, row, column) : column;
+}
+
 void matmul_store_quads(Matmul *mm, int n, const MatmulQuad *quad) {
+  Spv *b = mm->k->b;
+  bool edge = mm->edge_m || mm->edge_n;
   mm->k->wide = true;
-  if (mm->edge_m || mm->edge_n || mm->n % 4 != 0) {
+  if (mm->n % 4 != 0) {
     for (int i = 0; i < n; i++) store_row(&(Row){mm, quad[i].row, quad[i].column}, quad[i].value4);
     return;
   }
   Results done[MATMUL_MAX_QUADS];
   for (int i = 0; i < n; i++) {
     Row r = {mm, quad[i].row, quad[i].column};
+    if (mm->edge_m) r.row = at_most(b, r.row, mm->m - 1);
+    if (mm->edge_n) r.column = at_most(b, r.column, mm->n - 4);
     SpvId value[4];
-    for (uint32_t j = 0; j < 4; j++) value[j] = spv_extract(mm->k->b, quad[i].value4, j);
+    for (uint32_t j = 0; j < 4; j++) value[j] = spv_extract(b, quad[i].value4, j);
     SpvId flat = row_index(&r);
     compute_columns(&r, r.column, 4, flat, value, &done[i]);
   }
-  for (int i = 0; i < n; i++) store_outs(mm, FROM_product, &done[i]);
+  for (int i = 0; i < n; i++) {
+    if (edge) {
+      SpvId inside = is_inside(mm, &quad[i]);
+      spv_if(b, inside);
+    }
+    store_outs(mm, FROM_product, &done[i]);
+    if (edge) spv_end(b);
+  }
 }
 
 void matmul_store(Matmul *mm, SpvId row, int rows, SpvId column, const SpvId *value4) {

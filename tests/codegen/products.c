@@ -329,6 +329,18 @@ void products_tiles(Bench *b, const Target *gpu) {
   b->foreign = false;
 }
 
+/* Operands that are the first m, n of longer rows, of which whole runs are read. */
+static void cut_rows(Bench *b, const Target *t, DType half, int64_t m, int64_t n, int64_t k) {
+  Product p = begin(b, t, (int64_t[]){m, n, k}, 1, half);
+  int64_t m_up = (m + 7) / 8 * 8, n_up = (n + 7) / 8 * 8, zero[2] = {0};
+  Node *x = ir_cast(p.g, leaf(&p, half, DIM(k, m_up)), DT_f32);
+  Node *w = ir_cast(p.g, leaf(&p, half, DIM(k, n_up)), DT_f32);
+  x = ir_permute(p.g, ir_slice(p.g, x, zero, (int64_t[]){k, m}), (int[]){1, 0});
+  p.y = ir_matmul(p.g, x, ir_slice(p.g, w, zero, (int64_t[]){k, n}));
+  residual(&p);
+  finish(&p, "cut rows");
+}
+
 void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int n) {
   static const int64_t length[] = {1, 2, 7, 8, 12, 16, 17, 24, 31, 32, 40, 56, 64, 66, 96, 130};
   for (int i = 0; i < n; i++) {
@@ -345,6 +357,8 @@ void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int 
   b->form = 0;
   batches(b, target, half, 20, 36, 8);
   batches(b, target, half, 33, 24, 70);
+  cut_rows(b, target, half, 37, 20, 40);
+  cut_rows(b, target, half, 66, 43, 24);
   bias_gradient(b, target, half);
   bias_gradient_in_parts(b, target, half);
 }
