@@ -122,7 +122,7 @@ bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored);
 /* plan_split.c: the reduction `n` of the planner's graph, over x in another graph, in one step or, where
  * its kernel would leave most of a device idle, in two. */
 Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to, Node *x);
-/* By id: second operands of products that stay whole, as they lie in memory. */
+/* By id: operands of products beside which they can be summed over k, as they lie in memory. */
 bool *plan_product_operands(const Planner *);
 int64_t plan_product_parts(const Planner *, const Node *); /* plan.c: of its k; 1: it stays whole */
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */

@@ -19,6 +19,19 @@ static Target cpu_target(void) {
   return t;
 }
 
+/* "gpu_…": a GPU that can do little; "units_…": one with matrix units. */
+static Target target_of(const char *name) {
+  Target t = cpu_target();
+  t.is_cpu = strncmp(name, "gpu_", 4) != 0 && strncmp(name, "units_", 6) != 0;
+  if (strncmp(name, "units_", 6) != 0) return t;
+  t.subgroup_size = 32;
+  t.shared_bytes = 48 << 10;
+  t.max_invocations = 1024;
+  t.storage16 = true;
+  t.matrix_bf16 = (TargetMatrix){16, 16, 16};
+  return t;
+}
+
 static Graph *read_graph(const char *name) {
   Buf path = {0}, text = {0}, errors = {0};
   buf_printf(&path, "%s/%s.ir", PLANS, name);
@@ -31,8 +44,7 @@ static Graph *read_graph(const char *name) {
 }
 
 static void golden(const char *name) {
-  Target target = cpu_target();
-  target.is_cpu = strncmp(name, "gpu_", 4) != 0;
+  Target target = target_of(name);
   Graph *g = read_graph(name);
   Arena *arena = arena_new();
   Layout *layout = layout_new(arena, &target);
