@@ -68,6 +68,8 @@ void kernel_load8_at(Kernel *, Node *operand, SpvId index8, SpvId value[8]); /* 
 /* `width` = 1, 2, 4 or 8 neighbouring 16-bit elements as they lie in memory: u32 (one, in its low half), u32,
  * uvec2, uvec4; index in units of that many. */
 SpvId kernel_load_raw(Kernel *, Node *operand, int width, SpvId index);
+/* Eight values of a 16-bit type as they lie in memory: uvec4. */
+SpvId kernel_pack8(Kernel *, DType, const SpvId value[8]);
 /* n = 1, 4 or 8 values of the out's type to its result, from element n · index on, wherever the job
  * has it lie. */
 void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);

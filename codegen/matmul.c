@@ -1,4 +1,5 @@
-/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches: a transpose is only strides.
+/* matmul: C[z, m, n] = Σ_k A[z, m, k] · B[z, k, n], f32, operands anywhere a strided view reaches: a transpose is only strides;
+ * or computed as they are loaded (matmul_side.c).
  *
  * Sizes and strides are push constants, so that matrices of different shape share a module; which stride is 1, whether tiles
  * reach past the edge and whether k divides by four are not. Each operand is "rows × k" (B's rows are C's columns):
@@ -19,38 +20,20 @@ enum { BLOCK = 2048 /* terms, of sums longer than */, SINGLE = 4096 };
 
 /* ---- operands ---- */
 
-static bool make_side(Matmul *mm, const bool *stored, Side *s, Node *n, int row_dim, int k_dim) {
-  Strided v;
-  if (!cg_strided(n, stored, &v)) return false;
-  *s = (Side){.base = v.base, .offset = v.offset, .row = v.stride[row_dim], .k = v.stride[k_dim]};
-  for (int i = 0; i < mm->n_batch; i++) s->batch[i] = v.stride[i];
-  if (n->type.dim[k_dim] == 1) s->k = 1; /* never stepped */
-  s->unit_k = s->k == 1;
-  s->unit_row = !s->unit_k && s->row == 1;
-  int64_t other = s->unit_k ? s->row : s->k;
-  int64_t length = s->unit_k ? mm->kk : n->type.dim[row_dim];
-  bool ok = (s->unit_k || s->unit_row) && other % 4 == 0 && s->offset % 4 == 0;
-  for (int i = 0; i < mm->n_batch; i++) ok = ok && (s->batch[i] % 4 == 0 || mm->batch_dim[i] == 1);
-  if (s->unit_row) ok = ok && length % 4 == 0; /* clamped runs stay aligned */
-  s->aligned = ok && type_count(&s->base->type) >= 4;
-  return true;
-}
-
 static SpvId pick(Matmul *mm, SpvId pair, int i) {
   return spv_extract(mm->k->b, pair, (uint32_t)i);
 }
 
-static void side_begin(Matmul *mm, Side *s, SpvId offset, const Ix *batch, SpvId rows, bool edge) {
+static void side_begin(Matmul *mm, Side *s, SpvId offset, SpvId rows, bool edge) {
   Kernel *k = mm->k;
   Spv *b = k->b;
   SpvId strides = kernel_raw(k, (uint32_t)s->row, (uint32_t)s->k);
   s->row_id = pick(mm, strides, 0);
   s->k_id = pick(mm, strides, 1);
   s->offset_id = offset;
-  const Ix *part[IR_MAX_RANK], *sum = ix_const(k->ix, 0);
-  ix_split(k->ix, batch, mm->n_batch, mm->batch_dim, part);
+  const Ix *sum = ix_const(k->ix, 0);
   for (int i = 0; i < mm->n_batch; i++)
-    sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
+    sum = ix_add(k->ix, sum, ix_mul(k->ix, mm->batch[i], s->batch[i]));
   if (mm->batches > 1) {
     SpvId of_batch = ix_emit(k->ix, sum);
     s->offset_id = spv_bin(b, SpvOpIAdd, s->offset_id, of_batch);
@@ -105,8 +88,9 @@ void matmul_begin(Matmul *mm, int tile_m, int tile_n, int steps, uint32_t local)
   step = spv_u(b, (uint32_t)tile_n);
   mm->tile_n_id = spv_bin(b, SpvOpIMul, along_m ? second : first, step);
   const Ix *batch = ix_value(k->ix, mm->batch_id, mm->batches);
-  side_begin(mm, &mm->a, pick(mm, offsets, 0), batch, mm->m_id, mm->edge_m);
-  side_begin(mm, &mm->b, pick(mm, offsets, 1), batch, mm->n_id, mm->edge_n);
+  ix_split(k->ix, batch, mm->n_batch, mm->batch_dim, mm->batch);
+  side_begin(mm, &mm->a, pick(mm, offsets, 0), mm->m_id, mm->edge_m);
+  side_begin(mm, &mm->b, pick(mm, offsets, 1), mm->n_id, mm->edge_n);
 }
 
 void matmul_end(Matmul *mm) { spv_end(mm->k->b); }
@@ -145,10 +129,26 @@ static SpvId fixed(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term,
   return spv_bin(b, SpvOpIAdd, sum, deep);
 }
 
+/* The same of a side that is computed. */
+static void compute(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j, int n,
+                    SpvId *v) {
+  if (!term->k) {
+    matmul_values_hoist(mm, s, row, n > 1 && s->unit_row ? n : 1);
+    return;
+  }
+  SpvId at = term->lane ? spv_bin(mm->k->b, SpvOpIAdd, term->k, term->lane) : term->k;
+  at = plus(mm, at, term->first + j);
+  matmul_values(mm, s, row, at, s->unit_k, n, v);
+}
+
 /* n = 1 or 4 neighbours from there on; without term.k: only what loops do not change. */
 static void load(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j, int n,
                  SpvId *v) {
   Spv *b = mm->k->b;
+  if (s->computed) {
+    compute(mm, s, row, term, j, n, v);
+    return;
+  }
   SpvId at = fixed(mm, s, row, term, j);
   if (!term->k) return;
   SpvId deep = s->unit_k ? term->k : spv_bin(b, SpvOpIMul, term->k, s->k_id);
@@ -184,6 +184,11 @@ void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, MatmulTerm term, int 
     for (int j = 0; j < steps; j += four ? 4 : 1)
       load(mm, s, here, &term, j, four ? 4 : 1, &v[r][j]);
   }
+}
+
+void matmul_prepare(Matmul *mm, Side *s, SpvId row, int rows, int steps) {
+  SpvId unused[MATMUL_MAX_ROWS][4];
+  if (s->computed) matmul_load(mm, s, row, rows, (MatmulTerm){0}, steps, unused);
 }
 
 /* ---- sums ---- */
@@ -299,11 +304,14 @@ void matmul_loop(Matmul *mm, int n_acc, SpvId *acc, MatmulStep *step, const void
 
 /* ---- few outputs, a long sum: a reduction ---- */
 
-static const Ix *at_side(Kernel *k, const Side *s, int n_batch, const Ix *const *part,
-                         const Ix *row, const Ix *term) {
+static SpvId element(const Matmul *mm, const Side *s, const Ix *const *part, const Ix *row,
+                     const Ix *term) {
+  Kernel *k = mm->k;
+  if (s->computed) return matmul_value_at(mm, s, part, row, term);
   const Ix *sum = ix_add(k->ix, ix_mul(k->ix, row, s->row), ix_mul(k->ix, term, s->k));
-  for (int i = 0; i < n_batch; i++) sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
-  return ix_add(k->ix, sum, ix_const(k->ix, s->offset));
+  for (int i = 0; i < mm->n_batch; i++)
+    sum = ix_add(k->ix, sum, ix_mul(k->ix, part[i], s->batch[i]));
+  return kernel_load(k, s->base, ix_add(k->ix, sum, ix_const(k->ix, s->offset)));
 }
 
 static SpvId product(Reduce *r, const Reduction *d, const Ix *out, const Ix *term,
@@ -314,19 +322,17 @@ static SpvId product(Reduce *r, const Reduction *d, const Ix *out, const Ix *ter
   const Ix *part[IR_MAX_RANK];
   const Type *t = &d->node->type;
   ix_split(k->ix, out, t->rank, t->dim, part);
-  SpvId x =
-    kernel_load(k, mm->a.base, at_side(k, &mm->a, mm->n_batch, part, part[t->rank - 2], term));
-  SpvId y =
-    kernel_load(k, mm->b.base, at_side(k, &mm->b, mm->n_batch, part, part[t->rank - 1], term));
+  SpvId x = element(mm, &mm->a, part, part[t->rank - 2], term);
+  SpvId y = element(mm, &mm->b, part, part[t->rank - 1], term);
   return spv_bin(k->b, SpvOpFMul, x, y);
 }
 
 /* ---- the family ---- */
 
-/* The product's sizes and operands; false where an operand has no strides. */
+/* The product's sizes and operands; false where one of these can be neither read nor computed. */
 static bool make(Matmul *mm, const KernelJob *job, Node *product) {
   int r = product->type.rank;
-  Node *a = product->src[0], *b = product->src[1];
+  const Node *a = product->src[0];
   mm->product = product;
   mm->n_batch = r - 2;
   mm->batches = 1;
@@ -337,8 +343,7 @@ static bool make(Matmul *mm, const KernelJob *job, Node *product) {
     mm->batch_dim[i] = product->type.dim[i];
     mm->batches *= product->type.dim[i];
   }
-  return make_side(mm, job->stored, &mm->a, a, r - 2, r - 1) &&
-         make_side(mm, job->stored, &mm->b, b, r - 1, r - 2);
+  return matmul_side(mm, job, &mm->a, false) && matmul_side(mm, job, &mm->b, true);
 }
 
 static bool make_outs(Matmul *mm, const KernelJob *job) {
@@ -400,7 +405,7 @@ void emit_matmul(Kernel *k) {
   MatmulForm form[CG_MAX_FORMS];
   KernelForm name[CG_MAX_FORMS];
   if (!matmul_make(&mm, k))
-    die("codegen: matmul %%%d: a source has no strides, or an out is no function of it that its "
+    die("codegen: matmul %%%d: a source has no layout, or an out is no function of it that its "
         "kernel can store",
         k->job->out[0]->id);
   int n = matmul_forms(&mm, k->target, form);

@@ -9,6 +9,11 @@ enum { MATMUL_LONGEST = 200000 }; /* terms of a sum, for one loop: see kernel_re
 
 /* One operand seen as rows × k: A's rows are m, B's are n. */
 typedef struct Side {
+  Node *source; /* the operand */
+  bool is_b;
+  bool
+    computed; /* element by element as it is loaded; what follows is then said of the largest tensor that it is computed from */
+  DType type; /* its elements' before they are widened */
   Node *base;
   int64_t offset, row, k;     /* elements */
   int64_t batch[IR_MAX_RANK]; /* strides of the batch dimensions */
@@ -49,6 +54,7 @@ typedef struct Matmul {
   bool tail;           /* the sum's length does not divide by that */
   SpvId m_id, n_id, kk_id, batch_id, tile_m_id,
     tile_n_id; /* tile_*_id: first row and column of this workgroup */
+  const Ix *batch[IR_MAX_RANK];
 } Matmul;
 
 /* What a job's product is; false for one that no kernel computes. */
@@ -66,6 +72,8 @@ typedef struct MatmulTerm { /* of the sum: k + lane + first */
 /* v[r][j] = side[row + r][term + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or
  * 4) */
 void matmul_load(Matmul *, Side *, SpvId row, int rows, MatmulTerm, int steps, SpvId (*v)[4]);
+/* Ahead of a loop over k: what a computed side needs of these rows whatever the term. */
+void matmul_prepare(Matmul *, Side *, SpvId row, int rows, int steps);
 /* Four rows of a side as one vec4 per step, from what matmul_load gave for them. */
 void matmul_columns(Matmul *, int steps, SpvId (*v)[4], SpvId *column);
 /* acc + s·x for a scalar s and vec4 x, acc */
@@ -78,7 +86,23 @@ void matmul_loop(Matmul *, int n_acc, SpvId *acc, MatmulStep *, const void *cont
 /* acc + Σ_j x[j] */
 SpvId matmul_add(Matmul *, int steps, const SpvId *x, SpvId acc);
 
+/* ---- matmul_side.c ---- */
+/* One of the product's operands; the batches are set. False where no kernel can read or compute it. */
+bool matmul_side(const Matmul *, const KernelJob *, Side *, bool is_b);
+/* An operand's elements' type before they are widened; of what is stored (NULL: nothing) as it lies in memory. */
+DType matmul_type(const Node *, const bool *stored);
+/* Elements of a computed side at n = 1, 2, 4 or 8 neighbouring rows (along_k: terms), from a multiple of n on. */
+void matmul_values(const Matmul *, const Side *, SpvId row, SpvId term, bool along_k, int n,
+                   SpvId *value);
+/* The same at one index of the batch, a row and a term. */
+SpvId matmul_value_at(const Matmul *, const Side *, const Ix *const *batch, const Ix *row,
+                      const Ix *term);
+/* Ahead of a loop over the terms: what values of those rows need whatever the term. */
+void matmul_values_hoist(const Matmul *, const Side *, SpvId row, int n);
+
 /* ---- matmul_out.c ---- */
+/* Whether an operation has a value at any index of its own. */
+bool matmul_anywhere(Op);
 /* False for an out that the tiles cannot compute. */
 bool matmul_out(const KernelJob *, Node *product, Node *out, MatmulOut *);
 /* Computes and stores the outs from the product's rows row … row + rows − 1, four neighbouring

@@ -52,9 +52,8 @@ static void find_batch(Coop *c, Side *s, SpvId offset) {
   IxTable *t = mm->k->ix;
   s->offset_id = offset;
   if (mm->batches == 1) return;
-  const Ix *part[IR_MAX_RANK], *sum = ix_const(t, 0);
-  ix_split(t, ix_value(t, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim, part);
-  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(t, sum, ix_mul(t, part[i], s->batch[i]));
+  const Ix *sum = ix_const(t, 0);
+  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(t, sum, ix_mul(t, mm->batch[i], s->batch[i]));
   SpvId of_batch = ix_emit(t, sum);
   s->offset_id = spv_bin(mm->k->b, SpvOpIAdd, offset, of_batch);
 }
@@ -80,6 +79,8 @@ static void begin(Coop *c) {
   SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, total));
   spv_if(b, within);
   find_tile(c, which);
+  ix_split(k->ix, ix_value(k->ix, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim,
+           mm->batch);
   SpvId offset = spv_extract(b, offsets, 0);
   find_batch(c, &mm->a, offset);
   offset = spv_extract(b, offsets, 1);
@@ -109,13 +110,18 @@ static SpvId zeros(Coop *c) {
   return variable;
 }
 
+/* Whether loads need to know which term they are at. */
+static bool counts_terms(const Coop *c) {
+  return c->a.tail || c->mm->a.computed || c->mm->b.computed;
+}
+
 static void make_sums(Coop *c) {
   Spv *b = c->mm->k->b;
   for (int i = 0; i < c->parts_m; i++)
     for (int j = 0; j < c->parts_n; j++) c->sum[i][j] = zeros(c);
   for (int i = 0; i < c->parts_m && c->mm->sum_a; i++) c->sum_a[i] = zeros(c);
   for (int j = 0; j < c->parts_n && c->mm->sum_b; j++) c->sum_b[j] = zeros(c);
-  if (!c->a.tail) return;
+  if (!counts_terms(c)) return;
   c->first_term = spv_local(b, spv_u32(b));
   spv_set(b, c->first_term, constant(c, 0));
 }
@@ -186,7 +192,7 @@ static void advance(Coop *c, SpvId next, int64_t tiles) {
   SpvId more = spv_cmp(b, SpvOpULessThan, next, constant(c, tiles));
   matmul_coop_advance(c, &c->a, more);
   matmul_coop_advance(c, &c->b, more);
-  if (!c->a.tail) return;
+  if (!counts_terms(c)) return;
   SpvId step = spv_select(b, more, constant(c, c->tile.k), spv_u(b, 0));
   SpvId term = spv_get(b, c->first_term);
   term = spv_bin(b, SpvOpIAdd, term, step);

@@ -49,9 +49,10 @@ typedef struct Coop {
   SpvId shared;                         /* array of them */
   SpvId lane, subgroup;                 /* index in the subgroup, of the subgroup */
   SpvId subgroup_m, subgroup_n;         /* its place among those of the workgroup */
-  SpvId first_term;                /* variable, where k has a tail: of the tile that is loaded */
-  int parts_m, parts_n;            /* fragments of a subgroup */
-  SpvId sum[MAX_PARTS][MAX_PARTS]; /* variables: fragments of the product */
+  SpvId
+    first_term; /* variable, where k has a tail or an operand is computed: of the tile that is loaded */
+  int parts_m, parts_n;                     /* fragments of a subgroup */
+  SpvId sum[MAX_PARTS][MAX_PARTS];          /* variables: fragments of the product */
   SpvId sum_a[MAX_PARTS], sum_b[MAX_PARTS]; /* of the sums over k */
 } Coop;
 

@@ -47,12 +47,14 @@ static SpvId least(Coop *c, SpvId x, int64_t v) {
 /* ---- layout ---- */
 
 /* How many neighbouring elements every load can have: what all that is added to an index divides by. Along the rows the last
- * load may reach past them, into what lies there or the rest of the tensor's last 16 bytes, for products that are not stored. */
-static int load_width(const Matmul *mm, const Side *s) {
+ * load may reach past them, into what lies there or the rest of the tensor's last 16 bytes, for products that are not stored;
+ * but not where the operand is computed. */
+static int load_width(const Matmul *mm, const Side *s, int64_t rows) {
   int width = RUN;
   int64_t other = s->unit_k ? s->row : s->k;
   while (width > 1) {
-    bool ok = other % width == 0 && s->offset % width == 0 && (!s->unit_k || mm->kk % width == 0);
+    bool ok = other % width == 0 && s->offset % width == 0 && (!s->unit_k || mm->kk % width == 0) &&
+              (!s->computed || s->unit_k || rows % width == 0);
     for (int i = 0; i < mm->n_batch; i++)
       ok = ok && (mm->batch_dim[i] == 1 || s->batch[i] % width == 0);
     if (ok) break;
@@ -82,7 +84,7 @@ int matmul_coop_side_layout(Coop *c, CoopSide *s, Side *side, bool is_b, int bas
                   .base = base,
                   .pack = 1};
   s->subgroup_rows = s->tile_rows / (is_b ? t->subgroups_n : t->subgroups_m);
-  s->width = load_width(mm, side);
+  s->width = load_width(mm, side, s->rows);
   s->edge = s->rows % s->tile_rows != 0;
   s->tail = mm->kk % t->k != 0;
   int runs = s->tile_rows * t->k / RUN;
@@ -152,30 +154,39 @@ static int64_t distance(const CoopSide *s, int i) {
   return lines * (s->along_k ? s->side->row : s->side->k) + columns * RUN;
 }
 
+/* The operand's row and the tile's term that load p of run i begins at. */
+static void find_load(Coop *c, CoopSide *s, int i, int p, SpvId *row, SpvId *term) {
+  find_run(c, s, i, row, term);
+  *row = plus(c, *row, s->is_b ? c->mm->tile_n_id : c->mm->tile_m_id);
+  if (s->along_k)
+    *term = add(c, *term, p * s->width);
+  else
+    *row = add(c, *row, p * s->width);
+  int64_t last = s->along_k ? s->rows - 1 : (s->rows - 1) / s->width * s->width;
+  if (s->edge) *row = least(c, *row, last);
+}
+
 void matmul_coop_side_begin(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId lane = spv_builtin(b, SpvBuiltInLocalInvocationIndex, spv_u32(b));
   SpvId uvec4 = spv_vec(b, spv_u32(b), 4), first = 0;
-  SpvId tile = s->is_b ? c->mm->tile_n_id : c->mm->tile_m_id;
-  int64_t last = s->along_k ? s->rows - 1 : (s->rows - 1) / s->width * s->width;
   s->line = over(c, lane, s->block);
   s->column = s->block == 1 ? constant(c, 0) : modulo(c, lane, s->block);
   for (int i = 0; i < s->each; i++) {
     SpvId row, term;
     s->run[i] = spv_local(b, uvec4);
     for (int p = 0; p < RUN / s->width; p++) {
+      if (s->side->computed) {
+        find_load(c, s, i, p, &row, &term);
+        matmul_values_hoist(c->mm, s->side, row, s->along_k ? 1 : s->width);
+        continue;
+      }
       if (distance(s, i) >= 0 && first) {
         int64_t further = (distance(s, i) + p * s->width) / s->width;
         s->fixed[i][p] = further ? constant(c, further) : 0;
         continue;
       }
-      find_run(c, s, i, &row, &term);
-      row = plus(c, row, tile);
-      if (s->along_k)
-        term = add(c, term, p * s->width);
-      else
-        row = add(c, row, p * s->width);
-      if (s->edge) row = least(c, row, last);
+      find_load(c, s, i, p, &row, &term);
       SpvId at = index_of(c, s, row, term);
       if (distance(s, i) >= 0)
         first = at;
@@ -229,8 +240,29 @@ static SpvId is_valid(Coop *c, CoopSide *s, int i, int p) {
   return spv_cmp(c->mm->k->b, SpvOpULessThan, term, c->mm->kk_id);
 }
 
+/* A run of a side that is computed; zeros past k. */
+static SpvId compute(Coop *c, CoopSide *s, int i) {
+  Spv *b = c->mm->k->b;
+  SpvId value[RUN], row, term, zero = spv_f(b, 0);
+  for (int p = 0; p < RUN / s->width; p++) {
+    SpvId valid = is_valid(c, s, i, p);
+    find_load(c, s, i, p, &row, &term);
+    term = plus(c, term, spv_get(b, c->first_term));
+    if (valid) term = spv_select(b, valid, term, constant(c, 0));
+    SpvId *part = value + p * s->width;
+    matmul_values(c->mm, s->side, row, term, s->along_k, s->width, part);
+    for (int j = 0; valid && j < s->width; j++) part[j] = spv_select(b, valid, part[j], zero);
+  }
+  return kernel_pack8(c->mm->k, c->type, value);
+}
+
 void matmul_coop_fetch(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
+  for (int i = 0; s->side->computed && i < s->each; i++) {
+    SpvId run = compute(c, s, i);
+    spv_set(b, s->run[i], run);
+  }
+  if (s->side->computed) return;
   SpvId moving = spv_get(b, s->moving), uvec4 = spv_vec(b, spv_u32(b), 4);
   for (int i = 0; i < s->each; i++) {
     SpvId word[4] = {0};

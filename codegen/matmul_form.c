@@ -59,6 +59,34 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
   return n;
 }
 
+/* Columns (of A: rows of C's other side) that one load of an operand's element serves. */
+static double served(const MatmulForm *f, bool of_a) {
+  enum { SUBGROUP = 32, QUAD = 4 };
+  switch (f->kind) {
+  case MATMUL_coop: return of_a ? f->tile.n : f->tile.m;
+  case MATMUL_shared: return of_a ? f->shared.columns : f->shared.rows;
+  case MATMUL_subgroup: return SUBGROUP;
+  case MATMUL_portable: return of_a ? QUAD : f->portable.rows;
+  default: return 1;
+  }
+}
+
+double cg_operand_reads(const Target *t, const Node *product, int operand) {
+  const Node *a = product->src[0], *b = product->src[1];
+  int r = product->type.rank;
+  Matmul mm = {.batches = 1,
+               .m = product->type.dim[r - 2],
+               .n = product->type.dim[r - 1],
+               .kk = a->type.dim[r - 1]};
+  for (int i = 0; i < r - 2; i++) mm.batches *= product->type.dim[i];
+  mm.a = (Side){.type = matmul_type(a, NULL), .row = mm.kk, .k = 1, .unit_k = true};
+  mm.b = (Side){.type = matmul_type(b, NULL), .row = 1, .k = mm.n, .unit_row = true};
+  MatmulForm form[CG_MAX_FORMS];
+  matmul_forms(&mm, t, form);
+  double across = (double)(operand == 0 ? mm.n : mm.m) / served(&form[0], operand == 0);
+  return across > 1 ? across : 1;
+}
+
 void matmul_form_name(const MatmulForm *f, KernelForm *out) {
   size_t most = sizeof out->name;
   switch (f->kind) {
@@ -89,11 +117,12 @@ int matmul_form_names(const KernelJob *job, const Target *target, KernelForm *ou
 
 /* An operand's type, which of its dimensions lies together in memory, whether runs of four are aligned. */
 static void put_side(Buf *key, const Side *s) {
-  buf_printf(key, " %s %s%s", dtype_name((DType)s->base->type.dtype),
+  buf_printf(key, " %s %s%s", dtype_name(s->type),
              s->unit_k     ? "k"
              : s->unit_row ? "rows"
                            : "apart",
              s->aligned ? "" : "?");
+  if (s->computed) buf_printf(key, " computed from %s", dtype_name((DType)s->base->type.dtype));
 }
 
 void matmul_form_key(const KernelJob *job, const Target *target, Buf *key) {

@@ -23,7 +23,7 @@ typedef enum Look {
   LOOK_other
 } Look;
 
-static bool anywhere(Op op) { /* has a value at any index of its own */
+bool matmul_anywhere(Op op) {
   switch (op) {
   case OP_const:
   case OP_iota:
@@ -43,7 +43,7 @@ static Look look(const KernelJob *job, const Node *n, const Node *source, unsign
     l = LOOK_flat;
   else if (!job->stored[n->id] || cg_is_out(job, n)) {
     bool keeps = (ir_op[n->op].flags & IR_EW) || n->op == OP_reshape;
-    if (!anywhere(n->op)) l = LOOK_other;
+    if (!matmul_anywhere(n->op)) l = LOOK_other;
     for (int i = 0; i < n->n_src && l != LOOK_other; i++) {
       Look x = look(job, n->src[i], source, seen);
       if (x == LOOK_other || (x == LOOK_flat && !keeps))

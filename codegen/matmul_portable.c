@@ -74,6 +74,8 @@ void matmul_portable(Matmul *mm, const PortableTile *tile) {
   lx = spv_bin(b, SpvOpIMul, lx, four);
   t.row = spv_bin(b, SpvOpIAdd, mm->tile_m_id, ly);
   t.column = spv_bin(b, SpvOpIAdd, mm->tile_n_id, lx);
+  matmul_prepare(mm, &mm->a, t.row, t.rows, 4);
+  matmul_prepare(mm, &mm->b, t.column, 4, 4);
   SpvId acc[MATMUL_MAX_ACC];
   int sums = mm->sum_b + (mm->sum_a ? (t.rows + 3) / 4 : 0);
   matmul_loop(mm, t.rows + sums, acc, step, &t);

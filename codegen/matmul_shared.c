@@ -76,8 +76,20 @@ double matmul_shared_time(const Matmul *mm, const Target *t) {
 
 /* ---- operands ---- */
 
-static void begin_side(Matmul *mm, TileStage *s, const Side *side, SpvId first_row) {
+typedef struct Computed { /* an operand that is computed as it is loaded */
+  const Matmul *mm;
+  const Side *side;
+} Computed;
+
+static void compute(const void *context, SpvId row, SpvId term, bool along_term, int n,
+                    SpvId *value) {
+  const Computed *c = context;
+  matmul_values(c->mm, c->side, row, term, along_term, n, value);
+}
+
+static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, SpvId first_row) {
   Kernel *k = mm->k;
+  const Side *side = computed->side;
   TileSource from = {.base = side->base,
                      .offset = side->offset_id,
                      .row = side->row_id,
@@ -87,7 +99,9 @@ static void begin_side(Matmul *mm, TileStage *s, const Side *side, SpvId first_r
                      .four = side->aligned && (!side->unit_k || mm->kk % 4 == 0),
                      .first_row = first_row,
                      .rows = side->rows_id,
-                     .terms = mm->tail ? mm->kk_id : 0};
+                     .terms = mm->tail ? mm->kk_id : 0,
+                     .value = side->computed ? compute : NULL,
+                     .context = computed};
   s->shared = tile_shared(k, tile_quads(s->rows, s->terms));
   tile_stage(k, s, &from);
 }
@@ -257,8 +271,9 @@ void matmul_shared(Matmul *mm, const SharedTile *tile) {
   t.b.rows = tile->columns;
   t.a.add_up = mm->sum_a;
   t.b.add_up = mm->sum_b;
-  begin_side(mm, &t.a, &mm->a, mm->tile_m_id);
-  begin_side(mm, &t.b, &mm->b, mm->tile_n_id);
+  const Computed a = {mm, &mm->a}, b = {mm, &mm->b};
+  begin_side(mm, &t.a, &a, mm->tile_m_id);
+  begin_side(mm, &t.b, &b, mm->tile_n_id);
   tile_lane(k, lane, tile->columns / (4 * tile->blocks_n), &t.x, &t.y);
   sum_up(mm, &t);
   store(mm, &t);

@@ -10,9 +10,8 @@
 #include "codegen/matmul_coop.h"
 
 bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
-  DType d = (DType)mm->a.base->type.dtype;
-  if (d != (DType)mm->b.base->type.dtype || !dtype_is_16(d) || !t->storage16 || !t->subgroup_size)
-    return false;
+  DType d = mm->a.type;
+  if (d != mm->b.type || !dtype_is_16(d) || !t->storage16 || !t->subgroup_size) return false;
   *units = d == DT_bf16 ? t->matrix_bf16 : t->matrix_f16;
   return units->m && units->m % RUN == 0 && units->n % RUN == 0 && units->k % RUN == 0;
 }
@@ -20,7 +19,7 @@ bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
 void matmul_coop_layout(Coop *c, const Matmul *mm, const Target *t, const MatmulTile *tile) {
   *c = (Coop){.mm = (Matmul *)mm,
               .tile = *tile,
-              .type = (DType)mm->a.base->type.dtype,
+              .type = mm->a.type,
               .subgroup_size = t->subgroup_size,
               .invocations = (uint32_t)(tile->subgroups_m * tile->subgroups_n) * t->subgroup_size};
   if (!matmul_units(mm, t, &c->shape)) die("codegen: a product without matrix units");
@@ -134,10 +133,9 @@ int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
 }
 
 double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k) {
-  Node base = {.type = type_of(d, 2, (int64_t[]){m, n})};
   Matmul mm = {.batches = batches, .m = m, .n = n, .kk = k};
-  mm.a = (Side){.base = &base, .row = 1, .k = m, .unit_row = true};
-  mm.b = (Side){.base = &base, .row = 1, .k = n, .unit_row = true};
+  mm.a = (Side){.type = d, .row = 1, .k = m, .unit_row = true};
+  mm.b = (Side){.type = d, .row = 1, .k = n, .unit_row = true};
   MatmulTile tile[MATMUL_MAX_TILES];
   TargetMatrix u;
   if (!dtype_is_16(d)) return matmul_shared_time(&mm, t);

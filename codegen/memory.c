@@ -189,6 +189,12 @@ static int to_parts(Kernel *k, DType d, int n, const SpvId *value, SpvId *part) 
   return n / 2;
 }
 
+SpvId kernel_pack8(Kernel *k, DType d, const SpvId value[8]) {
+  SpvId word[4], uvec4 = spv_vec(k->b, spv_u32(k->b), 4);
+  for (int i = 0; i < 4; i++) word[i] = to_word(k, d, value[2 * i], value[2 * i + 1]);
+  return spv_pure_n(k->b, SpvOpCompositeConstruct, uvec4, 4, word);
+}
+
 /* Where in memory unit `index` of an out lies that lies in runs of that many units. */
 static SpvId in_runs(Kernel *k, SpvId index, int64_t run, int64_t pitch) {
   Spv *b = k->b;

@@ -35,8 +35,9 @@ enum {
  *   param, state, input, fold are stored; argmax, cumsum, scatter_add, attention… are outs where they are computed
  *   reduce_* and matmul are stored, or computed inside kernels of their shape
  *   computed inside wherever asked: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
- *   sources of matmul and of attention… but for mask and keep: stored, or chains of VIEW operations and widenings over a stored
- *     node that cg_strided accepts
+ *   sources of attention… but for mask and keep: stored, or chains of VIEW operations and widenings over a stored node that
+ *     cg_strided accepts
+ *   sources of matmul: such, or values that kernels compute in place, for which cg_lies_as finds a layout
  *   attention's mask and keep: expressions, evaluated at (b…, h, i, j) for each query and key that see each other
  *   outs of attention…: the operation, or permutes, reshapes and casts to 16 bit of it that cg_store_strides accepts
  *   gather's table, scatter_add's sources, random's rng: stored;  gather's ids, sources of reductions and scans: either
@@ -105,6 +106,9 @@ bool cg_widens(const Node *);        /* a cast that loses nothing: 16-bit float 
 bool cg_reads_through(const Node *); /* a VIEW operation, or a widening */
 bool cg_strided(const Node *, const bool *stored,
                 Strided *out); /* false where no such strides exist */
+/* Of a value that is computed from stored nodes by elementwise operations, views and pads: how the largest of them lies
+ * (`offset` aside, where pads are); false where that has no strides. */
+bool cg_lies_as(const Node *, const bool *stored, Strided *out);
 /* `out` is `anchor` behind permutes, reshapes and casts: the strides, by dimension of the anchor, at
  * which its elements lie in out. false where there are other nodes between, or no such strides. */
 bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride);
@@ -136,6 +140,8 @@ void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
  * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
+/* How often the kernel that is expected to be best for the product loads each element of operand 0 or 1. */
+double cg_operand_reads(const Target *, const Node *product, int operand);
 /* Whether `sum` is reduce_sum over the k of operand 0 or 1 of the product, as above. */
 bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */

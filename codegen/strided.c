@@ -1,6 +1,8 @@
-/* Views of stored nodes, widened or not, as base + Σ index·stride. */
+/* Views of stored nodes, widened or not, as base + Σ index·stride; and of computed values the same of the largest operand that
+ * they are computed from element by element. */
 #include "codegen/plan.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void contiguous(Node *n, Strided *s) {
@@ -44,14 +46,34 @@ bool cg_widens(const Node *n) {
 
 bool cg_reads_through(const Node *n) { return (ir_op[n->op].flags & IR_VIEW) || cg_widens(n); }
 
-bool cg_strided(const Node *n, const bool *stored, Strided *out) {
+static bool keeps_layout(const Node *n) {
+  return (ir_op[n->op].flags & (IR_EW | IR_VIEW)) || n->op == OP_pad;
+}
+
+/* The elements of the largest stored node below n, through what keeps a layout; 0: none. */
+static int64_t largest(const Node *n, const bool *stored, int64_t *seen) {
+  int64_t most = 0;
+  if (stored[n->id]) return type_count(&n->type);
+  if (seen[n->id]) return seen[n->id] - 1;
+  for (int i = 0; i < n->n_src && keeps_layout(n); i++) {
+    int64_t here = largest(n->src[i], stored, seen);
+    if (here > most) most = here;
+  }
+  seen[n->id] = most + 1;
+  return most;
+}
+
+/* `seen`, where given: computed values lie as their source with the largest stored node below. */
+static bool lies(const Node *n, const bool *stored, int64_t *seen, Strided *out) {
   if (stored[n->id]) {
     contiguous((Node *)n, out);
     return true;
   }
-  if (!cg_reads_through(n)) return false;
-  const Node *x = n->src[0];
-  if (!cg_strided(x, stored, out)) return false;
+  const Node *x = NULL;
+  if (cg_reads_through(n)) x = n->src[0];
+  for (int i = 0; !x && seen && i < n->n_src && keeps_layout(n); i++)
+    if (largest(n->src[i], stored, seen) == largest(n, stored, seen)) x = n->src[i];
+  if (!x || !lies(x, stored, seen, out)) return false;
   int64_t old[IR_MAX_RANK];
   memcpy(old, out->stride, sizeof old);
   switch (n->op) {
@@ -66,8 +88,19 @@ bool cg_strided(const Node *n, const bool *stored, Strided *out) {
   case OP_slice:
     for (int i = 0; i < x->type.rank; i++) out->offset += n->ints[i] * old[i];
     return true;
-  default: return true; /* the same elements, in a wider type */
+  default: return true; /* element by element */
   }
+}
+
+bool cg_strided(const Node *n, const bool *stored, Strided *out) {
+  return lies(n, stored, NULL, out);
+}
+
+bool cg_lies_as(const Node *n, const bool *stored, Strided *out) {
+  int64_t *seen = xcalloc((size_t)n->id + 1, sizeof *seen);
+  bool found = largest(n, stored, seen) > 0 && lies(n, stored, seen, out);
+  free(seen);
+  return found;
 }
 
 bool cg_store_strides(const Node *anchor, const Node *out, int64_t *stride) {

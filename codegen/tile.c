@@ -59,6 +59,7 @@ static void place_run(Kernel *k, TileStage *s, int r) {
     SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, row, last);
     row = choose(k, past, last, row);
   }
+  s->from_row[r] = row;
   if (!from->unit_row) row = spv_bin(k->b, SpvOpIMul, row, from->row);
   if (!from->unit_term) term = spv_bin(k->b, SpvOpIMul, term, from->term);
   at = spv_bin(k->b, SpvOpIAdd, row, from->offset);
@@ -82,9 +83,24 @@ void tile_stage(Kernel *k, TileStage *s, const TileSource *source) {
   }
 }
 
+/* The same of values that are computed. */
+static SpvId compute_run(Kernel *k, const TileStage *s, int r, SpvId slice) {
+  const TileSource *from = &s->source;
+  SpvId term = tile_mad(k, slice, (uint32_t)s->terms, s->term[r]), inside = 0, x[4];
+  if (from->terms) {
+    inside = spv_cmp(k->b, SpvOpULessThan, term, from->terms);
+    term = choose(k, inside, term, const_u(k, 0));
+  }
+  from->value(from->context, s->from_row[r], term, from->unit_term, s->run, x);
+  SpvId value = s->run == 4 ? vec4_of(k, x) : x[0],
+        zero = s->run == 4 ? tile_zero(k) : const_f(k, 0);
+  return inside ? choose(k, inside, value, zero) : value;
+}
+
 /* Run r of a slice; zeros past the last term. */
 static SpvId load_run(Kernel *k, const TileStage *s, int r, SpvId slice) {
   const TileSource *from = &s->source;
+  if (from->value) return compute_run(k, s, r, slice);
   uint32_t step = (uint32_t)(s->terms / s->run); /* terms a slice, as the address counts them */
   SpvId far = op_u(k, SpvOpIMul, slice, step), inside = 0;
   if (!from->unit_term) far = spv_bin(k->b, SpvOpIMul, far, from->term);

@@ -22,6 +22,9 @@ typedef struct TileSource {
   SpvId first_row,
     rows;      /* of the slices; rows past the operand's last repeat it, 0: there are none */
   SpvId terms; /* terms from there on are zeros; 0: slices end where terms end */
+  /* NULL: from memory; else gives n neighbours' values, from a multiple of n on */
+  void (*value)(const void *context, SpvId row, SpvId term, bool along_term, int n, SpvId *value);
+  const void *context;
 } TileSource;
 
 /* Its way: slices of so many terms, in workgroup memory as vec4[term][rows / 4 + TILE_PAD] whatever the operand's layout. They
@@ -37,6 +40,7 @@ typedef struct TileStage {
   int n, run;                      /* vec4s that an invocation reads; elements of a run */
   SpvId fixed[4 * TILE_MAX_STAGE]; /* by run: its address without the slice's share */
   SpvId term[4 * TILE_MAX_STAGE], row[4 * TILE_MAX_STAGE]; /* within the slice */
+  SpvId from_row[4 * TILE_MAX_STAGE];                      /* of the operand */
   SpvId value[TILE_MAX_STAGE], sum[TILE_MAX_STAGE];        /* variables */
 } TileStage;
 

@@ -2,8 +2,8 @@
  * Needs a verified graph. Gives `stored` under codegen/plan.h's guarantees, except the limits of
  * one kernel (plan_limit.c).
  *
- * What must be stored is stored: leaves in memory, reductions, products, outputs, what a product, a
- * table or a scatter reads. Any other node is stored where that is estimated to be faster. The
+ * What must be stored is stored: leaves in memory, reductions, products, outputs, what a table or a scatter reads, or a product
+ * that cannot compute it. Any other node is stored where that is estimated to be faster. The
  * estimate counts, per node, the kernels that reach it and how often each evaluates it (more often
  * than it has elements where an expand lies between):
  *
@@ -77,7 +77,10 @@ static void users_add(Users *u, int root, double evals) {
 }
 
 /* How often `root`, as a kernel, evaluates its source. */
-static double root_evals(const Node *root, const Node *src) {
+static double root_evals(const Planner *p, const Node *root, int source) {
+  const Node *src = root->src[source];
+  if (root->op == OP_matmul)
+    return (double)type_count(&src->type) * cg_operand_reads(p->target, root, source);
   bool each = reduces(root) || root->op == OP_concat || root->op == OP_scatter_add;
   return (double)type_count(each ? &src->type : &root->type);
 }
@@ -90,7 +93,7 @@ static void find_users(const Planner *p, Users *users) {
     for (int s = 0; s < n->n_src; s++) {
       const Node *src = n->src[s];
       if (p->stored[i]) {
-        users_add(&users[src->id], i, root_evals(n, src));
+        users_add(&users[src->id], i, root_evals(p, n, s));
         continue;
       }
       double part =
@@ -102,7 +105,7 @@ static void find_users(const Planner *p, Users *users) {
 }
 
 /* What evaluating an inlined node takes: arithmetic per evaluation, and the stored nodes read. */
-enum { MAX_WALK = 96, MAX_READ = 24 };
+enum { MAX_WALK = 96, MAX_READ = 24, MAX_COMPUTED = 32 /* of a prologue */ };
 typedef struct Work {
   double arithmetic;
   const Node *seen[MAX_WALK], *read[MAX_READ];
@@ -163,13 +166,95 @@ static bool worth_storing(const Planner *p, const Cost *c, const Node *n, const 
   return (alone ? MARGIN : 1) * stored < inlined;
 }
 
-static Node *view_base(Node *n) {
-  while (cg_reads_through(n)) n = n->src[0];
-  return n;
+/* ---- prologues ---- */
+
+/* The same in bytes: what an element of 4 takes, of this one. */
+static double part_of(const Planner *p, const Node *n) {
+  return cg_element_bytes(p->target, (DType)n->type.dtype) / 4.0;
 }
 
-/* Marks in `must` what plan.h demands, whatever it costs. */
-static void find_forced(const Planner *p, bool *must) {
+static double reads(const Planner *p, const Cost *c, const Work *w, double evals) {
+  double sum = 0;
+  for (int i = 0; i < w->n_read; i++)
+    sum += part_of(p, w->read[i]) * read_cost(c, w->read[i], evals);
+  return sum;
+}
+
+/* Whether a kernel that is there anyway could compute the value as well: one with a result as large, or a reduction over a source
+ * as large, that it is computed from. */
+static bool joins(const Work *w, int64_t elements) {
+  for (int i = 0; i < w->n_read; i++) {
+    const Node *n = w->read[i];
+    if (plan_given(n)) continue;
+    if (type_count(&(plan_reduces(n) ? n->src[0] : n)->type) == elements) return true;
+  }
+  return false;
+}
+
+/* Whether the products that read the stored value had better compute it themselves. No kernel is saved where another would compute
+ * it too, nor of what depends on given values alone, which runs beside other kernels. */
+static bool worth_computing(const Planner *p, const Cost *c, const Node *n, const Users *u) {
+  const double ROUNDING = 5; /* to 16 bits */
+  double elements = (double)type_count(&n->type);
+  Work w = {0};
+  bool given = true;
+  p->stored[n->id] = false;
+  work_add(p, n, &w);
+  p->stored[n->id] = true;
+  bool joined = joins(&w, type_count(&n->type));
+  if (dtype_is_16((DType)n->type.dtype)) w.arithmetic += ROUNDING;
+  double inlined = 0, stored = w.arithmetic * elements + part_of(p, n) * elements * c->store;
+  for (int i = 0; i < w.n_read; i++) given = given && plan_given(w.read[i]);
+  if (!joined) stored += reads(p, c, &w, elements);
+  if (!joined && !given) stored += c->dispatch;
+  for (int i = 0; i < u->n; i++) {
+    inlined += w.arithmetic * u->evals[i] + reads(p, c, &w, u->evals[i]);
+    stored += part_of(p, n) * read_cost(c, n, u->evals[i]);
+  }
+  return MARGIN * inlined < stored && w.n_seen <= MAX_COMPUTED;
+}
+
+/* The last node, as kernels run in the order of the graph, that needs what the node stores. */
+static int *find_last(const Planner *p) {
+  int *last = xcalloc((size_t)p->g->n_node + 1, sizeof *last);
+  for (int i = p->g->n_node - 1; i >= 0; i--) {
+    int here = p->stored[i] ? i : last[i];
+    const Node *n = p->g->node[i];
+    for (int s = 0; p->needed[i] && s < n->n_src; s++)
+      if (last[n->src[s]->id] < here) last[n->src[s]->id] = here;
+  }
+  return last;
+}
+
+/* Whether what the value is computed from would stay longer in memory for that, and be larger than it. */
+static bool keeps_more(const Planner *p, const Node *n, const int *last) {
+  Work w = {0};
+  uint64_t bytes = 0;
+  p->stored[n->id] = false;
+  work_add(p, n, &w);
+  p->stored[n->id] = true;
+  for (int i = 0; i < w.n_read; i++)
+    if (!plan_given(w.read[i]) && last[w.read[i]->id] < last[n->id])
+      bytes += plan_bytes(p, w.read[i]);
+  return bytes > plan_bytes(p, n);
+}
+
+static void choose_prologues(Planner *p, const Cost *cost, const bool *may, const bool *must,
+                             Users *users) {
+  find_users(p, users);
+  int *last = find_last(p);
+  for (int i = 0; i < p->g->n_node; i++) {
+    const Node *n = p->g->node[i];
+    if (may[i] && !must[i] && worth_computing(p, cost, n, &users[i]) && !keeps_more(p, n, last))
+      p->stored[i] = false;
+  }
+  free(last);
+}
+
+/* ---- the choice ---- */
+
+/* Marks in `must` what plan.h demands, whatever it costs; in `may` what products can compute themselves. */
+static void find_forced(const Planner *p, const bool *may, bool *must) {
   for (int i = 0; i < p->g->n_node; i++) {
     Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
@@ -177,8 +262,8 @@ static void find_forced(const Planner *p, bool *must) {
               plan_is_attention(n->op) || p->assembles[i] || p->part_of[i] || must[i];
     for (int s = 0; s < n->n_src; s++) {
       SourceNeed need = plan_source(n, s);
-      if (need != SOURCE_any)
-        must[need == SOURCE_strided ? view_base(n->src[s])->id : n->src[s]->id] = true;
+      const Node *asked = need == SOURCE_strided ? plan_operand(n->src[s]) : n->src[s];
+      if (need != SOURCE_any && !may[asked->id]) must[asked->id] = true;
     }
   }
   for (int i = 0; i < p->g->n_output; i++) {
@@ -263,17 +348,20 @@ void plan_fuse(Planner *p) {
   int n = p->g->n_node;
   const Cost *cost = p->target->is_cpu ? &cost_cpu : &cost_gpu;
   bool *must = arena_alloc(p->arena, (size_t)n + 1), *pinned = arena_alloc(p->arena, (size_t)n + 1);
+  bool *may = arena_alloc(p->arena, (size_t)n + 1);
   Users *users = xcalloc((size_t)n + 1, sizeof *users);
-  find_forced(p, must);
+  plan_prologues(p, may);
+  find_forced(p, may, must);
   find_ahead(p, must);
   find_epilogues(p, must);
   find_pinned(p, pinned);
-  memcpy(p->stored, must, (size_t)n);
+  for (int i = 0; i < n; i++) p->stored[i] = must[i] || may[i];
   for (int round = 0; round < ROUNDS; round++) {
     find_users(p, users);
     for (int i = 0; i < n; i++)
-      if (p->needed[i] && !must[i])
+      if (p->needed[i] && !must[i] && !may[i])
         p->stored[i] = !pinned[i] && worth_storing(p, cost, p->g->node[i], &users[i]);
   }
+  choose_prologues(p, cost, may, must, users);
   free(users);
 }

@@ -16,19 +16,24 @@
 
 /* ---- the beginning: every stored value by itself ---- */
 
-static Node *view_base(Node *n, const bool *stored) {
-  while (!stored[n->id] && cg_reads_through(n)) n = n->src[0];
-  return n;
+/* What a product's operand is computed from. */
+static void firm_below(Grouper *s, const Node *n, bool *seen) {
+  if (seen[n->id]) return;
+  seen[n->id] = true;
+  s->firm[n->id] = s->p->stored[n->id];
+  for (int i = 0; i < n->n_src && !s->firm[n->id]; i++) firm_below(s, n->src[i], seen);
 }
 
 static void find_firm(Grouper *s) {
   const Planner *p = s->p;
+  bool *seen = xcalloc((size_t)p->g->n_node + 1, 1);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
     for (int k = 0; k < n->n_src; k++)
-      if (plan_source(n, k) != SOURCE_any) s->firm[view_base(n->src[k], p->stored)->id] = true;
+      if (plan_source(n, k) != SOURCE_any) firm_below(s, n->src[k], seen);
   }
+  free(seen);
   for (int i = 0; i < p->g->n_output; i++) s->firm[plan_home(p->g->output[i].node)->id] = true;
   for (int i = 0; i < p->g->n_node; i++)
     if (p->assembles[i] || p->part_of[i]) s->firm[i] = true;

@@ -125,6 +125,10 @@ Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to,
 /* By id: operands of products beside which they can be summed over k, as they lie in memory. */
 bool *plan_product_operands(const Planner *);
 int64_t plan_product_parts(const Planner *, const Node *); /* plan.c: of its k; 1: it stays whole */
+/* plan_prologue.c: which values products might compute as they load them, by id. */
+void plan_prologues(const Planner *, bool *may);
+/* The value that a product's operand is views and widenings of. */
+Node *plan_operand(Node *);
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */
 void plan_assemble(Planner *);
 void plan_assemble_as(Planner *, Node *const *chosen, int n);

@@ -1,5 +1,5 @@
 /* limit: keeps each kernel within what codegen accepts. Needs fuse's choice; stores more nodes,
- * never fewer, so that a product reads only what cg_strided can address, a kernel reads at most
+ * never fewer, so that a product reads only what cg_strided can address or it can compute, a kernel reads at most
  * CG_MAX_SLOTS − 2 stored nodes, calls of random counted as such (each has a slot for its place),
  *   a kernel's expression has at most MAX_NODES evaluations (drivers compile in time that grows
  * faster than length).
@@ -106,17 +106,31 @@ static void store_source(Planner *p, const Node *source) {
   store_view(p, source, source);
 }
 
+/* A product computes its operands itself only where its kernel can, with slots to spare for what follows the product. */
+static void fit_prologue(Planner *p, Node *product, Expression *e) {
+  enum { FEW_NODES = 64, FEW_OPERANDS = 7 };
+  Node *base[] = {plan_operand(product->src[0]), plan_operand(product->src[1])};
+  if (p->stored[base[0]->id] && p->stored[base[1]->id]) return;
+  expression_of(p, product, e);
+  KernelJob job = {.out = &product, .n_out = 1, .anchor = product, .stored = p->stored};
+  if (e->n <= FEW_NODES && e->n_operand <= FEW_OPERANDS && cg_matmul_accepts(&job)) return;
+  for (int s = 0; s < 2; s++) p->stored[base[s]->id] = true;
+}
+
 void plan_limit(Planner *p) {
   Expression *e = xcalloc(1, sizeof *e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (p->needed[i] && !plan_given(n) && n->op != OP_matmul && !p->assembles[i]) fit(p, n, e);
   }
+  for (int i = 0; i < p->g->n_node; i++)
+    if (p->needed[i] && p->g->node[i]->op == OP_matmul) fit_prologue(p, p->g->node[i], e);
   free(e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
     for (int s = 0; s < n->n_src; s++)
-      if (plan_source(n, s) == SOURCE_strided) store_source(p, n->src[s]);
+      if (plan_source(n, s) == SOURCE_strided && p->stored[plan_operand(n->src[s])->id])
+        store_source(p, n->src[s]);
   }
 }

@@ -13,4 +13,8 @@ void products_tiles(Bench *, const Target *gpu);
  * kernel; and some with batches. */
 void products_16(Bench *, const Target *, DType, uint32_t seed, int n);
 
+/* ---- prologues.c ---- */
+/* n products drawn by a seed whose operands are computed, rounded to the type; by several forms of their kernel. */
+void prologues_any(Bench *, const Target *, DType, uint32_t seed, int n);
+
 #endif

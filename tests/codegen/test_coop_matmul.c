@@ -19,7 +19,10 @@ int main(int argc, char **argv) {
   if (!target.matrix_f16.m && !target.matrix_bf16.m) printf("skipped: no matrix units\n");
   for (int i = 0; i < 2; i++) {
     DType d = i ? DT_bf16 : DT_f16;
-    if (i ? target.matrix_bf16.m : target.matrix_f16.m) products_16(&b, &target, d, seed, n);
+    if (i ? target.matrix_bf16.m : target.matrix_f16.m) {
+      products_16(&b, &target, d, seed, n);
+      prologues_any(&b, &target, d, seed, n);
+    }
   }
   printf("seed %u: %d kernels, %d wrong\n", seed, b.kernels, b.wrong);
   bench_close(&b);
