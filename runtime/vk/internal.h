@@ -25,8 +25,9 @@
   X(GetDeviceQueue)                                                                                \
   X(DeviceWaitIdle)                                                                                \
   X(CreateBuffer)                                                                                  \
-  X(DestroyBuffer) X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory)      \
-    X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)    \
+  X(DestroyBuffer)                                                                                 \
+  X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)         \
+    X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)                  \
       X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                   \
         X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)  \
           X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                     \
@@ -85,7 +86,8 @@ typedef struct Pieces { /* a program, cut */
 
 /* Where one run's inputs and outputs wait on the host, and the copies to and from their places. */
 typedef struct IoSlot {
-  VkBlock block; /* inputs in order, then outputs, each at a multiple of IO_ALIGN */
+  VkBlock
+    block; /* inputs in order, each at a multiple of IO_ALIGN; then outputs: Recorded.output_at */
   VkCommandBuffer copy_in, copy_out;
 } IoSlot;
 enum { IO_ALIGN = 16 };
@@ -97,6 +99,7 @@ typedef struct Recorded { /* a program, once it was run */
   Pieces before;           /* those cut by the guess, which runs under way may still use */
   double seconds, guessed; /* that a run took, 0 where that is not known yet, and was thought to */
   VkQueryPool times;       /* two timestamps a dispatch, where they are measured */
+  uint64_t *output_at;     /* by output: where in an IoSlot's block */
   IoSlot io[EXEC_RING];
 } Recorded;
 
@@ -247,7 +250,6 @@ bool record_program(Exec *, uint32_t program, Buf *why); /* once more where a ru
 bool record_io(Exec *, uint32_t program, int slot, Buf *why);
 void record_free(Exec *, uint32_t program);
 uint64_t io_aligned(uint64_t bytes);         /* up to a multiple of IO_ALIGN */
-uint64_t io_input_bytes(const ImgProgram *); /* where outputs start in an IoSlot's block */
 
 /* ---- times.c: nothing where no times are measured ---- */
 bool times_open(Exec *, Recorded *, uint32_t n_dispatch, Buf *why);

@@ -11,13 +11,11 @@ static const uint32_t poison_word = 0x7fc0dead;
 
 uint64_t io_aligned(uint64_t bytes) { return (bytes + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN; }
 
-static uint64_t total_bytes(const ImgTensor *t, uint32_t n) {
+static uint64_t input_bytes(const ImgProgram *p) {
   uint64_t sum = 0;
-  for (uint32_t i = 0; i < n; i++) sum += io_aligned(t[i].bytes);
+  for (uint32_t i = 0; i < p->n_input; i++) sum += io_aligned(p->input[i].bytes);
   return sum;
 }
-
-uint64_t io_input_bytes(const ImgProgram *p) { return total_bytes(p->input, p->n_input); }
 
 /* ---- the program ---- */
 
@@ -132,22 +130,55 @@ static void record_poison(Exec *e, VkCommandBuffer c, const ImgProgram *p) {
   barrier_full(c);
 }
 
-/* Copies between the slot's block, from `at` on, and the tensors' places: one command for
- * neighbours in the list that share a chunk. */
-static void record_copies(Exec *e, VkCommandBuffer c, const IoSlot *io, const ImgTensor *t,
-                          uint32_t n, uint64_t at, bool in) {
-  VkBufferCopy *region = xcalloc(n + 1, sizeof *region);
-  for (uint32_t i = 0, same; i < n; i += same) {
-    for (same = 0; i + same < n && t[i + same].chunk == t[i].chunk; same++) {
-      const ImgTensor *x = &t[i + same];
-      region[same] = (VkBufferCopy){
-        .srcOffset = in ? at : x->offset, .dstOffset = in ? x->offset : at, .size = x->bytes};
-      at += io_aligned(x->bytes);
+/* To the tensors' places from the slot's block: one command for neighbours in the list that share a chunk. */
+static void copy_inputs(Exec *e, VkCommandBuffer c, const IoSlot *io, const ImgProgram *p) {
+  VkBufferCopy *region = xcalloc(p->n_input + 1, sizeof *region);
+  uint64_t at = 0;
+  for (uint32_t i = 0, same; i < p->n_input; i += same) {
+    const ImgTensor *t = &p->input[i];
+    for (same = 0; i + same < p->n_input && t[same].chunk == t->chunk; same++) {
+      region[same] =
+        (VkBufferCopy){.srcOffset = at, .dstOffset = t[same].offset, .size = t[same].bytes};
+      at += io_aligned(t[same].bytes);
     }
-    VkBuffer device = e->chunk[t[i].chunk].buffer, host = io->block.buffer;
-    vk.CmdCopyBuffer(c, in ? host : device, in ? device : host, same, region);
+    vk.CmdCopyBuffer(c, io->block.buffer, e->chunk[t->chunk].buffer, same, region);
   }
   free(region);
+}
+
+/* Outputs that lie close to each other are copied as one piece with what lies between them: a copy takes a
+ * microsecond or two, of however few bytes. */
+typedef struct OutputSpan {
+  uint32_t chunk;
+  uint64_t from, to; /* in the chunk */
+  uint64_t at;       /* in the slot's block */
+} OutputSpan;
+
+/* The spans; their end in the slot's block. */
+static uint64_t find_spans(const ImgProgram *p, OutputSpan *span, int *n_span,
+                           uint64_t *output_at) {
+  enum { NEAR = 1024 /* bytes */ };
+  int n = 0, *of = xcalloc(p->n_output + 1, sizeof *of);
+  for (uint32_t i = 0; i < p->n_output; i++) {
+    const ImgTensor *t = &p->output[i];
+    int k = 0;
+    while (k < n &&
+           (span[k].chunk != t->chunk || t->offset < span[k].from || t->offset > span[k].to + NEAR))
+      k++;
+    if (k == n) span[n++] = (OutputSpan){.chunk = t->chunk, .from = t->offset, .to = t->offset};
+    if (span[k].to < t->offset + t->bytes) span[k].to = t->offset + t->bytes;
+    of[i] = k;
+  }
+  uint64_t at = input_bytes(p);
+  for (int k = 0; k < n; k++) {
+    span[k].at = at;
+    at += io_aligned(span[k].to - span[k].from);
+  }
+  for (uint32_t i = 0; i < p->n_output; i++)
+    output_at[i] = span[of[i]].at + p->output[i].offset - span[of[i]].from;
+  free(of);
+  *n_span = n;
+  return at;
 }
 
 /* The copies of the run before, which may use the same places, are behind a barrier already
@@ -155,15 +186,19 @@ static void record_copies(Exec *e, VkCommandBuffer c, const IoSlot *io, const Im
 static bool record_copy_in(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
   if (!buffer_begin(e, &io->copy_in, why)) return false;
   if (e->option.poison) record_poison(e, io->copy_in, p);
-  record_copies(e, io->copy_in, io, p->input, p->n_input, 0, true);
+  copy_inputs(e, io->copy_in, io, p);
   barrier_full(io->copy_in);
   return buffer_end(e, io->copy_in, why);
 }
 
-static bool record_copy_out(Exec *e, const ImgProgram *p, IoSlot *io, Buf *why) {
+static bool record_copy_out(Exec *e, IoSlot *io, const OutputSpan *span, int n, Buf *why) {
   if (!buffer_begin(e, &io->copy_out, why)) return false;
   barrier_full(io->copy_out);
-  record_copies(e, io->copy_out, io, p->output, p->n_output, io_input_bytes(p), false);
+  for (int k = 0; k < n; k++) {
+    VkBufferCopy region = {
+      .srcOffset = span[k].from, .dstOffset = span[k].at, .size = span[k].to - span[k].from};
+    vk.CmdCopyBuffer(io->copy_out, e->chunk[span[k].chunk].buffer, io->block.buffer, 1, &region);
+  }
   barrier_to_host(io->copy_out);
   return buffer_end(e, io->copy_out, why);
 }
@@ -177,18 +212,21 @@ static void io_free(Exec *e, IoSlot *io) {
 
 bool record_io(Exec *e, uint32_t index, int slot, Buf *why) {
   const ImgProgram *p = &e->image->program[index];
-  IoSlot *io = &e->program[index].io[slot];
+  Recorded *q = &e->program[index];
+  IoSlot *io = &q->io[slot];
   if (io->block.buffer) return true;
-  uint64_t bytes = io_input_bytes(p) + total_bytes(p->output, p->n_output);
+  OutputSpan *span = xcalloc(p->n_output + 1, sizeof *span);
+  int n_span;
+  if (!q->output_at) q->output_at = arena_alloc(e->arena, sizeof *q->output_at * (p->n_output + 1));
+  uint64_t bytes = find_spans(p, span, &n_span, q->output_at);
   VkResult r = block_new(e->dev, MEMORY_host, bytes ? bytes : IO_ALIGN, &io->block);
-  if (r) {
+  if (r)
     buf_printf(why, "%.1f MiB for the inputs and outputs of %s could not be had: %s",
                (double)bytes / (1 << 20), p->name, vk_result_name(r));
-    return false;
-  }
-  if (record_copy_in(e, p, io, why) && record_copy_out(e, p, io, why)) return true;
-  io_free(e, io);
-  return false;
+  bool ok = !r && record_copy_in(e, p, io, why) && record_copy_out(e, io, span, n_span, why);
+  if (!ok) io_free(e, io);
+  free(span);
+  return ok;
 }
 
 void record_free(Exec *e, uint32_t index) {

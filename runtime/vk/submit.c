@@ -99,12 +99,11 @@ static void put_inputs(const ImgProgram *p, const VkBlock *b, const void *const 
   }
 }
 
-static void take_outputs(const ImgProgram *p, const VkBlock *b, void *const *output) {
-  uint64_t at = io_input_bytes(p);
+static void take_outputs(const ImgProgram *p, const Recorded *q, int slot, void *const *output) {
+  const char *host = q->io[slot].block.host;
   for (uint32_t i = 0; i < p->n_output; i++) {
     const ImgTensor *t = &p->output[i];
-    if (output[i]) elements_to_host(t, (const char *)b->host + at, image_elements(t), output[i]);
-    at += io_aligned(p->output[i].bytes);
+    if (output[i]) elements_to_host(t, host + q->output_at[i], image_elements(t), output[i]);
   }
 }
 
@@ -161,7 +160,7 @@ bool exec_wait(Exec *e, uint64_t ticket, void *const *output, Buf *why) {
     bool ok = wait_for(e, run->before + 2 + (uint64_t)run->pieces.n, why);
     if (ok && run->began > 0 && q->seconds <= 0) q->seconds = now() - run->began; /* or longer */
     run->ticket = 0;
-    if (ok && output) take_outputs(p, &q->io[s].block, output);
+    if (ok && output) take_outputs(p, q, s, output);
     return ok;
   }
   die("exec_wait: ticket %llu is not under way", (unsigned long long)ticket);
