@@ -64,7 +64,6 @@ SpvId kernel_load(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_flat(Kernel *, Node *operand, const Ix *);
 SpvId kernel_load_at(Kernel *, Node *operand, SpvId index);
 SpvId kernel_load4_at(Kernel *, Node *operand, SpvId index4); /* a vec4; index in units of four */
-void kernel_load8_at(Kernel *, Node *operand, SpvId index8, SpvId value[8]); /* … of eight */
 /* `width` = 1, 2, 4 or 8 neighbouring 16-bit elements as they lie in memory: u32 (one, in its low half), u32,
  * uvec2, uvec4; index in units of that many. */
 SpvId kernel_load_raw(Kernel *, Node *operand, int width, SpvId index);

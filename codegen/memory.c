@@ -127,22 +127,6 @@ SpvId kernel_load_raw(Kernel *k, Node *operand, int width, SpvId index) {
   return width == 1 ? spv_pure(b, SpvOpUConvert, u32, value) : value;
 }
 
-void kernel_load8_at(Kernel *k, Node *operand, SpvId index8, SpvId value[8]) {
-  DType d = (DType)operand->type.dtype;
-  if (kernel_is_16(k, d)) {
-    SpvId unit = load_unit(k, operand, 8, index8);
-    for (uint32_t i = 0; i < 8; i++) value[i] = element(k, d, 8, unit, i);
-    return;
-  }
-  SpvId one = spv_u(k->b, 1);
-  SpvId first = spv_bin(k->b, SpvOpShiftLeftLogical, index8, one);
-  for (uint32_t half = 0; half < 2; half++) {
-    SpvId at = half ? spv_bin(k->b, SpvOpIAdd, first, one) : first;
-    SpvId unit = load_unit(k, operand, 4, at);
-    for (uint32_t i = 0; i < 4; i++) value[4 * half + i] = element(k, d, 4, unit, i);
-  }
-}
-
 /* The element at an index, out of a unit of n that begins at a multiple of n. */
 static SpvId load_from_unit(Kernel *k, Node *operand, int n, const Ix *ix) {
   SpvId index = ix_emit(k->ix, ix_div(k->ix, ix, n));

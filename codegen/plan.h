@@ -144,6 +144,13 @@ double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t
 double cg_operand_reads(const Target *, const Node *product, int operand);
 /* Whether `sum` is reduce_sum over the k of operand 0 or 1 of the product, as above. */
 bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
+/* The largest relative error of rounding to a 16-bit type; 0 for others. */
+double cg_unit_roundoff(DType);
+/* A result that is rounded to 16 bits at last, before it was: its own node in f32. */
+Node *cg_unrounded(Graph *, Node *root);
+/* On matrix units attention rounds its weights and their gradients to the 16 bits of its operands: by how much of each term
+ * the sums in `out` may differ for that; 0 for other results. */
+double cg_rounded_terms(const Node *out, const bool *stored, const Target *);
 /* Emits the kernel into `arena`. A job against the planner's guarantees is a bug and dies. */
 void cg_emit(Arena *, const KernelJob *, const Target *, KernelCode *out);
 /* Jobs of equal structure share one kernel, and its words: as cg_emit, the words in the cache's

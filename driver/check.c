@@ -155,17 +155,6 @@ static Node *rebuild(Graph *to, Node *n, const KernelJob *job, const Node *out, 
   return map[n->id] = ir_rebuild(to, n, src);
 }
 
-/* A result that is rounded to 16 bits at last, before it was. */
-static Node *unrounded(Graph *g, Node *root) {
-  bool moves = root->op == OP_permute || root->op == OP_reshape;
-  Node *x = moves ? unrounded(g, root->src[0]) : root;
-  if (moves && x == root->src[0]) return root;
-  if (root->op == OP_reshape) return ir_reshape(g, x, root->type.rank, root->type.dim);
-  if (moves) return ir_rebuild(g, root, &x);
-  bool narrows = root->op == OP_cast && dtype_is_16((DType)root->type.dtype);
-  return narrows && root->src[0]->type.dtype == DT_f32 ? root->src[0] : root;
-}
-
 /* x beside y along the last dimension; y NULL: zeros. */
 static Node *beside(Graph *g, Node *x, Node *y) {
   if (!y) y = ir_const(g, 0, &x->type);
@@ -221,27 +210,14 @@ typedef struct Expected {
   double terms; /* where it rounds the terms of the sums, at most that much of each */
 } Expected;
 
-static double step_of(DType d) { return d == DT_bf16 ? 0x1p-7 : d == DT_f16 ? 0x1p-10 : 0; }
-
 static double inner_step(const Graph *g, const Node *root, const Node *exact) {
   double step = 0;
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
     if (n->op == OP_cast && n != root && n->id < exact->id)
-      step = fmax(step, step_of((DType)n->type.dtype));
+      step = fmax(step, 2 * cg_unit_roundoff((DType)n->type.dtype));
   }
   return step;
-}
-
-/* On matrix units attention rounds its weights and their gradients to the 16 bits of its operands. */
-static double rounded_terms(const Check *c, const KernelJob *job, const Node *out) {
-  Strided q;
-  while (!ir_attention_sources(out->op) && out->n_src == 1) out = out->src[0];
-  if (!ir_attention_sources(out->op) || out->op == OP_attention_lse) return 0;
-  if (!cg_strided(out->src[0], job->stored, &q)) return 0;
-  DType d = (DType)q.base->type.dtype;
-  bool has = d == DT_f16 ? c->target.matrix_f16.m : d == DT_bf16 && c->target.matrix_bf16.m;
-  return has ? step_of(d) / 2 : 0;
 }
 
 static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
@@ -251,7 +227,7 @@ static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
   Node **map = xcalloc((size_t)job->out[job->n_out - 1]->id + 1, sizeof *map);
   Feed feed[CG_MAX_SLOTS + CG_MAX_OUT];
   int n_feed = 0;
-  Node *root = rebuild(g, out, job, out, map), *exact = unrounded(g, root);
+  Node *root = rebuild(g, out, job, out, map), *exact = cg_unrounded(g, root);
   for (int i = 0; i < n + job->n_out; i++) {
     const Node *from = i < n ? operand[i] : job->out[i - n], *leaf = map[from->id];
     if (leaf && leaf->op == OP_input)
@@ -265,7 +241,7 @@ static Expected evaluate(Check *c, const KernelJob *job, Node *out) {
       !ir_eval(c->arena, g, EVAL_f32, feed, n_feed, (Node *[]){exact, root}, 2, f32, &why))
     die("check: kernel of %%%d: %s", out->id, why.data);
   e.step = inner_step(g, root, exact);
-  e.terms = rounded_terms(c, job, out);
+  e.terms = cg_rounded_terms(out, job->stored, &c->target);
   e.f64 = f64[0];
   e.f32 = f32[0];
   e.rounded = f32[1];
@@ -291,7 +267,8 @@ static double error_of(const Expected *e, const double *got, int64_t *at) {
     double x = got[i], y = e->f64.data[i];
     if (x == y || x == e->rounded.data[i] || (isnan(x) && isnan(y))) continue;
     double allowed = (1e-5 + e->terms) * fabs(e->size.data[i]) + 1e-6 * mean + 4 * noise + 1e-37;
-    allowed += step_of((DType)e->rounded.type.dtype) / 2 * fabs(y) + e->step * (fabs(y) + mean);
+    allowed +=
+      cg_unit_roundoff((DType)e->rounded.type.dtype) * fabs(y) + e->step * (fabs(y) + mean);
     if (e->rounded.type.dtype == DT_f16) allowed += 0x1p-25; /* subnormal */
     double error = isfinite(x) && isfinite(y) ? fabs(x - y) / allowed : INFINITY;
     if (error > worst) worst = error, *at = i;

@@ -105,19 +105,6 @@ static Node *magnitudes(Graph *g, Node *root) {
   return ir_rebuild(g, root, src);
 }
 
-/* A result that is rounded to 16 bits at last, before it was: half a unit of the last place then
- * tells the nearest. (A cast rounds in f64 too.) */
-static Node *unrounded(Graph *g, Node *root) {
-  bool moves = root->op == OP_permute || root->op == OP_reshape;
-  Node *x = moves ? unrounded(g, root->src[0]) : root;
-  if (moves && x == root->src[0]) return root;
-  if (root->op == OP_reshape) return ir_reshape(g, x, root->type.rank, root->type.dim);
-  if (moves) return ir_rebuild(g, root, &x);
-  bool narrows = root->op == OP_cast && dtype_is_16((DType)root->type.dtype) &&
-                 root->src[0]->type.dtype == DT_f32;
-  return narrows ? root->src[0] : root;
-}
-
 typedef struct Want {
   Tensor value, magnitude, rounded; /* f64; the bound's scale; f32 mode */
   struct Want *flushed; /* of boundary cases: the same where subnormal operands are zero, as devices
@@ -194,7 +181,7 @@ static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
             .job = job,
             .to = graph_new("want"),
             .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
-  Node *r = copy_node(&t, root), *exact = unrounded(t.to, r), *m = magnitudes(t.to, exact);
+  Node *r = copy_node(&t, root), *exact = cg_unrounded(t.to, r), *m = magnitudes(t.to, exact);
   Buf why = {0};
   bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &exact, 1, &w->value, &why) &&
             ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &r, 1, &w->rounded, &why);
@@ -240,16 +227,6 @@ static double relative(Op op) {
   }
 }
 
-/* On matrix units attention's weights and their gradients are rounded to the 16 bits of its operands, term by term. */
-static double rounded_terms(const Check *c, const Node *root) {
-  Strided s;
-  while ((ir_op[root->op].flags & IR_VIEW) || root->op == OP_cast) root = root->src[0];
-  if (!ir_attention_sources(root->op) || root->op == OP_attention_lse) return 0;
-  if (!cg_strided(root->src[0], c->stored, &s)) return 0;
-  if (s.base->type.dtype == DT_f16) return c->target->matrix_f16.m ? 0x1p-11 : 0;
-  return s.base->type.dtype == DT_bf16 && c->target->matrix_bf16.m ? 0x1p-8 : 0;
-}
-
 static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t i, double got) {
   if (w->flushed && element_ok(c, root, w->flushed, i, got)) return true;
   double want = w->value.data[i], rounded = w->rounded.data[i];
@@ -261,11 +238,13 @@ static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t 
     return flushed;
   }
   if (!isfinite(got) || !isfinite(rounded)) return false;
-  double bound = (w->noise > 0 ? 1e-5 : relative(root->op)) + rounded_terms(c, root);
+  double bound =
+    (w->noise > 0 ? 1e-5 : relative(root->op)) + cg_rounded_terms(root, c->stored, c->target);
   bound *= isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY;
   bound += 5e-7 * w->scale + w->noise; /* some f32 roundings of what is inside */
-  if (d == DT_bf16) bound += fabs(want) * 0x1p-8 + 0x1p-134; /* half a unit of the last place */
-  if (d == DT_f16) bound += fabs(want) * 0x1p-11 + 0x1p-25;
+  bound += cg_unit_roundoff(d) * fabs(want);
+  if (d == DT_bf16) bound += 0x1p-134; /* half of the least subnormal number */
+  if (d == DT_f16) bound += 0x1p-25;
   return fabs(got - want) <= bound + 0x1p-126;
 }
 

@@ -2,6 +2,8 @@
  * several results; every transposition, odd sizes, batches; operands in f32, or stored in 16 bits and widened. */
 #include "tests/codegen/products.h"
 
+#include "tests/codegen/leaves.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,13 +28,6 @@ typedef struct Product {
   (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 /* ---- graphs ---- */
-
-static uint32_t noise(uint32_t i) { /* a hash: Wang's */
-  i = (i ^ 61) ^ i >> 16;
-  i *= 9;
-  i = (i ^ i >> 4) * 0x27d4eb2d;
-  return i ^ i >> 15;
-}
 
 /* Whole numbers: products and sums are exact, and a wrong element of thousands shows. */
 static Node *leaf(Product *p, DType d, int rank, const int64_t *dim) {

@@ -2,6 +2,7 @@
  * divide by nothing, grouped queries, bands, caps, masks, dropout, results rounded and stored through views; with and
  * without reductions of rows in registers. Every kernel has to be one with matrices. */
 #include "tests/codegen/check.h"
+#include "tests/codegen/leaves.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -30,25 +31,8 @@ typedef struct Setup {
   bool all_forms; /* not only the first */
 } Setup;
 
-static uint32_t noise(uint32_t i) { /* a hash: Wang's */
-  i = (i ^ 61) ^ i >> 16;
-  i *= 9;
-  i = (i ^ i >> 4) * 0x27d4eb2d;
-  return i ^ i >> 15;
-}
-
 static Node *leaf(Setup *s, DType d, int rank, const int64_t *dim, double lo, double hi) {
-  Type t = type_of(d, rank, dim);
-  int64_t n = type_count(&t);
-  double *data = arena_alloc(s->arena, sizeof *data * (size_t)n);
-  for (int64_t i = 0; i < n; i++) {
-    double u = (double)noise((uint32_t)i * 8 + (uint32_t)s->n_feed) / 0x1p32;
-    data[i] = dtype_round(d, lo + u * (hi - lo));
-    if (d == DT_i32) data[i] = floor(data[i]);
-  }
-  const char *name = intern(arena_printf(s->arena, "x%d", s->n_feed));
-  s->feed[s->n_feed++] = (Feed){OP_input, name, data};
-  return ir_leaf(s->g, OP_input, name, &t);
+  return uniform_leaf(s->g, s->arena, s->feed, &s->n_feed, type_of(d, rank, dim), lo, hi);
 }
 
 /* [b, heads, rows, channels], stored in 16 bits as rows of all heads, the last of two such tensors side by side. */

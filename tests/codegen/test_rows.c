@@ -2,6 +2,7 @@
  * would cut them out of norms, softmax, losses and their gradients, from one column to a vocabulary,
  * results over operands where that is allowed. test_rows [TITLE …]: only those */
 #include "tests/codegen/check.h"
+#include "tests/codegen/leaves.h"
 
 #include <math.h>
 #include <string.h>
@@ -27,23 +28,8 @@ typedef struct Rows {
 
 /* ---- graphs ---- */
 
-static uint32_t noise(uint32_t i) { /* a hash: Wang's */
-  i = (i ^ 61) ^ i >> 16;
-  i *= 9;
-  i = (i ^ i >> 4) * 0x27d4eb2d;
-  return i ^ i >> 15;
-}
-
 static Node *leaf(Rows *s, Type t, double lo, double hi) {
-  int64_t n = type_count(&t);
-  double *data = arena_alloc(s->arena, sizeof *data * (size_t)n);
-  for (int64_t i = 0; i < n; i++) {
-    double u = (double)noise((uint32_t)i * 16 + (uint32_t)s->n_feed) / 0x1p32;
-    data[i] = t.dtype == DT_i32 ? floor(lo + u * (hi - lo)) : lo + u * (hi - lo);
-  }
-  const char *name = intern(arena_printf(s->arena, "x%d", s->n_feed));
-  s->feed[s->n_feed++] = (Feed){OP_input, name, data};
-  return ir_leaf(s->g, OP_input, name, &t);
+  return uniform_leaf(s->g, s->arena, s->feed, &s->n_feed, t, lo, hi);
 }
 
 static Node *matrix(Rows *s) { return leaf(s, SHAPE(s->rows, s->columns), -3, 3); }

@@ -3,6 +3,7 @@
  * workgroups, tables larger than their ids. Inputs are whole numbers wherever the result is then
  * exact in f32, so that one wrong element of millions shows. */
 #include "tests/codegen/check.h"
+#include "tests/codegen/leaves.h"
 
 #include <string.h>
 
@@ -19,13 +20,6 @@ static void begin(Shapes *s) {
   s->g = graph_new("shapes");
   s->arena = arena_new();
   s->n_feed = 0;
-}
-
-static uint32_t noise(uint32_t i) { /* a hash: Wang's */
-  i = (i ^ 61) ^ i >> 16;
-  i *= 9;
-  i = (i ^ i >> 4) * 0x27d4eb2d;
-  return i ^ i >> 15;
 }
 
 /* An input of whole numbers lo … hi, scaled. */

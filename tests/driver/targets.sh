@@ -2,24 +2,7 @@
 # targets.sh ALPHAC MODEL: one runner for several targets takes the one that suits each device, and profiles are read as they
 # are written, or refused with the place.
 alphac=$1 model=$2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export XDG_CACHE_HOME="$dir/cache"
-failed=0
-
-# expect STATUS WORDS COMMAND…: its exit status, and words that its output (both streams) must hold.
-expect() {
-  status=$1 words=$2
-  shift 2
-  "$@" >"$dir/out" 2>&1
-  got=$?
-  if [ $got -ne "$status" ] || ! grep -qF -- "$words" "$dir/out"; then
-    echo "FAILED: $* gave $got, expected $status and '$words':"
-    cat "$dir/out"
-    failed=1
-  fi
-  grep -E 'Validation (Error|Warning)|SYNC-HAZARD|VUID-' "$dir/out"
-}
+. "$(dirname "$0")/../expect.sh"
 compile() {
   "$alphac" "$model" -D vocab=32 -D context=8 -D width=16 -D layers=1 -D heads=2 -D train.batch=2 -D train.context=8 \
     -D train.precision=f32 "$@"
@@ -37,7 +20,7 @@ p=$dir/device.json
 name=$(sed -n 's/^  "name": "\(.*\)",$/\1/p' "$p")
 compile --target native -o "$dir/native" || exit 1
 compile --target "$p" -o "$dir/profile" || exit 1
-cmp "$dir/native" "$dir/profile" || { echo "FAILED: the device and its profile give different runners"; failed=1; }
+cmp "$dir/native" "$dir/profile" || fail "the device and its profile give different runners"
 for key in $(sed -n 's/^  "\([a-z0-9_]*\)": .*/\1/p' "$p" | grep -v alphac_profile); do
   sed "/^  \"$key\":/d; s/^  \"cores\": \(.*\),\$/  \"cores\": \1,/" "$p" | sed ':a;N;$!ba;s/,\n}/\n}/' >"$dir/less.json"
   expect 1 "less.json: \"$key\" is missing" compile --target "$dir/less.json"
@@ -102,7 +85,7 @@ else
 fi
 sizes=$(wc -c <"$both")
 compile --target portable -o "$dir/portable"
-[ "$sizes" -gt "$(wc -c <"$dir/portable")" ] && [ "$sizes" -gt "$(wc -c <"$dir/native")" ] || { echo "FAILED: nothing was added"; failed=1; }
+[ "$sizes" -gt "$(wc -c <"$dir/portable")" ] && [ "$sizes" -gt "$(wc -c <"$dir/native")" ] || fail "nothing was added"
 
 # lavapipe with narrower vectors is another device, with subgroups of 4
 if grep -q '"is_cpu": true' "$p" && grep -q '"subgroup_size": 8' "$p"; then

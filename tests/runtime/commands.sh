@@ -1,24 +1,7 @@
 #!/bin/sh
 # commands.sh STUB MAKE_RUNNER TENSORS: the runner's command line on the sample image: exit codes, messages, JSON, files.
 stub=$1 make_runner=$2 tensors=$3
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-export XDG_CACHE_HOME="$dir/cache"
-failed=0
-
-# expect STATUS WORDS COMMAND…: its exit status, and words that its output (both streams) must hold.
-expect() {
-  status=$1 words=$2
-  shift 2
-  "$@" >"$dir/out" 2>&1
-  got=$?
-  if [ $got -ne "$status" ] || ! grep -qF -- "$words" "$dir/out"; then
-    echo "FAILED: $* gave $got, expected $status and '$words':"
-    cat "$dir/out"
-    failed=1
-  fi
-  grep -E 'Validation (Error|Warning)|SYNC-HAZARD|VUID-' "$dir/out"
-}
+. "$(dirname "$0")/../expect.sh"
 
 p=$dir/sample
 "$make_runner" "$stub" "$p" || exit 1
@@ -95,11 +78,11 @@ expect 1 "--target smal: the model was not compiled for it; did you mean small?;
 # run
 "$tensors" make "$dir/x" x F32 1000 5 || exit 1
 expect 0 "y: f32 [1000]" "$p" run step --inputs "$dir/x" --outputs "$dir/y"
-[ "$("$tensors" get "$dir/y" y 10)" = 35 ] || { echo "FAILED: y[10] is not 5 + 3 · 10"; failed=1; }
-[ "$("$tensors" get "$dir/y" c 999)" = 5 ] || { echo "FAILED: c[999] is not 5"; failed=1; }
+[ "$("$tensors" get "$dir/y" y 10)" = 35 ] || fail "y[10] is not 5 + 3 · 10"
+[ "$("$tensors" get "$dir/y" c 999)" = 5 ] || fail "c[999] is not 5"
 "$tensors" make "$dir/w" w F32 1000 1.5 || exit 1
 expect 0 "y: f32 [1000]" "$p" run step --inputs "$dir/x" --outputs "$dir/y" --weights "$dir/w"
-[ "$("$tensors" get "$dir/y" y 10)" = 16.5 ] || { echo "FAILED: y[10] is not 5 + 1.5 + 10"; failed=1; }
+[ "$("$tensors" get "$dir/y" y 10)" = 16.5 ] || fail "y[10] is not 5 + 1.5 + 10"
 expect 1 "run: model sample has no program 'stepp'; did you mean 'step'?; it has: init, step" "$p" run stepp
 expect 1 "has no tensor 'x'; the program needs it as f32 [1000]" "$p" run step
 expect 1 "No such file" "$p" run step --inputs "$dir/none"
@@ -120,7 +103,7 @@ expect 1 "writing to standard output failed: Broken pipe" sh -c "{ $p info --jso
 
 expect 1 "has no program 'tarin'; did you mean 'train'?" "$p" info --dispatches tarin
 expect 0 "dispatches of train" "$p" info --dispatches train
-[ "$(grep -c "^ *[0-5]  .* FLOP " "$dir/out")" = 5 ] && grep -q "^ *5 .* kFLOP .*  w = w + t\$" "$dir/out" || { echo "FAILED: info --dispatches"; failed=1; }
+[ "$(grep -c "^ *[0-5]  .* FLOP " "$dir/out")" = 5 ] && grep -q "^ *5 .* kFLOP .*  w = w + t\$" "$dir/out" || fail "info --dispatches"
 expect 0 '"dispatch_list": [' "$p" info --dispatches train --json
 expect 0 '"memory_bytes": ' "$p" info --json
 expect 1 "does not fit on the device: init, train need" "$p" bench train --memory 1e-6
@@ -128,13 +111,13 @@ expect 1 "does not fit on the device: init, train need" "$p" bench train --memor
 # bench
 expect 0 '"ms_per_step":' "$p" bench train --steps 3
 for key in tokens_per_second model_flops_per_second bytes_moved device; do
-  tail -1 "$dir/out" | grep -q "^{.*\"$key\":.*}$" || { echo "FAILED: bench has no $key"; failed=1; }
+  tail -1 "$dir/out" | grep -q "^{.*\"$key\":.*}$" || fail "bench has no $key"
 done
-tail -1 "$dir/out" | grep -q '"dispatches":6,' || { echo "FAILED: bench counts other dispatches"; failed=1; }
+tail -1 "$dir/out" | grep -q '"dispatches":6,' || fail "bench counts other dispatches"
 expect 0 "all, one after the other" "$p" bench train --steps 2 --profile
-grep -q '^ *6 .* 100.0% .* loss$' "$dir/out" || { echo "FAILED: bench --profile does not show the kernel"; failed=1; }
+grep -q '^ *6 .* 100.0% .* loss$' "$dir/out" || fail "bench --profile does not show the kernel"
 expect 0 '"kernels":[{"kernel":"add","label":"loss","dispatches":6.0,' "$p" bench train --steps 2 --profile --json --peak-bytes 1e9
-grep -q '"of_peak":[0-9]' "$dir/out" || { echo "FAILED: bench --peak-bytes shows no part of the peak"; failed=1; }
+grep -q '"of_peak":[0-9]' "$dir/out" || fail "bench --peak-bytes shows no part of the peak"
 expect 2 "go with --profile" "$p" bench train --peak-flops 1e9
 expect 1 "there is no decoding step" "$p" bench decode
 expect 1 "has no program forward.N" "$p" bench prefill

@@ -1,6 +1,6 @@
-/* The pieces of a program, seen from inside. A lost device: the message names the dispatches that may have been running, and nothing after it
- * hangs or crashes. No driver here loses its device when asked, so the calls that would tell are
- * replaced. */
+/* The pieces of a program, seen from inside. A lost device: the message names the dispatches that may have been
+ * running, and nothing after it hangs or crashes. No driver here loses its device when asked, so the calls that
+ * would tell are replaced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,15 +25,44 @@ static VkResult lost_value(VkDevice d, VkSemaphore s, uint64_t *value) {
   return VK_SUCCESS;
 }
 
+/* From here on the device is lost: command buffers up to `done` had ended. */
+static struct VkFunctions lose(uint64_t done) {
+  struct VkFunctions before = vk;
+  vk.WaitSemaphores = lost_wait;
+  vk.GetSemaphoreCounterValue = lost_value;
+  value_when_lost = done;
+  return before;
+}
+
+typedef struct Sample { /* the sample image on a device */
+  Arena *arena;
+  Image *image;
+  Device *device;
+  Exec *exec;
+} Sample;
+
+static Sample sample_open(void) {
+  Buf why = {0};
+  Sample s = {.arena = arena_new(), .device = vk_open(-1, &why)};
+  s.image = sample_image(s.arena);
+  assert_non_null(s.device);
+  s.exec = exec_new(s.device, s.image, &(ExecOptions){.no_cache = true}, &why);
+  assert_non_null(s.exec);
+  return s;
+}
+
+static void sample_close(Sample *s) {
+  exec_free(s->exec);
+  vk_close(s->device);
+  arena_free(s->arena);
+}
+
 static void test_lost(void **state) {
   (void)state;
   Buf why = {0};
-  Arena *a = arena_new();
-  Image *m = sample_image(a);
-  Device *d = vk_open(-1, &why);
-  assert_non_null(d);
-  Exec *e = exec_new(d, m, &(ExecOptions){.no_cache = true}, &why);
-  assert_non_null(e);
+  Sample s = sample_open();
+  Image *m = s.image;
+  Exec *e = s.exec;
   static float x[SAMPLE_N];
   const void *input[] = {x};
   const ImgProgram *slow = image_program(m, "long"), *step = image_program(m, "step");
@@ -44,13 +73,9 @@ static void test_lost(void **state) {
   uint64_t after_slow = e->submitted;
   assert_true(exec_submit(e, step, input, &ticket[1], &why));
   assert_true(after_slow - before > 3); /* several pieces */
-  vk.DeviceWaitIdle(d->device);
+  vk.DeviceWaitIdle(s.device->device);
 
-  PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
-  PFN_vkGetSemaphoreCounterValue counter = vk.GetSemaphoreCounterValue;
-  vk.WaitSemaphores = lost_wait;
-  vk.GetSemaphoreCounterValue = lost_value;
-  value_when_lost = after_slow; /* `long` had ended, `step` had not */
+  struct VkFunctions working = lose(after_slow); /* `long` had ended, `step` had not */
   assert_false(exec_wait(e, ticket[1], NULL, &why));
   assert_non_null(
     strstr(why.data, "device lost; it may have been running step: s = x + w; step: y = s + t"));
@@ -64,11 +89,8 @@ static void test_lost(void **state) {
   assert_false(exec_read(e, &m->param[0].t, x, &why));
   assert_non_null(strstr(why.data, "device lost"));
 
-  vk.WaitSemaphores = wait;
-  vk.GetSemaphoreCounterValue = counter;
-  exec_free(e);
-  vk_close(d);
-  arena_free(a);
+  vk = working;
+  sample_close(&s);
   buf_free(&why);
 }
 
@@ -77,11 +99,9 @@ static void test_lost(void **state) {
 static void test_lost_within(void **state) {
   (void)state;
   Buf why = {0};
-  Arena *a = arena_new();
-  Image *m = sample_image(a);
-  Device *d = vk_open(-1, &why);
-  Exec *e = d ? exec_new(d, m, &(ExecOptions){.no_cache = true}, &why) : NULL;
-  assert_non_null(e);
+  Sample s = sample_open();
+  Image *m = s.image;
+  Exec *e = s.exec;
   static float x[SAMPLE_N];
   const void *input[] = {x};
   const ImgProgram *slow = image_program(m, "long");
@@ -92,21 +112,14 @@ static void test_lost_within(void **state) {
   uint32_t dispatches = 0;
   for (int k = q->pieces.n - left; k < q->pieces.n; k++) dispatches += q->pieces.item[k].n;
   assert_true(dispatches > 8);
-  vk.DeviceWaitIdle(d->device);
-  PFN_vkWaitSemaphores wait = vk.WaitSemaphores;
-  PFN_vkGetSemaphoreCounterValue counter = vk.GetSemaphoreCounterValue;
-  vk.WaitSemaphores = lost_wait;
-  vk.GetSemaphoreCounterValue = lost_value;
-  value_when_lost = e->submitted - 1 - (uint64_t)left;
+  vk.DeviceWaitIdle(s.device->device);
+  struct VkFunctions working = lose(e->submitted - 1 - (uint64_t)left);
   assert_false(exec_wait(e, ticket, NULL, &why));
   Buf more = {0};
   buf_printf(&more, "… and %u more", dispatches - 8);
   assert_non_null(strstr(why.data, more.data));
-  vk.WaitSemaphores = wait;
-  vk.GetSemaphoreCounterValue = counter;
-  exec_free(e);
-  vk_close(d);
-  arena_free(a);
+  vk = working;
+  sample_close(&s);
   buf_free(&more);
   buf_free(&why);
 }
@@ -115,11 +128,9 @@ static void test_lost_within(void **state) {
 static void test_cut_anew(void **state) {
   (void)state;
   Buf why = {0};
-  Arena *a = arena_new();
-  Image *m = sample_image(a);
-  Device *d = vk_open(-1, &why);
-  Exec *e = d ? exec_new(d, m, &(ExecOptions){.no_cache = true}, &why) : NULL;
-  assert_non_null(e);
+  Sample s = sample_open();
+  Image *m = s.image;
+  Exec *e = s.exec;
   static float x[SAMPLE_N], c[SAMPLE_N];
   for (int i = 0; i < SAMPLE_N; i++) x[i] = 1;
   const void *input[] = {x};
@@ -144,9 +155,7 @@ static void test_cut_anew(void **state) {
   for (int i = 0; i < SAMPLE_N; i++) assert_true(c[i] == 3 * SAMPLE_LONG);
   assert_true(exec_wait(e, second, output, &why));
   for (int i = 0; i < SAMPLE_N; i++) assert_true(c[i] == 2 * SAMPLE_LONG);
-  exec_free(e);
-  vk_close(d);
-  arena_free(a);
+  sample_close(&s);
   buf_free(&why);
 }
 
