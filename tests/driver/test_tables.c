@@ -110,12 +110,12 @@ static uint32_t dispatches(const Graph *g) {
  * for all places are one thing there. */
 enum { KERNELS = 2 };
 
-static void compare(Add *add) {
+static void compare(Add *add, uint32_t kernels) {
   Arena *a = arena_new();
   Graph *all = graph_new("all");
   for (int i = 0; i < SIZES; i++) add(all, i);
   uint32_t n = dispatches(all);
-  if (n > KERNELS) fail_msg("%u dispatches, expected at most %u", n, KERNELS);
+  if (n > kernels) fail_msg("%u dispatches, expected at most %u", n, kernels);
   Tensor *together = run(a, all);
   for (int i = 0, at = 0; i < SIZES; i++) {
     Graph *one = graph_new("one");
@@ -136,15 +136,17 @@ static void compare(Add *add) {
 
 static void updates(void **state) {
   (void)state;
-  compare(add_update);
+  compare(add_update, KERNELS);
 }
 static void sums(void **state) {
   (void)state;
-  compare(add_squares);
+  /* a GPU's subgroups sum short rows, its workgroups long ones */
+  bool two = !device.target.is_cpu && device.target.subgroup_shuffle;
+  compare(add_squares, KERNELS + two);
 }
 static void noise(void **state) {
   (void)state;
-  compare(add_noise);
+  compare(add_noise, KERNELS);
 }
 
 /* The sums of squares against the evaluator in f64: 1e-6 of each, in any number of elements. */
