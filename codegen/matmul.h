@@ -133,6 +133,8 @@ bool matmul_units(const Matmul *, const Target *, TargetMatrix *);
 /* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
 enum { MATMUL_MAX_TILES = 24 };
 int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
+/* With one of them, as cg_matmul_time. */
+double matmul_tile_time(const Matmul *, const Target *, const MatmulTile *);
 
 void matmul_coop(Matmul *, const MatmulTile *);
 void matmul_subgroup(Matmul *);
@@ -148,8 +150,8 @@ typedef struct SharedTile {
 /* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
 enum { MATMUL_MAX_SHARED = 8 };
 int matmul_shared_tiles(const Matmul *, const Target *, SharedTile *);
-/* With the best of them, as cg_matmul_time. */
-double matmul_shared_time(const Matmul *, const Target *);
+/* With one of them, as cg_matmul_time. */
+double matmul_shared_time(const Matmul *, const Target *, const SharedTile *);
 void matmul_shared(Matmul *, const SharedTile *);
 
 /* ---- matmul_form.c ---- */
@@ -163,6 +165,7 @@ typedef struct MatmulForm {
  * CG_MAX_FORMS, at least 1. */
 int matmul_forms(const Matmul *, const Target *, MatmulForm *);
 void matmul_form_name(const MatmulForm *, KernelForm *);
+/* Their names, and how long they are expected to take. */
 int matmul_form_names(const KernelJob *, const Target *, KernelForm *);
 void matmul_form_key(const KernelJob *, const Target *, Buf *);
 

@@ -105,13 +105,27 @@ void matmul_form_name(const MatmulForm *f, KernelForm *out) {
   }
 }
 
+/* In operations of a core, as cg_matmul_time; 0: unknown. */
+static double form_time(const Matmul *mm, const Target *t, const MatmulForm *f) {
+  enum { SLOWER = 24 /* without tiles of operands, than matrix units */, CORES = 32 };
+  if (f->kind == MATMUL_coop) return matmul_tile_time(mm, t, &f->tile);
+  if (f->kind == MATMUL_shared) return matmul_shared_time(mm, t, &f->shared);
+  if (f->kind != MATMUL_portable || t->is_cpu) return 0;
+  double terms = (double)mm->batches * (double)mm->m * (double)mm->n * (double)mm->kk;
+  return 2.0 * SLOWER * terms / (t->cores ? t->cores : CORES);
+}
+
 int matmul_form_names(const KernelJob *job, const Target *target, KernelForm *out) {
   Kernel k = {.job = job, .target = target};
   Matmul mm;
   MatmulForm form[CG_MAX_FORMS];
   if (!matmul_make(&mm, &k)) return 0;
   int n = matmul_forms(&mm, target, form);
-  for (int i = 0; i < n; i++) matmul_form_name(&form[i], &out[i]);
+  double first = form_time(&mm, target, form);
+  for (int i = 0; i < n; i++) {
+    matmul_form_name(&form[i], &out[i]);
+    out[i].times = first > 0 ? form_time(&mm, target, &form[i]) / first : 0;
+  }
   return n;
 }
 

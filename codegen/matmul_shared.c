@@ -67,10 +67,8 @@ int matmul_shared_tiles(const Matmul *mm, const Target *target, SharedTile *out)
   return n;
 }
 
-double matmul_shared_time(const Matmul *mm, const Target *t) {
+double matmul_shared_time(const Matmul *mm, const Target *t, const SharedTile *tile) {
   enum { CORES = 32, SLOWER = 8 /* than matrix units: the operations that those do meanwhile */ };
-  SharedTile tile[MATMUL_MAX_SHARED];
-  if (!matmul_shared_tiles(mm, t, tile)) return 0;
   return 2.0 * SLOWER * (double)mm->kk * tile_cost(tile, mm, t->cores ? t->cores : CORES);
 }
 

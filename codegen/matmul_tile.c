@@ -132,13 +132,18 @@ int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
   return n;
 }
 
+double matmul_tile_time(const Matmul *mm, const Target *t, const MatmulTile *tile) {
+  TargetMatrix u;
+  return matmul_units(mm, t, &u) ? time_of(mm, t, &u, tile) : 0;
+}
+
 double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k) {
   Matmul mm = {.batches = batches, .m = m, .n = n, .kk = k};
   mm.a = (Side){.type = d, .row = 1, .k = m, .unit_row = true};
   mm.b = (Side){.type = d, .row = 1, .k = n, .unit_row = true};
+  SharedTile shared[MATMUL_MAX_SHARED];
   MatmulTile tile[MATMUL_MAX_TILES];
-  TargetMatrix u;
-  if (!dtype_is_16(d)) return matmul_shared_time(&mm, t);
-  if (!matmul_tiles(&mm, t, tile) || !matmul_units(&mm, t, &u)) return 0;
-  return time_of(&mm, t, &u, tile);
+  if (!dtype_is_16(d))
+    return matmul_shared_tiles(&mm, t, shared) ? matmul_shared_time(&mm, t, shared) : 0;
+  return matmul_tiles(&mm, t, tile) ? matmul_tile_time(&mm, t, tile) : 0;
 }

@@ -131,6 +131,7 @@ bool cg_matmul_accepts(const KernelJob *);
 enum { CG_MAX_FORMS = 64 };
 typedef struct KernelForm {
   char name[64];
+  double times; /* how many times as long as the first one it is expected to take; 0: unknown */
 } KernelForm;
 /* The forms of the job on the target, the one that is expected to be best first: how many; 0 for families
  * that have one only. cg_emit takes the target's tuned one, else the first. */

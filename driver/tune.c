@@ -18,6 +18,10 @@ typedef struct TuneKernel { /* kernels of one key */
   const KernelJob *job; /* the first of them */
   int times;            /* dispatches of all programs */
   double flops;
+  KernelForm form[CG_MAX_FORMS];
+  int n_form;
+  TuneJob *run; /* begun: forms are being compiled */
+  Buf lack;     /* why it could not be */
 } TuneKernel;
 
 typedef struct Tune {
@@ -45,7 +49,9 @@ static void add_job(Tune *t, const KernelJob *job) {
     Arena *scratch = arena_new();
     KernelCode code;
     cg_emit(scratch, job, &t->target, &code);
-    TuneKernel fresh = {arena_str(t->arena, key.data, key.len), job, 0, code.flops};
+    TuneKernel fresh = {
+      .key = arena_str(t->arena, key.data, key.len), .job = job, .flops = code.flops};
+    fresh.n_form = cg_forms(job, &t->target, fresh.form);
     ARENA_PUSH(t->arena, t->kernel, t->n_kernel, fresh);
     arena_free(scratch);
   }
@@ -125,12 +131,14 @@ static void show(const Tune *t, int kernel, const char *form) {
 }
 
 static void report(const Tune *t, int kernel, const char *first, double first_us, const char *best,
-                   double best_us, int n) {
+                   double best_us, int left) {
   const TuneKernel *k = &t->kernel[kernel];
   show(t, kernel, NULL);
   printf("%3d/%d  %s (%d dispatch%s)\n", kernel + 1, t->n_kernel, k->key, k->times,
          k->times > 1 ? "es" : "");
-  printf("        %-40s %10.1f us, the first of %d forms\n", first, first_us, n);
+  printf("        %-40s %10.1f us, the first of %d forms", first, first_us, k->n_form);
+  if (left) printf(", %d of them too slow to try", left);
+  printf("\n");
   if (best != first)
     printf("        %-40s %10.1f us, %.0f %% less\n", best, best_us,
            100 * (1 - best_us / first_us));
@@ -152,38 +160,70 @@ static bool warm_up(const Tune *t, TuneJob *job, Buf *why) {
   return true;
 }
 
-/* All forms of one kernel; the fastest that is right goes into t->found. */
-static bool tune_kernel(Tune *t, int index, Buf *why) {
+/* Begins the kernel and, on a GPU, the next ones: their forms are compiled while it runs. A CPU does one thing at a
+ * time, else times would mean nothing. */
+static void begin(Tune *t, int index) {
+  enum { AHEAD = 2 };
+  int last = index + (t->target.is_cpu ? 0 : AHEAD);
+  for (int i = index; i <= last && i < t->n_kernel; i++) {
+    TuneKernel *k = &t->kernel[i];
+    if (!k->run && !k->lack.len)
+      k->run = tune_begin(t->device, &t->target, k->job, k->form, k->n_form, &k->lack);
+  }
+}
+
+/* Forms that are expected to take many times as long as one that took `us` run only where that is soon done. */
+static bool worth_it(const KernelForm *form, double us) {
+  const double soon = 1000; /* us */
+  return form->times <= TUNE_FAR || form->times * us < soon;
+}
+
+/* All forms of one kernel that is begun; the fastest that is right goes into t->found. */
+static bool measure_kernel(Tune *t, int index, Buf *why) {
   enum { FASTER = 98 }; /* percent: what is not faster than that is noise */
   const TuneKernel *k = &t->kernel[index];
-  KernelForm form[CG_MAX_FORMS];
-  int n = cg_forms(k->job, &t->target, form), best = -1, first = -1;
+  int best = -1, first = -1, left = 0;
   double best_us = 0, first_us = 0;
-  Buf lack = {0};
-  TuneJob *job = tune_begin(t->device, &t->target, k->job, form, n, &lack);
-  if (!job) printf("%3d/%d  %s: not measured: %s\n", index + 1, t->n_kernel, k->key, lack.data);
-  if (job && index == 0 && !warm_up(t, job, why)) return tune_end(job), false;
-  for (int i = 0; job && i < n; i++) {
+  if (index == 0 && !warm_up(t, k->run, why)) return false;
+  for (int i = 0; i < k->n_form; i++) {
     TuneResult r = {0};
-    show(t, index, form[i].name);
-    if (!tune_form(job, i, best_us, &r, why)) return tune_end(job), false;
+    if (first >= 0 && !worth_it(&k->form[i], first_us)) {
+      left++;
+      continue;
+    }
+    show(t, index, k->form[i].name);
+    if (!tune_form(k->run, i, best_us, &r, why)) return false;
     if (!r.right) {
       show(t, index, NULL);
-      printf("%s: wrong: form %s gives other values than form %s\n", k->key, form[i].name,
-             form[0].name);
+      printf("%s: wrong: form %s gives other values than form %s\n", k->key, k->form[i].name,
+             k->form[0].name);
       t->wrong++;
       continue;
     }
-    if (first < 0) first = i, first_us = r.us;
+    if (first < 0) {
+      first = i, first_us = r.us;
+      for (int f = 0; f < k->n_form; f++)
+        if (worth_it(&k->form[f], first_us)) tune_prepare(k->run, f);
+    }
     if (best >= 0 && r.us * 100 >= best_us * FASTER) continue;
     best = i;
     best_us = r.us;
   }
-  tune_end(job);
-  buf_free(&lack);
   if (best < 0) return true;
-  report(t, index, form[first].name, first_us, form[best].name, best_us, n);
-  return keep(t, k->key, form[best].name, best_us, why);
+  report(t, index, k->form[first].name, first_us, k->form[best].name, best_us, left);
+  return keep(t, k->key, k->form[best].name, best_us, why);
+}
+
+static bool tune_kernel(Tune *t, int index, Buf *why) {
+  TuneKernel *k = &t->kernel[index];
+  begin(t, index);
+  if (!k->run)
+    printf("%3d/%d  %s: not measured: %s\n", index + 1, t->n_kernel, k->key, k->lack.data);
+  bool ok = !k->run || measure_kernel(t, index, why);
+  tune_end(k->run);
+  k->run = NULL;
+  buf_free(&k->lack);
+  return ok;
 }
 
 static bool run(Tune *t, const ProgramSet *set, Buf *why) {
@@ -192,8 +232,13 @@ static bool run(Tune *t, const ProgramSet *set, Buf *why) {
     if (!add_program(t, set->graph[i], why)) return false;
   if (t->n_kernel) qsort(t->kernel, (size_t)t->n_kernel, sizeof *t->kernel, by_work);
   if (!t->n_kernel) printf("no kernel of this model has several forms on this device\n");
-  for (int i = 0; i < t->n_kernel; i++)
-    if (!tune_kernel(t, i, why)) return false;
+  bool ok = true;
+  for (int i = 0; i < t->n_kernel && ok; i++) ok = tune_kernel(t, i, why);
+  for (int i = 0; i < t->n_kernel; i++) { /* begun ahead */
+    tune_end(t->kernel[i].run);
+    buf_free(&t->kernel[i].lack);
+  }
+  if (!ok) return false;
   if (t->found.n) printf("%s: %d kernels\n", t->path.data, t->found.n);
   return true;
 }

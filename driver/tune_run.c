@@ -2,6 +2,10 @@
  * own; for each form there are two programs, its dispatch once and many times over. Of large results some
  * pieces are compared, the first and the last among them.
  *
+ * What takes long is kept off the host and off the way: drivers compile the forms in threads, the next kernel's too
+ * (tune.c begins it before it is its turn); large operands repeat some words, which the device copies; and a form is
+ * measured no longer than it takes to see that it is slower than the best one.
+ *
  * Operands are small whole numbers, so that every form of a product must give the same sums to the last bit,
  * in whatever order it adds; what follows a product may still round otherwise. Attention's weights are no
  * whole numbers, and matrix units take them in 16 bits. */
@@ -10,12 +14,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
   MANY = 16,
   MARGIN = 256, /* bytes behind a tensor */
   PIECES = 8,   /* of a result, each of so many bytes: */
-  PIECE = 1 << 20
+  PIECE = 1 << 18,
+  PATTERN = 1048573 /* words that operands repeat, prime: rows are not alike */
 };
 
 struct TuneJob {
@@ -29,8 +35,15 @@ struct TuneJob {
   int out_of[CG_MAX_OUT * PIECES];   /* by state of the image, a piece of a result: which */
   void *result[CG_MAX_OUT * PIECES]; /* by state: what the first form gives */
   bool measured;
-  void *found; /* room for one operand or piece */
+  double worked; /* seconds of the clock when the device had last worked for it; 0: never */
+  void *found;   /* room for one operand's words or piece */
 };
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 /* ---- values ---- */
 
@@ -45,11 +58,12 @@ static uint64_t span_bytes(const TuneJob *t, int out) {
   return count * each;
 }
 
-/* −2 … 2 for floats, 0 for whole numbers, which may be indices, and for conditions 0 and 1. */
-static void fill(const TuneJob *t, const Node *n, uint64_t seed, void *to) {
+/* The first words of an operand: −2 … 2 for floats, 0 for whole numbers, which may be indices, and for conditions 0
+ * and 1. */
+static void make_words(const TuneJob *t, const Node *n, uint64_t seed, uint64_t words, void *to) {
   static const float number[8] = {-2, -1, 0, 1, 2, 1, -1, 0};
-  uint64_t count = (uint64_t)type_count(&n->type), bits = 0;
   bool half = cg_element_bytes(t->target, n->type.dtype) == 2;
+  uint64_t count = half ? 2 * words : words, bits = 0;
   uint16_t half_number[8];
   half_pack(n->type.dtype == DT_bf16, number, 8, half_number);
   for (uint64_t i = 0; i < count; i++, bits >>= 3) {
@@ -196,11 +210,13 @@ static const Image *image_of(TuneJob *t, Arena *a, const KernelForm *form, int n
   return m;
 }
 
-static bool write_operands(const TuneJob *t, Buf *why) {
+static bool fill_operands(const TuneJob *t, Buf *why) {
   bool ok = true;
   for (int i = 0; i < t->n_operand && ok; i++) {
-    fill(t, t->operand[i], (uint64_t)i + 1, t->found);
-    ok = exec_write(t->exec, &t->image->param[i].t, t->found, why);
+    const ImgTensor *to = &t->image->param[i].t;
+    uint64_t words = to->bytes / 4 < PATTERN ? to->bytes / 4 : PATTERN;
+    make_words(t, t->operand[i], (uint64_t)i + 1, words, t->found);
+    ok = exec_repeat(t->exec, to, t->found, words, why);
   }
   return ok;
 }
@@ -212,27 +228,28 @@ TuneJob *tune_begin(Device *device, const Target *target, const KernelJob *job,
   *t = (TuneJob){.arena = arena, .target = target, .job = job};
   t->n_operand = cg_operands(job, t->operand, CG_MAX_SLOTS);
   t->image = image_of(t, arena, form, n);
-  uint64_t all = 0, largest = 0;
-  for (uint32_t i = 0; i < t->image->n_chunk; i++) {
-    all += t->image->chunk[i].bytes;
-    if (t->image->chunk[i].bytes > largest) largest = t->image->chunk[i].bytes;
-  }
+  uint64_t all = 0;
+  for (uint32_t i = 0; i < t->image->n_chunk; i++) all += t->image->chunk[i].bytes;
   if (all > vk_info(device)->memory_bytes / 2) {
     buf_printf(why, "its %.1f GiB are more than half of the device's memory",
                (double)all / (1 << 30));
     arena_free(arena);
     return NULL;
   }
-  t->found = xcalloc(largest, 1);
+  t->found = xcalloc(PATTERN > PIECES * PIECE / 4 ? PATTERN : PIECES * PIECE / 4, 4);
   for (uint32_t i = 0; i < t->image->n_state; i++)
     t->result[i] = xcalloc(t->image->state[i].t.bytes, 1);
   const ExecOptions option = {.times = true, .no_cache = true};
   t->exec = exec_new(device, t->image, &option, why);
-  for (uint32_t i = 0; t->exec && i < t->image->n_program; i++) /* drivers compile in threads */
-    exec_prepare(t->exec, &t->image->program[i]);
-  if (t->exec && write_operands(t, why)) return t;
+  for (int i = 0; t->exec && i < n; i++)
+    if (form[i].times <= TUNE_FAR) tune_prepare(t, i);
+  if (t->exec) return t;
   tune_end(t);
   return NULL;
+}
+
+void tune_prepare(TuneJob *t, int form) {
+  for (int i = 0; i < 2; i++) exec_prepare(t->exec, &t->image->program[2 * form + i]);
 }
 
 void tune_end(TuneJob *t) {
@@ -268,30 +285,33 @@ static bool measure(Exec *e, const ImgProgram *p, double seconds, int most, doub
 }
 
 /* A GPU that waited has a slow clock, which rises with work: runs the program until it gets no faster. */
-static bool warm_up(const TuneJob *t, const ImgProgram *p, int most, double *s, Buf *why) {
+static bool warm_up(const TuneJob *t, const ImgProgram *p, int most, Buf *why) {
   enum { CALM = 2, ROUNDS = 40 };
-  const double faster = 0.98, round = 0.03; /* seconds */
-  if (!measure(t->exec, p, round, most, s, why)) return false;
-  for (int i = 0, calm = 0; i < ROUNDS && calm < CALM && !t->target->is_cpu; i++) {
-    double before = *s;
-    if (!measure(t->exec, p, round, most, s, why)) return false;
-    calm = *s < faster * before ? 0 : calm + 1;
+  const double faster = 0.98, round = 0.02; /* seconds */
+  double s;
+  if (!measure(t->exec, p, round, most, &s, why)) return false;
+  for (int i = 0, calm = 0; i < ROUNDS && calm < CALM; i++) {
+    double before = s;
+    if (!measure(t->exec, p, round, most, &s, why)) return false;
+    calm = s < faster * before ? 0 : calm + 1;
   }
   return true;
 }
 
-static bool run_form(const TuneJob *t, int form, double best_us, TuneResult *r, Buf *why) {
-  enum { SLOWER = 3, MUCH_SLOWER = 10, RUNS = 64 };
-  const double enough = 0.05, short_one = 1e-3; /* seconds */
-  const ImgProgram *once = &t->image->program[2 * form];
-  double s;
-  if (!measure(t->exec, once, 0, 1, &s, why)) return false; /* while it is cold */
+/* Its median time, after it ran once, cold, in `s` seconds: roughly at first, then well where it may be the best. */
+static bool time_form(const TuneJob *t, const ImgProgram *once, double s, double best_us,
+                      TuneResult *r, Buf *why) {
+  enum { RUNS = 64 };
+  const double short_one = 1e-3, idle = 0.1, rough = 0.01, enough = 0.05; /* seconds */
+  const double much_slower = 3, slower = 1.2;
   r->us = 1e6 * s;
-  if (best_us > 0 && s > short_one && r->us > MUCH_SLOWER * best_us) return true;
+  if (best_us > 0 && s > short_one && r->us > much_slower * best_us) return true;
   const ImgProgram *several = once + (s < short_one);
-  if (!warm_up(t, several, RUNS, &s, why)) return false;
+  bool cold = !t->target->is_cpu && now() - t->worked > idle;
+  if (cold && !warm_up(t, several, RUNS, why)) return false;
+  if (!measure(t->exec, several, rough, RUNS, &s, why)) return false;
   r->us = 1e6 * s;
-  if (best_us > 0 && r->us > SLOWER * best_us) return true;
+  if (best_us > 0 && r->us > slower * best_us) return true;
   if (!measure(t->exec, several, enough, RUNS, &s, why)) return false;
   r->us = 1e6 * s;
   return true;
@@ -300,10 +320,8 @@ static bool run_form(const TuneJob *t, int form, double best_us, TuneResult *r, 
 /* What is not written by the form is 0 afterwards, and not what another form wrote. */
 static bool clear_results(const TuneJob *t, Buf *why) {
   bool ok = true;
-  for (uint32_t i = 0; i < t->image->n_state && ok; i++) {
-    memset(t->found, 0, t->image->state[i].t.bytes);
-    ok = exec_write(t->exec, &t->image->state[i].t, t->found, why);
-  }
+  for (uint32_t i = 0; i < t->image->n_state && ok; i++)
+    ok = exec_repeat(t->exec, &t->image->state[i].t, &(uint32_t){0}, 1, why);
   return ok;
 }
 
@@ -319,5 +337,12 @@ static bool read_results(TuneJob *t, TuneResult *r, Buf *why) {
 }
 
 bool tune_form(TuneJob *t, int form, double best_us, TuneResult *r, Buf *why) {
-  return clear_results(t, why) && run_form(t, form, best_us, r, why) && read_results(t, r, why);
+  const ImgProgram *once = &t->image->program[2 * form];
+  double s;
+  tune_prepare(t, form);
+  if (t->worked == 0 && !fill_operands(t, why)) return false;
+  if (!clear_results(t, why) || !measure(t->exec, once, 0, 1, &s, why)) return false;
+  bool ok = read_results(t, r, why) && time_form(t, once, s, best_us, r, why);
+  t->worked = now();
+  return ok;
 }

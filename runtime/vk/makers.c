@@ -71,11 +71,14 @@ static int processors(void) {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* One thread fewer than there are processors: the one that waits helps. A thread that cannot be had
- * is done without. Signals are for the others. */
+/* Where more than one module is to be made, whichever programs asked for them: one thread fewer than there are
+ * processors, since the one that waits helps. A thread that cannot be had is done without. Signals are for the
+ * others. */
 static void start_threads(Exec *e) {
   Makers *s = &e->makers;
-  int most = processors() - 1;
+  int most = processors() - 1, asked = 0;
+  for (uint32_t i = 0; i < e->image->n_module; i++) asked += s->module[i].stage == MAKING_asked;
+  if (asked < 2) return;
   if (most > MAX_MAKERS) most = MAX_MAKERS;
   sigset_t all, before;
   sigfillset(&all);
@@ -98,7 +101,7 @@ static int ask(Exec *e, const ImgProgram *p, bool urgent, uint32_t *list) {
   enum { WORTH_IT = 4 }; /* kernels to compile that make up for opening spare devices */
   Makers *s = &e->makers;
   bool *listed = xcalloc(e->image->n_module, sizeof *listed);
-  int n = 0, n_unknown = 0, n_new = 0;
+  int n = 0, n_unknown = 0;
   pthread_mutex_lock(&s->lock);
   for (uint32_t i = 0; i < p->n_dispatch; i++) {
     uint32_t index = p->dispatch[i].module;
@@ -106,7 +109,6 @@ static int ask(Exec *e, const ImgProgram *p, bool urgent, uint32_t *list) {
     if (m->stage == MAKING_ready || listed[index]) continue;
     listed[index] = true;
     list[n++] = index;
-    n_new += m->stage == MAKING_not;
     if (m->stage == MAKING_not) ask_one(e, index);
     n_unknown += m->unknown;
     m->urgent = m->urgent || urgent;
@@ -116,7 +118,7 @@ static int ask(Exec *e, const ImgProgram *p, bool urgent, uint32_t *list) {
     Making *m = &s->module[list[i]];
     if (m->stage == MAKING_asked) m->spare = spare && m->unknown;
   }
-  if (n_new > 1) start_threads(e);
+  start_threads(e);
   pthread_cond_broadcast(&s->asked);
   pthread_mutex_unlock(&s->lock);
   free(listed);

@@ -138,27 +138,29 @@ static bool staging_ready(Exec *e, Buf *why) {
   return r ? exec_fault(e, r, "making a buffer for copies", why) : true;
 }
 
-/* Submits one copy behind everything else and waits for it. */
+/* Submits what is recorded behind everything else, waits for it and frees it. */
+static bool run_once(Exec *e, VkCommandBuffer c, Buf *why) {
+  bool ok = buffer_end(e, c, why) && submit_buffer(e, c, why) && wait_for(e, e->submitted, why);
+  if (!e->lost) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &c);
+  return ok;
+}
+
 static bool copy_now(Exec *e, const Copy *copy, Buf *why) {
   VkCommandBuffer c;
-  bool ok = buffer_begin(e, &c, why);
-  if (ok) {
-    VkBufferCopy region = {.srcOffset = copy->to_device ? 0 : copy->at,
-                           .dstOffset = copy->to_device ? copy->at : 0,
-                           .size = copy->bytes};
+  if (!buffer_begin(e, &c, why)) return false;
+  VkBufferCopy region = {.srcOffset = copy->to_device ? 0 : copy->at,
+                         .dstOffset = copy->to_device ? copy->at : 0,
+                         .size = copy->bytes};
+  barrier_full(c);
+  if (copy->to_device)
+    vk.CmdCopyBuffer(c, e->staging.buffer, copy->device, 1, &region);
+  else
+    vk.CmdCopyBuffer(c, copy->device, e->staging.buffer, 1, &region);
+  if (copy->to_device)
     barrier_full(c);
-    if (copy->to_device)
-      vk.CmdCopyBuffer(c, e->staging.buffer, copy->device, 1, &region);
-    else
-      vk.CmdCopyBuffer(c, copy->device, e->staging.buffer, 1, &region);
-    if (copy->to_device)
-      barrier_full(c);
-    else
-      barrier_to_host(c);
-    ok = buffer_end(e, c, why) && submit_buffer(e, c, why) && wait_for(e, e->submitted, why);
-  }
-  if (c && !e->lost) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &c);
-  return ok;
+  else
+    barrier_to_host(c);
+  return run_once(e, c, why);
 }
 
 /* Bytes at … of a block that exists, from the host as they are. */
@@ -234,14 +236,10 @@ static bool no_room(Exec *e, const ImgChunk *c, const char *reason, Buf *why) {
 
 static bool zero_chunk(Exec *e, const VkBlock *b, Buf *why) {
   VkCommandBuffer c;
-  bool ok = buffer_begin(e, &c, why);
-  if (ok) {
-    vk.CmdFillBuffer(c, b->buffer, 0, VK_WHOLE_SIZE, 0);
-    barrier_full(c);
-    ok = buffer_end(e, c, why) && submit_buffer(e, c, why) && wait_for(e, e->submitted, why);
-  }
-  if (c && !e->lost) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &c);
-  return ok;
+  if (!buffer_begin(e, &c, why)) return false;
+  vk.CmdFillBuffer(c, b->buffer, 0, VK_WHOLE_SIZE, 0);
+  barrier_full(c);
+  return run_once(e, c, why);
 }
 
 static bool load_tables(Exec *e, uint32_t chunk, Buf *why) {
@@ -316,4 +314,24 @@ bool exec_write(Exec *e, const ImgTensor *t, const void *from, Buf *why) {
 
 bool exec_read(Exec *e, const ImgTensor *t, void *to, Buf *why) {
   return transfer(e, t, NULL, to, why);
+}
+
+/* From what is there already, twice as much each time. */
+bool exec_repeat(Exec *e, const ImgTensor *t, const uint32_t *word, uint64_t n, Buf *why) {
+  if (!chunk_need(e, t->chunk, why)) return false;
+  const VkBlock *b = &e->chunk[t->chunk];
+  uint64_t first = 4 * n < t->bytes ? 4 * n : t->bytes;
+  VkCommandBuffer c;
+  if (n > 1 && !upload(e, b, t->offset, first, word, why)) return false;
+  if (!buffer_begin(e, &c, why)) return false;
+  barrier_full(c);
+  if (n == 1) vk.CmdFillBuffer(c, b->buffer, t->offset, t->bytes, *word);
+  for (uint64_t done = first, more; n > 1 && done < t->bytes; done += more) {
+    more = t->bytes - done < done ? t->bytes - done : done;
+    VkBufferCopy region = {.srcOffset = t->offset, .dstOffset = t->offset + done, .size = more};
+    vk.CmdCopyBuffer(c, b->buffer, b->buffer, 1, &region);
+    barrier_full(c);
+  }
+  barrier_full(c);
+  return run_once(e, c, why);
 }

@@ -20,8 +20,8 @@ typedef struct DeviceInfo {
   bool subgroup_shuffle, subgroup_arithmetic;
   DeviceMatrix matrix_f16, matrix_bf16;
   bool matrix_rows; /* rows of such matrices are reduced, and sums become factors, in registers */
-  uint32_t cores; /* compute units; 0: it does not tell */
-  bool storage16;          /* buffers may have 16-bit elements, and shaders 16-bit integers */
+  uint32_t cores;   /* compute units; 0: it does not tell */
+  bool storage16;   /* buffers may have 16-bit elements, and shaders 16-bit integers */
   uint64_t memory_bytes;   /* of its largest device-local heap */
   uint64_t max_allocation; /* bytes */
   uint32_t api_version;
@@ -67,6 +67,8 @@ void exec_prepare(Exec *, const ImgProgram *);
  * f16 and bf16 are the f32 of the same value there, whatever they take on the device. */
 bool exec_write(Exec *, const ImgTensor *, const void *from, Buf *why);
 bool exec_read(Exec *, const ImgTensor *, void *to, Buf *why);
+/* A whole tensor as it lies on the device: these n words again and again. Only they cross the bus. */
+bool exec_repeat(Exec *, const ImgTensor *, const uint32_t *word, uint64_t n, Buf *why);
 
 /* Runs a program: input[i] and output[i] as in the program's lists, 4 bytes an element. Outputs may
  * be NULL where unwanted. */

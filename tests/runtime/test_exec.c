@@ -128,6 +128,16 @@ static void test_pieces_and_transfers(void **state) {
   assert_memory_equal(c, got, sizeof c);
   OK(exec_read(e, state_c, got, &why));
   assert_memory_equal(x, got, sizeof x);
+  /* one word, words that do not divide the tensor, more words than it has */
+  static const uint64_t some[] = {1, 7, SAMPLE_N + 5};
+  static uint32_t word[SAMPLE_N + 5];
+  for (uint32_t i = 0; i < COUNT_OF(word); i++) word[i] = i + 1;
+  for (int k = 0; k < COUNT_OF(some); k++) {
+    OK(exec_repeat(e, state_c, word, some[k], &why));
+    OK(exec_read(e, state_c, got, &why));
+    for (uint64_t i = 0; i < SAMPLE_N; i++)
+      assert_memory_equal(&got[i], &word[i % some[k]], sizeof *got);
+  }
   exec_free(e);
 }
 
