@@ -118,7 +118,7 @@ SpvId math_poly(Kernel *, SpvId x, int n,
 SpvId math_exp(Kernel *, SpvId), math_expm1(Kernel *, SpvId), math_log(Kernel *, SpvId),
   math_log1p(Kernel *, SpvId);
 SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId),
-  math_erf(Kernel *, SpvId);
+  math_erf(Kernel *, SpvId), math_erfc(Kernel *, SpvId);
 SpvId math_pow(Kernel *, SpvId x, SpvId y);
 SpvId math_mod(Kernel *, SpvId x, SpvId y);
 

@@ -204,6 +204,7 @@ static SpvId float_unary(Kernel *k, Op op, SpvId x) {
     x = math_add_c(k, x, 1);
     return reciprocal(k, x);
   case OP_erf: return math_erf(k, x);
+  case OP_erfc: return math_erfc(k, x);
   case OP_relu: return relu(k, x);
   case OP_floor: return spv_glsl(b, GLSLstd450Floor, x);
   case OP_ceil: return spv_glsl(b, GLSLstd450Ceil, x);

@@ -116,15 +116,20 @@ SpvId math_tanh(Kernel *k, SpvId x) {
   return choose(k, is_small, small, large);
 }
 
-/* |x| < 1: x·P(x²); 1 <= |x| < 4: 1 − e^−Q(|x|), Q = −log erfc; beyond, 1 in f32. */
-SpvId math_erf(Kernel *k, SpvId x) {
+/* |x| < 1: x·P(x²) */
+static SpvId erf_near_zero(Kernel *k, SpvId x) {
   static const float p[] = {1.12837911f,    -0.37612626f,     0.112836003f,  -0.0268544443f,
                             0.00518953521f, -0.000802084105f, 7.8891193e-05f};
+  SpvId z = mul_f(k, x, x);
+  SpvId y = math_poly(k, z, COUNT_OF(p), p);
+  return mul_f(k, y, x);
+}
+
+/* |x| < 1: as above; 1 <= |x| < 4: 1 − e^−Q(|x|), Q = −log erfc; beyond, 1 in f32. */
+SpvId math_erf(Kernel *k, SpvId x) {
   static const float q[] = {-0.000188040227f, 1.12957847f,    0.633219898f,     0.108418576f,
                             -0.0252082571f,   0.00420456193f, -0.000441336364f, 2.16868502e-05f};
-  SpvId z = mul_f(k, x, x);
-  SpvId small = math_poly(k, z, COUNT_OF(p), p);
-  small = mul_f(k, small, x);
+  SpvId small = erf_near_zero(k, x);
   SpvId a = abs_f(k, x);
   SpvId four = const_f(k, 4);
   SpvId within = less_f(k, a, four);
@@ -202,6 +207,38 @@ static SpvId two_product(Kernel *k, SpvId x, SpvId y, SpvId *low) {
   cross = xmul(k, rest[0], rest[1]);
   *low = xadd(k, e, cross);
   return p;
+}
+
+/* |x| < 1: 1 − x·P(x²); beyond, with a = |x|, e^−a²·t·Q(t), t = 1 / (1 + a/2), or what that lacks to 2. a² in two parts,
+ * since what it is rounded by would be an error of the result. */
+SpvId math_erfc(Kernel *k, SpvId x) {
+  static const float q[] = {0.282174766f, 0.280365616f,  0.262000144f, 0.106976658f,
+                            0.258275092f, -0.230205670f, 0.0392588563f};
+  enum { ZERO_FROM = 11 }; /* in f32 */
+  SpvId square_low, zero = const_f(k, 0), one = const_f(k, 1), two = const_f(k, 2);
+  SpvId a = abs_f(k, x), far = const_f(k, ZERO_FROM);
+  SpvId within = less_f(k, a, far);
+  SpvId clamped = choose(k, within, a, far);
+  SpvId square = two_product(k, clamped, clamped, &square_low);
+  SpvId t = math_mul_c(k, clamped, 0.5f);
+  t = math_add_c(k, t, 1);
+  t = div_f(k, one, t);
+  SpvId large = math_poly(k, t, COUNT_OF(q), q);
+  large = mul_f(k, large, t);
+  SpvId less = sub_f(k, one, square_low);
+  large = mul_f(k, large, less);
+  square = neg_f(k, square);
+  square = math_exp(k, square);
+  large = mul_f(k, large, square);
+  SpvId rest = sub_f(k, two, large);
+  SpvId negative = less_f(k, x, zero);
+  large = choose(k, negative, rest, large);
+  SpvId small = erf_near_zero(k, x);
+  small = sub_f(k, one, small);
+  SpvId is_small = less_f(k, a, one);
+  SpvId y = choose(k, is_small, small, large);
+  SpvId nan = math_is_nan(k, x);
+  return choose(k, nan, x, y);
 }
 
 /* log2 x = high + *low for 0 < x < ∞, by 2·artanh((m − 1) / (m + 1)) with the quotient in two

@@ -22,6 +22,7 @@ static const Builtin table[] = {
   {"tanh", "x", do_unary, OP_tanh},
   {"sigmoid", "x", do_unary, OP_sigmoid},
   {"erf", "x", do_unary, OP_erf},
+  {"erfc", "x", do_unary, OP_erfc},
   {"relu", "x", do_unary, OP_relu},
   {"floor", "x", do_unary, OP_floor},
   {"ceil", "x", do_unary, OP_ceil},

@@ -98,17 +98,9 @@ static const struct {
   Op op;
   double (*f)(double);
 } forms[] = {
-  {OP_exp, exp},
-  {OP_expm1, expm1},
-  {OP_log, log},
-  {OP_log1p, log1p},
-  {OP_sqrt, sqrt},
-  {OP_rsqrt, rsqrt_of},
-  {OP_sin, sin},
-  {OP_cos, cos},
-  {OP_tanh, tanh},
-  {OP_erf, erf},
-  {OP_sigmoid, sigmoid_of},
+  {OP_exp, exp},   {OP_expm1, expm1},    {OP_log, log},   {OP_log1p, log1p},
+  {OP_sqrt, sqrt}, {OP_rsqrt, rsqrt_of}, {OP_sin, sin},   {OP_cos, cos},
+  {OP_tanh, tanh}, {OP_erf, erf},        {OP_erfc, erfc}, {OP_sigmoid, sigmoid_of},
 };
 
 /* floor, ceil and round give whole numbers. */

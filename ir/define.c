@@ -76,9 +76,9 @@ static Node *define_gelu_tanh(Graph *g, Node *x) {
   return ir_mul(g, x, ir_sigmoid(g, times(g, ir_add(g, x, cube), 1.5957691216057308)));
 }
 
+/* 1 + erf(x / √2) = erfc(−x / √2), which does not cancel for negative x */
 static Node *define_gelu_erf(Graph *g, Node *x) {
-  Node *gate = ir_add(g, ir_const(g, 1, &x->type), ir_erf(g, times(g, x, 0.7071067811865476)));
-  return ir_mul(g, times(g, x, 0.5), gate);
+  return ir_mul(g, times(g, x, 0.5), ir_erfc(g, times(g, x, -0.7071067811865476)));
 }
 
 /* Every second element of the last dimension from `first` (interleaved), or its half. */

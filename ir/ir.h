@@ -164,7 +164,7 @@ void shape_strides(const Type *, int64_t *stride); /* row-major, in elements */
   X(abs)                                                                                           \
   X(sign)                                                                                          \
   X(exp)                                                                                           \
-  X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(relu)        \
+  X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt) X(sin) X(cos) X(tanh) X(sigmoid) X(erf) X(erfc) X(relu)        \
     X(floor) X(ceil) X(round) X(isfinite) X(not ) X(stop_gradient) X(fold)
 #define IR_BINARY(X)                                                                               \
   X(add)                                                                                           \

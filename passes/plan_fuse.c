@@ -36,10 +36,10 @@ static const Cost cost_gpu = {.load = 100, .store = 100, .cached = 8, .dispatch 
 
 /* More than an addition takes. */
 static const double dear[OP_COUNT] = {
-  [OP_div] = 10, [OP_sqrt] = 10,    [OP_rsqrt] = 10, [OP_mod] = 10,   [OP_exp] = 24,
-  [OP_log] = 24, [OP_sigmoid] = 24, [OP_expm1] = 40, [OP_log1p] = 40, [OP_tanh] = 40,
-  [OP_erf] = 40, [OP_random] = 40,  [OP_sin] = 60,   [OP_cos] = 60,   [OP_pow] = 60,
-  [OP_pad] = 3,  [OP_concat] = 3,
+  [OP_div] = 10, [OP_sqrt] = 10,    [OP_rsqrt] = 10,  [OP_mod] = 10,   [OP_exp] = 24,
+  [OP_log] = 24, [OP_sigmoid] = 24, [OP_expm1] = 40,  [OP_log1p] = 40, [OP_tanh] = 40,
+  [OP_erf] = 40, [OP_erfc] = 50,    [OP_random] = 40, [OP_sin] = 60,   [OP_cos] = 60,
+  [OP_pow] = 60, [OP_pad] = 3,      [OP_concat] = 3,
 };
 
 /* A view is index arithmetic, which is done at compile time; in registers a 16-bit value is f32. */

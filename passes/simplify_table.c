@@ -72,7 +72,8 @@ static bool is_transcendental(Op op) {
   case OP_cos:
   case OP_tanh:
   case OP_sigmoid:
-  case OP_erf: return true;
+  case OP_erf:
+  case OP_erfc: return true;
   default: return false;
   }
 }

@@ -211,6 +211,7 @@ static double relative(Op op) {
   case OP_tanh:
   case OP_sigmoid:
   case OP_erf:
+  case OP_erfc:
   case OP_pow:
   case OP_random:
   case OP_matmul:

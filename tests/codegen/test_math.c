@@ -22,6 +22,7 @@ static double positive(int i) { return exp2(-125 + 252 * unit(i, 2)); }
 static double near_one(int i) { return 1 + either_sign(i, exp2(-23 + 22 * unit(i, 3))); }
 static double exponent(int i) { return -87 + 175 * unit(i, 4); } /* eˣ is a normal number */
 static double small(int i) { return either_sign(i, exp2(-30 + 34 * unit(i, 5))); }
+static double to_the_tail(int i) { return -10 + 19.19 * unit(i, 14); } /* erfc is a normal number */
 static double above_minus_one(int i) { return -1 + exp2(-23 + 40 * unit(i, 6)); }
 static double angle(int i) { return either_sign(i, 1e5 * unit(i, 7)); }
 static double near_zeros(int i) {
@@ -58,6 +59,8 @@ static const Sweep sweep[] = {
   {OP_sigmoid, small, "sigmoid of small"},
   {OP_erf, small, "erf"},
   {OP_erf, any_size, "erf of all"},
+  {OP_erfc, small, "erfc"},
+  {OP_erfc, to_the_tail, "erfc of all but zeros"},
 };
 
 static Node *input(Graph *g, Arena *a, Feed *feed, const char *name, Fill *fill) {

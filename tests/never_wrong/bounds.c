@@ -69,6 +69,7 @@ static double unit_of(Op op) {
   case OP_tanh:
   case OP_sigmoid:
   case OP_erf:
+  case OP_erfc:
   case OP_pow:
   case OP_gelu_tanh:
   case OP_gelu_erf:

@@ -175,7 +175,7 @@ static Node *norm(Program *p, Node *x, int axis) {
 static Node *activation(Program *p, Node *x) {
   Graph *g = p->k.g;
   Node *half = number(p, 0.5, x), *one = number(p, 1, x);
-  switch (draw(p, 4)) {
+  switch (draw(p, 5)) {
   case 0: return ir_mul(g, x, ir_sigmoid(g, x));
   case 1: {
     Node *cube = ir_mul(g, x, ir_mul(g, x, x));
@@ -186,6 +186,10 @@ static Node *activation(Program *p, Node *x) {
   case 2: {
     Node *u = ir_erf(g, ir_mul(g, x, number(p, 0.7071067811865476, x)));
     return ir_mul(g, ir_mul(g, x, half), ir_add(g, u, one));
+  }
+  case 3: {
+    Node *u = ir_erfc(g, ir_mul(g, x, number(p, -0.7071067811865476, x)));
+    return ir_mul(g, half, ir_mul(g, x, u));
   }
   default: {
     Node *y = ir_relu(g, x);

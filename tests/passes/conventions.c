@@ -84,6 +84,7 @@ static void test_far_out(void **state) {
   term_gradient("expm1(x)", 3, LIST(-20, 1e-6, 30), NULL, LIST(exp(-20), 1.000001, exp(30)), NULL);
   term_gradient("tanh(x)", 3, LIST(-100, 0, 100), NULL, LIST(0, 1, 0), NULL);
   term_gradient("sigmoid(x)", 4, LIST(-80, 0, 100, -200), NULL, LIST(exp(-80), 0.25, 0, 0), NULL);
+  term_gradient("erfc(x)", 3, LIST(-100, 0, 100), NULL, LIST(0, -2 / sqrt(M_PI), 0), NULL);
   term_gradient("erf(x)", 3, LIST(-100, 0, 100), NULL, LIST(0, 2 / sqrt(M_PI), 0), NULL);
   term_gradient("log1p(x)", 2, LIST(1e-8, -0.5), NULL, LIST(1, 2), NULL);
 }
