@@ -118,6 +118,21 @@ static void test_only_needed(void **state) {
   count_no_more();
 }
 
+/* Threads make what programs of one module each ask for, too, as soon as two do. */
+static void test_one_each(void **state) {
+  (void)state;
+  uint32_t *n[] = {&image->program[0].n_dispatch, &image->program[1].n_dispatch};
+  uint32_t before[] = {*n[0], *n[1]};
+  *n[0] = *n[1] = 1;
+  Exec *e = open_exec(true);
+  exec_prepare(e, &image->program[0]);
+  assert_int_equal(e->makers.n_thread, 0); /* who waits for it makes it */
+  exec_prepare(e, &image->program[1]);
+  if (sysconf(_SC_NPROCESSORS_ONLN) > 1) assert_true(e->makers.n_thread > 0);
+  exec_free(e);
+  *n[0] = before[0], *n[1] = before[1];
+}
+
 /* What was asked for and never run is no trouble, done or not. */
 static void test_unused(void **state) {
   (void)state;
@@ -282,9 +297,9 @@ int main(void) {
   device = vk_open(-1, &why);
   if (!device) return 1;
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_only_needed), cmocka_unit_test(test_unused),
-    cmocka_unit_test(test_failure),     cmocka_unit_test(test_lost),
-    cmocka_unit_test(test_cache),
+    cmocka_unit_test(test_only_needed), cmocka_unit_test(test_one_each),
+    cmocka_unit_test(test_unused),      cmocka_unit_test(test_failure),
+    cmocka_unit_test(test_lost),        cmocka_unit_test(test_cache),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   vk_close(device);
