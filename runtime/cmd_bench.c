@@ -218,6 +218,7 @@ static bool measure(Runner *r, Exec *e, const Work *w, int64_t warm, int64_t n, 
 
 static void report(const Runner *r, const Work *w, const double *ms, int64_t n) {
   const DeviceInfo *device = vk_info(r->dev);
+  double pipelines_ms = 1e3 * exec_pipeline_seconds(r->exec);
   double median = n % 2 ? ms[n / 2] : (ms[n / 2 - 1] + ms[n / 2]) / 2;
   double s = median * 1e-3;
   if (!r->json) {
@@ -225,20 +226,20 @@ static void report(const Runner *r, const Work *w, const double *ms, int64_t n) 
     cli_amount(&flops, w->flops / s, "FLOP/s");
     cli_bytes(&moved, w->bytes);
     printf("%s: %lld tokens in %.2f ms (median of %lld; %.2f to %.2f), %s of matrix work, %s moved "
-           "by %lld dispatches\n",
+           "by %lld dispatches; before the first, %.1f ms were spent waiting for pipelines\n",
            w->what, (long long)w->tokens, median, (long long)n, ms[0], ms[n - 1], flops.data,
-           moved.data, (long long)w->dispatches);
+           moved.data, (long long)w->dispatches, pipelines_ms);
     buf_free(&flops);
     buf_free(&moved);
   }
   if (w->profile && !r->json) profile_print(w->profile);
-  json_t *o =
-    json_pack("{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:s, s:s, s:s}", "bench",
-              w->what, "model", r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max",
-              ms[n - 1], "tokens_per_step", (json_int_t)w->tokens, "tokens_per_second",
-              (double)w->tokens / s, "model_flops_per_second", w->flops / s, "bytes_moved",
-              w->bytes, "dispatches", (json_int_t)w->dispatches, "steps", (json_int_t)n, "target",
-              r->image->target.name, "device", device->name, "driver", device->driver);
+  json_t *o = json_pack(
+    "{s:s, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I, s:I, s:f, s:s, s:s, s:s}", "bench", w->what,
+    "model", r->image->model, "ms_per_step", median, "ms_min", ms[0], "ms_max", ms[n - 1],
+    "tokens_per_step", (json_int_t)w->tokens, "tokens_per_second", (double)w->tokens / s,
+    "model_flops_per_second", w->flops / s, "bytes_moved", w->bytes, "dispatches",
+    (json_int_t)w->dispatches, "steps", (json_int_t)n, "pipelines_ms", pipelines_ms, "target",
+    r->image->target.name, "device", device->name, "driver", device->driver);
   if (w->profile) json_object_set_new(o, "kernels", profile_json(w->profile));
   char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
   if (!text) die("bench: JSON could not be made");
@@ -255,7 +256,8 @@ int cmd_bench(Runner *r, int argc, char **argv) {
       "tokens with fresh weights. As in training, a step is submitted before the one ahead of it\n"
       "has ended; a step's time is from end to end. The last line is one JSON object: ms_per_step\n"
       "(the median), tokens_per_second, model_flops_per_second (matrix products only),\n"
-      "bytes_moved (the least that the kernels must move), dispatches, target, device.\n"
+      "bytes_moved (the least that the kernels must move), dispatches, pipelines_ms (for which\n"
+      "the run waited for pipelines, before the first step), target, device.\n"
       "With --profile kernels run one after the other, each measured: a table says how often each\n"
       "runs in a step, its time, and the arithmetic and memory traffic that it achieves.",
     .example = "$0 bench train --steps 20\n$0 bench train --profile --peak-flops 1.5e11",

@@ -138,13 +138,19 @@ typedef struct Making {
   uint64_t hash;
 } Making;
 
-enum { MAX_MAKERS = 16 };
+enum { MAX_MAKERS = 64 };
+typedef struct Maker { /* one of the threads */
+  Exec *exec;
+  pthread_t thread;
+  bool compiles; /* has a spare device to compile with */
+} Maker;
+
 /* Threads that make pipelines. All is read and written under the lock, except that the Exec's own
  * thread reads what nobody changes any more: modules that are done. */
 typedef struct Makers {
   pthread_mutex_t lock;
   pthread_cond_t asked, made;
-  pthread_t thread[MAX_MAKERS];
+  Maker maker[MAX_MAKERS];
   int n_thread;
   bool stop;
   Making *module; /* by module */
@@ -161,6 +167,7 @@ struct Exec {
   PipelineMaker maker;
   PipelineCache kept;
   Makers makers;
+  double waited; /* seconds, for pipelines */
   bool lost;
   VkBlock *chunk;       /* buffer is NULL until the chunk is needed */
   uint64_t chunk_bytes; /* of all that exist */
@@ -230,6 +237,7 @@ void pipeline_dispatch_nothing(VkCommandBuffer, VkPipelineLayout, VkPipeline);
 bool pipelines_open(Exec *, Buf *why);
 void pipelines_ask(Exec *, const ImgProgram *);            /* begins to make them, in threads */
 bool pipelines_need(Exec *, const ImgProgram *, Buf *why); /* returns when all are there */
+void pipelines_meanwhile(Exec *); /* kernels are about to run: all that were asked for are begun */
 VkPipeline pipeline_of(const Exec *, uint32_t module);
 void pipelines_close(Exec *);
 

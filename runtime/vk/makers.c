@@ -1,22 +1,27 @@
 /* Pipelines in threads. A program's modules are asked for as soon as it is known that it will run;
  * threads make them, large ones first and those that somebody waits for before others. Who waits
  * helps. Vulkan lets several threads make pipelines of one device with one cache; everything that
- * uses the queue stays with the thread that owns the Exec. */
+ * uses the queue stays with the thread that owns the Exec.
+ *
+ * Mesa's CPU driver holds a lock while kernels run, which the last step of making a pipeline needs: a thread that
+ * makes one meanwhile does nearly all of the work and then stands still. So there, while kernels run, each module has
+ * a thread of its own, and all are nearly made when the kernels have ended. */
 #include "runtime/vk/internal.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* ---- making ---- */
 
 /* The module to make next: one that is waited for before one that is not, then the largest; −1:
- * none. */
-static int next_asked(const Exec *e) {
+ * none. `compiles`: it may be one for a spare device. */
+static int next_asked(const Exec *e, bool compiles) {
   int best = -1;
   for (int i = 0; i < (int)e->image->n_module; i++) {
     const Making *m = &e->makers.module[i];
-    if (m->stage != MAKING_asked) continue;
+    if (m->stage != MAKING_asked || (m->spare && !compiles)) continue;
     if (best >= 0) {
       const Making *b = &e->makers.module[best];
       if (m->urgent < b->urgent) continue;
@@ -48,12 +53,13 @@ static void make(Exec *e, int index, Spare *spare) {
 }
 
 static void *work(void *arg) {
-  Exec *e = arg;
+  const Maker *by = arg;
+  Exec *e = by->exec;
   Makers *s = &e->makers;
   Spare spare = {0};
   pthread_mutex_lock(&s->lock);
   while (!s->stop) {
-    int index = next_asked(e);
+    int index = next_asked(e, by->compiles);
     if (index < 0)
       pthread_cond_wait(&s->asked, &s->lock);
     else
@@ -71,21 +77,38 @@ static int processors(void) {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* Where more than one module is to be made, whichever programs asked for them: one thread fewer than there are
- * processors, since the one that waits helps. A thread that cannot be had is done without. Signals are for the
- * others. */
-static void start_threads(Exec *e) {
+static int n_asked(const Exec *e, bool spare) { /* spare: those too that a spare device is for */
+  int n = 0;
+  for (uint32_t i = 0; i < e->image->n_module; i++) {
+    const Making *m = &e->makers.module[i];
+    n += m->stage == MAKING_asked && (spare || !m->spare);
+  }
+  return n;
+}
+
+/* Up to so many in all. A thread that cannot be had is done without. Signals are for the others. */
+static void start_threads(Exec *e, int most) {
   Makers *s = &e->makers;
-  int most = processors() - 1, asked = 0;
-  for (uint32_t i = 0; i < e->image->n_module; i++) asked += s->module[i].stage == MAKING_asked;
-  if (asked < 2) return;
+  int compile = processors() - 1;
   if (most > MAX_MAKERS) most = MAX_MAKERS;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (s->n_thread < most && pthread_create(&s->thread[s->n_thread], NULL, work, e) == 0)
-    s->n_thread++;
+  for (; s->n_thread < most; s->n_thread++) {
+    Maker *m = &s->maker[s->n_thread];
+    *m = (Maker){.exec = e, .compiles = s->n_thread < compile};
+    if (pthread_create(&m->thread, NULL, work, m)) break;
+  }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void pipelines_meanwhile(Exec *e) {
+  Makers *s = &e->makers;
+  if (!e->dev->info.is_cpu) return;
+  pthread_mutex_lock(&s->lock);
+  int n = n_asked(e, false);
+  if (n) start_threads(e, s->n_thread + n);
+  pthread_mutex_unlock(&s->lock);
 }
 
 static void ask_one(Exec *e, uint32_t index) {
@@ -118,7 +141,8 @@ static int ask(Exec *e, const ImgProgram *p, bool urgent, uint32_t *list) {
     Making *m = &s->module[list[i]];
     if (m->stage == MAKING_asked) m->spare = spare && m->unknown;
   }
-  start_threads(e);
+  /* where more than one is to be made, whichever programs asked for them; the one that waits helps */
+  if (n_asked(e, true) > 1) start_threads(e, processors() - 1);
   pthread_cond_broadcast(&s->asked);
   pthread_mutex_unlock(&s->lock);
   free(listed);
@@ -139,7 +163,7 @@ static VkResult wait_made(Exec *e, uint32_t index, Spare *spare) {
   const Making *m = &s->module[index];
   pthread_mutex_lock(&s->lock);
   while (m->stage < MAKING_done) {
-    int other = next_asked(e);
+    int other = next_asked(e, true);
     if (other < 0)
       pthread_cond_wait(&s->made, &s->lock);
     else
@@ -238,7 +262,14 @@ static void settle(Exec *e, const uint32_t *list, int n, bool ok) {
   if (learnt && !e->option.no_cache) save(e);
 }
 
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 bool pipelines_need(Exec *e, const ImgProgram *p, Buf *why) {
+  double began = now();
   uint32_t *list = xcalloc(p->n_dispatch, sizeof *list);
   VkCommandBuffer *buffer = xcalloc(p->n_dispatch + 1, sizeof *buffer);
   int n = ask(e, p, true, list);
@@ -248,8 +279,11 @@ bool pipelines_need(Exec *e, const ImgProgram *p, Buf *why) {
     if (buffer[i]) vk.FreeCommandBuffers(e->dev->device, e->pool, 1, &buffer[i]);
   free(buffer);
   free(list);
+  if (n) e->waited += now() - began;
   return ok;
 }
+
+double exec_pipeline_seconds(const Exec *e) { return e->waited; }
 
 VkPipeline pipeline_of(const Exec *e, uint32_t module) { return e->makers.module[module].pipeline; }
 
@@ -288,7 +322,7 @@ void pipelines_close(Exec *e) {
   s->stop = true;
   pthread_cond_broadcast(&s->asked);
   pthread_mutex_unlock(&s->lock);
-  for (int i = 0; i < s->n_thread; i++) pthread_join(s->thread[i], NULL);
+  for (int i = 0; i < s->n_thread; i++) pthread_join(s->maker[i].thread, NULL);
   VkDevice device = e->dev->device;
   for (uint32_t i = 0; i < e->image->n_module; i++)
     vk.DestroyPipeline(device, s->module[i].pipeline, NULL);

@@ -134,6 +134,7 @@ bool exec_submit(Exec *e, const ImgProgram *p, const void *const *input, uint64_
   int slot = free_slot(e);
   if (!record_program(e, index, why) || !record_io(e, index, slot, why)) return false;
   Recorded *q = &e->program[index];
+  pipelines_meanwhile(e);
   put_inputs(p, &q->io[slot].block, input);
   bool alone = true;
   for (int s = 0; s < EXEC_RING; s++) alone &= !e->run[s].ticket;

@@ -80,6 +80,10 @@ enum { EXEC_RING = 4 };
 bool exec_submit(Exec *, const ImgProgram *, const void *const *input, uint64_t *ticket, Buf *why);
 bool exec_wait(Exec *, uint64_t ticket, void *const *output, Buf *why);
 
+/* Seconds of the clock on the wall that runs have waited for pipelines: to be made, and to be compiled or loaded by a
+ * driver that does so when a kernel is first used. What was made beside other work does not count. */
+double exec_pipeline_seconds(const Exec *);
+
 /* Seconds that each dispatch of the program took in its last run, which has ended. */
 bool exec_times(Exec *, const ImgProgram *, double *seconds, Buf *why);
 

@@ -110,7 +110,7 @@ expect 1 "does not fit on the device: init, train need" "$p" bench train --memor
 
 # bench
 expect 0 '"ms_per_step":' "$p" bench train --steps 3
-for key in tokens_per_second model_flops_per_second bytes_moved device; do
+for key in tokens_per_second model_flops_per_second bytes_moved pipelines_ms device; do
   tail -1 "$dir/out" | grep -q "^{.*\"$key\":.*}$" || fail "bench has no $key"
 done
 tail -1 "$dir/out" | grep -q '"dispatches":6,' || fail "bench counts other dispatches"

@@ -133,6 +133,55 @@ static void test_one_each(void **state) {
   *n[0] = before[0], *n[1] = before[1];
 }
 
+/* What a run waits for is counted once, and what was made meanwhile is not. */
+static void test_waiting(void **state) {
+  (void)state;
+  Exec *e = open_exec(true);
+  assert_true(exec_pipeline_seconds(e) == 0);
+  exec_prepare(e, image_program(image, "long"));
+  assert_true(exec_pipeline_seconds(e) == 0);
+  OK(run(e, "init"));
+  double first = exec_pipeline_seconds(e);
+  assert_true(first > 0);
+  OK(run(e, "init"));
+  assert_true(exec_pipeline_seconds(e) == first);
+  OK(run(e, "long"));
+  assert_true(exec_pipeline_seconds(e) > first);
+  exec_free(e);
+}
+
+/* Modules that a CPU driver makes while kernels run, whose pipelines no thread can bring to an end before: all the same
+ * they are begun, each by a thread of its own. */
+static pthread_mutex_t stuck = PTHREAD_MUTEX_INITIALIZER;
+static atomic_int begun;
+
+static VkResult held(VkDevice d, VkPipelineCache cache, uint32_t n,
+                     const VkComputePipelineCreateInfo *info, const VkAllocationCallbacks *a,
+                     VkPipeline *out) {
+  begun++;
+  pthread_mutex_lock(&stuck);
+  pthread_mutex_unlock(&stuck);
+  return create_pipelines(d, cache, n, info, a, out);
+}
+
+static void test_held(void **state) {
+  (void)state;
+  if (!vk_info(device)->is_cpu) skip();
+  create_pipelines = vk.CreateComputePipelines;
+  vk.CreateComputePipelines = held;
+  Exec *e = open_exec(true);
+  begun = 0;
+  pthread_mutex_lock(&stuck);
+  pipelines_ask(e, image_program(image, "step"));
+  pipelines_meanwhile(e);
+  for (int ms = 0; ms < 10000 && begun < 3; ms++) usleep(1000);
+  assert_int_equal(begun, 3);
+  pthread_mutex_unlock(&stuck);
+  OK(run(e, "step"));
+  exec_free(e);
+  vk.CreateComputePipelines = create_pipelines;
+}
+
 /* What was asked for and never run is no trouble, done or not. */
 static void test_unused(void **state) {
   (void)state;
@@ -298,6 +347,7 @@ int main(void) {
   if (!device) return 1;
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_only_needed), cmocka_unit_test(test_one_each),
+    cmocka_unit_test(test_waiting),     cmocka_unit_test(test_held),
     cmocka_unit_test(test_unused),      cmocka_unit_test(test_failure),
     cmocka_unit_test(test_lost),        cmocka_unit_test(test_cache),
   };
