@@ -2,6 +2,8 @@
  * masked, dropped out, padded, rounded; one operand or both, every transposition, odd sizes, batches, beside epilogues. */
 #include "tests/codegen/products.h"
 
+#include "tests/codegen/leaves.h"
+
 #include <string.h>
 
 enum { MAX_FEED = 14 };
@@ -17,25 +19,8 @@ typedef struct Prologue {
   int n_feed;
 } Prologue;
 
-static uint32_t noise(uint32_t i) { /* a hash: Wang's */
-  i = (i ^ 61) ^ i >> 16;
-  i *= 9;
-  i = (i ^ i >> 4) * 0x27d4eb2d;
-  return i ^ i >> 15;
-}
-
-/* Small whole numbers: what is made of them by adding and multiplying is exact in 16 bits too. */
 static Node *leaf(Prologue *p, DType d, int rank, const int64_t *dim) {
-  Type t = type_of(d, rank, dim);
-  int64_t n = type_count(&t);
-  double *data = arena_alloc(p->arena, sizeof *data * (size_t)n);
-  for (int64_t i = 0; i < n; i++) {
-    uint32_t bits = noise((uint32_t)i * 16 + (uint32_t)p->n_feed);
-    data[i] = d == DT_i32 ? bits >> 8 : (double)(bits % 7) - 3;
-  }
-  const char *name = intern(arena_printf(p->arena, "x%d", p->n_feed));
-  p->feed[p->n_feed++] = (Feed){OP_input, name, data};
-  return ir_leaf(p->g, OP_input, name, &t);
+  return whole_leaf(p->g, p->arena, p->feed, &p->n_feed, type_of(d, rank, dim));
 }
 
 static Node *wide(Prologue *p, Node *x, const Node *to) {

@@ -68,7 +68,7 @@ static bool write_feeds(Arena *arena, Exec *exec, const Image *image, const Feed
   return true;
 }
 
-static const ImgTensor *find_kept(const Image *image, const char *name) {
+const ImgTensor *run_kept(const Image *image, const char *name) {
   for (uint32_t i = 0; i < image->n_param; i++)
     if (strcmp(image->param[i].t.name, name) == 0) return &image->param[i].t;
   for (uint32_t i = 0; i < image->n_state; i++)
@@ -95,7 +95,7 @@ static bool run_image(Arena *arena, Exec *exec, const Image *image, const Graph 
     const Output *o = &g->output[i];
     void *bits = o->kind == OUT_value ? out[n_out++]
                                       : arena_alloc(arena, 4 * (size_t)type_count(&o->node->type));
-    if (o->kind == OUT_update && !exec_read(exec, find_kept(image, o->name), bits, why))
+    if (o->kind == OUT_update && !exec_read(exec, run_kept(image, o->name), bits, why))
       return false;
     value[i] = (Tensor){o->node->type,
                         arena_alloc(arena, sizeof(double) * (size_t)type_count(&o->node->type))};

@@ -35,6 +35,9 @@ bool run_reference(Arena *, const Graph *g, EvalMode, const Feed *, int n_feed, 
 bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor,
                       Buf *why);
 
+/* The param or state of that name, which exists. */
+const ImgTensor *run_kept(const Image *, const char *name);
+
 /* 4 bytes an element, as on the device. */
 void *run_pack(Arena *, const Type *, const double *data);
 void run_unpack(const Type *, const void *bits, double *data);

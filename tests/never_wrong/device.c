@@ -40,14 +40,6 @@ static bool write_kept(Arena *arena, Exec *exec, const Image *image, const Case 
   return true;
 }
 
-static const ImgTensor *find_kept(const Image *image, const char *name) {
-  for (uint32_t i = 0; i < image->n_param; i++)
-    if (strcmp(image->param[i].t.name, name) == 0) return &image->param[i].t;
-  for (uint32_t i = 0; i < image->n_state; i++)
-    if (strcmp(image->state[i].t.name, name) == 0) return &image->state[i].t;
-  die("never_wrong: no %s in the image", name);
-}
-
 static bool run_job(Arena *arena, Exec *exec, const Image *image, const ImgProgram *p,
                     DeviceJob *job, Buf *why) {
   const Graph *g = job->g;
@@ -67,7 +59,7 @@ static bool run_job(Arena *arena, Exec *exec, const Image *image, const ImgProgr
     const Output *o = &g->output[i];
     size_t count = (size_t)type_count(&o->node->type);
     void *bits = o->kind == OUT_value ? out[n_out++] : arena_alloc(arena, 4 * count);
-    if (o->kind == OUT_update && !exec_read(exec, find_kept(image, o->name), bits, why))
+    if (o->kind == OUT_update && !exec_read(exec, run_kept(image, o->name), bits, why))
       return false;
     job->value[i] = (Tensor){o->node->type, arena_alloc(arena, sizeof(double) * count)};
     run_unpack(&job->value[i].type, bits, job->value[i].data);
