@@ -108,6 +108,8 @@ SpvId math_round(Kernel *, DType,
 SpvId math_is_nan(Kernel *, SpvId x);
 /* s + x where the rounding error goes to *lost: exact as a pair */
 SpvId math_two_sum(Kernel *, SpvId s, SpvId x, SpvId *lost);
+/* x·y = product + *low exactly, for |x|, |y| < 2^115 */
+SpvId math_two_product(Kernel *, SpvId x, SpvId y, SpvId *low);
 SpvId math_uniform(Kernel *, SpvId index, SpvId place,
                    const SpvId rng[4]); /* OP_random at a linear index */
 SpvId math_add_c(Kernel *, SpvId x, float c), math_mul_c(Kernel *, SpvId x, float c);
@@ -117,10 +119,12 @@ SpvId math_poly(Kernel *, SpvId x, int n,
 /* ---- math_special.c ---- */
 SpvId math_exp(Kernel *, SpvId), math_expm1(Kernel *, SpvId), math_log(Kernel *, SpvId),
   math_log1p(Kernel *, SpvId);
-SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId),
-  math_erf(Kernel *, SpvId), math_erfc(Kernel *, SpvId);
 SpvId math_pow(Kernel *, SpvId x, SpvId y);
 SpvId math_mod(Kernel *, SpvId x, SpvId y);
+
+/* ---- math_curves.c ---- */
+SpvId math_sin_cos(Kernel *, SpvId x, bool cosine), math_tanh(Kernel *, SpvId),
+  math_erf(Kernel *, SpvId), math_erfc(Kernel *, SpvId);
 
 /* ---- flat.c: values that depend on what lies at their own place and at constant ones ---- */
 /* Whether the value at a row-major position needs other values only at that position or at a
