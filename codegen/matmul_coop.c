@@ -8,6 +8,9 @@
  *         │ 2    │ 3    │
  *         └──────┴──────┘        The loads of the tile after the last one repeat the last one: a branch costs more.
  *
+ * Where the product has more tiles of C than can be computed at one time, a workgroup computes several, and goes on with the loads
+ * of the next one before it stores one.
+ *
  * Sums over k of an operand are products with ones, in the workgroups of its first tile alone; the subgroups that have the same
  * fragments share them out. Sizes and strides are constants. */
 #include "codegen/matmul_coop.h"
@@ -58,6 +61,28 @@ static void find_batch(Coop *c, Side *s, SpvId offset) {
   s->offset_id = spv_bin(mm->k->b, SpvOpIAdd, offset, of_batch);
 }
 
+/* Sets the tile's place, and where the operands of its batch begin. */
+static void go_to(Coop *c, SpvId which) {
+  Matmul *mm = c->mm;
+  Spv *b = mm->k->b;
+  find_tile(c, which);
+  ix_split(mm->k->ix, ix_value(mm->k->ix, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim,
+           mm->batch);
+  SpvId offset = spv_extract(b, c->offsets, 0);
+  find_batch(c, &mm->a, offset);
+  offset = spv_extract(b, c->offsets, 1);
+  find_batch(c, &mm->b, offset);
+}
+
+/* Where there are more tiles than workgroups that run at one time, each of these takes several: the next one's first loads are
+ * asked for before the results of the one before are computed, which would else be waited for. */
+static int64_t count_groups(const Coop *c) {
+  const Target *t = c->mm->k->target;
+  int64_t at_once = (int64_t)t->cores * matmul_coop_resident(c, t);
+  bool even = matmul_coop_side_even(&c->a) && matmul_coop_side_even(&c->b);
+  return even && c->mm->kk > c->tile.k && at_once && at_once < c->tiles ? at_once : c->tiles;
+}
+
 static void begin(Coop *c) {
   Matmul *mm = c->mm;
   Kernel *k = mm->k;
@@ -68,28 +93,41 @@ static void begin(Coop *c) {
   mm->edge_m = mm->m % t->m != 0;
   mm->edge_n = mm->n % t->n != 0;
   int64_t by_m = (mm->m + t->m - 1) / t->m, by_n = (mm->n + t->n - 1) / t->n;
-  int64_t total = by_m * by_n * mm->batches;
-  kernel_groups(k, total, c->invocations);
+  c->tiles = by_m * by_n * mm->batches;
+  c->groups = count_groups(c);
+  kernel_groups(k, c->groups, c->invocations);
   k->out->subgroup_size = c->subgroup_size;
-  SpvId offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
+  c->offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
   mm->m_id = constant(c, mm->m);
   mm->n_id = constant(c, mm->n);
   mm->kk_id = constant(c, mm->kk);
-  SpvId which = kernel_group(k);
-  SpvId within = spv_cmp(b, SpvOpULessThan, which, constant(c, total));
+  c->group = kernel_group(k);
+  SpvId within = spv_cmp(b, SpvOpULessThan, c->group, constant(c, c->groups));
   spv_if(b, within);
-  find_tile(c, which);
-  ix_split(k->ix, ix_value(k->ix, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim,
-           mm->batch);
-  SpvId offset = spv_extract(b, offsets, 0);
-  find_batch(c, &mm->a, offset);
-  offset = spv_extract(b, offsets, 1);
-  find_batch(c, &mm->b, offset);
+  go_to(c, c->group);
   c->lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
   c->subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
   SpvId along_n = constant(c, t->subgroups_n);
   c->subgroup_m = spv_bin(b, SpvOpUDiv, c->subgroup, along_n);
   c->subgroup_n = spv_bin(b, SpvOpUMod, c->subgroup, along_n);
+}
+
+/* Opens the loop over this workgroup's tiles: the operands' loads go on to the next one, or once more to the last. */
+static void for_each_tile(Coop *c) {
+  Spv *b = c->mm->k->b;
+  SpvId groups = constant(c, c->groups), tiles = constant(c, c->tiles);
+  SpvId n = spv_bin(b, SpvOpISub, constant(c, c->tiles + c->groups - 1), c->group);
+  n = spv_bin(b, SpvOpUDiv, n, groups);
+  SpvId i = spv_for(b, n);
+  i = spv_bin(b, SpvOpIMul, i, groups);
+  SpvId which = spv_bin(b, SpvOpIAdd, i, c->group);
+  SpvId next = spv_bin(b, SpvOpIAdd, which, groups);
+  SpvId more = spv_cmp(b, SpvOpULessThan, next, tiles);
+  next = spv_select(b, more, next, which);
+  go_to(c, next);
+  c->a.next = matmul_coop_side_start(c, &c->a);
+  c->b.next = matmul_coop_side_start(c, &c->b);
+  go_to(c, which);
 }
 
 /* ---- what is kept ---- */
@@ -116,14 +154,10 @@ static bool counts_terms(const Coop *c) {
 }
 
 static void make_sums(Coop *c) {
-  Spv *b = c->mm->k->b;
   for (int i = 0; i < c->parts_m; i++)
     for (int j = 0; j < c->parts_n; j++) c->sum[i][j] = zeros(c);
   for (int i = 0; i < c->parts_m && c->mm->sum_a; i++) c->sum_a[i] = zeros(c);
   for (int j = 0; j < c->parts_n && c->mm->sum_b; j++) c->sum_b[j] = zeros(c);
-  if (!counts_terms(c)) return;
-  c->first_term = spv_local(b, spv_u32(b));
-  spv_set(b, c->first_term, constant(c, 0));
 }
 
 /* ---- the loop ---- */
@@ -186,10 +220,11 @@ static void fetch(Coop *c) {
   matmul_coop_fetch(c, &c->b);
 }
 
-/* To tile `next`, or nowhere where there is none. */
-static void advance(Coop *c, SpvId next, int64_t tiles) {
+/* From terms i of the tile to those after them. */
+static void advance(Coop *c, SpvId i, int64_t steps) {
   Spv *b = c->mm->k->b;
-  SpvId more = spv_cmp(b, SpvOpULessThan, next, constant(c, tiles));
+  SpvId next = spv_bin(b, SpvOpIAdd, i, constant(c, 1));
+  SpvId more = spv_cmp(b, c->a.next ? SpvOpINotEqual : SpvOpULessThan, next, constant(c, steps));
   matmul_coop_advance(c, &c->a, more);
   matmul_coop_advance(c, &c->b, more);
   if (!counts_terms(c)) return;
@@ -199,19 +234,16 @@ static void advance(Coop *c, SpvId next, int64_t tiles) {
   spv_set(b, c->first_term, term);
 }
 
-static void loop(Coop *c) {
+static void loop(Coop *c, int64_t steps) {
   Spv *b = c->mm->k->b;
-  int64_t tiles = (c->mm->kk + c->tile.k - 1) / c->tile.k;
-  fetch(c);
-  advance(c, constant(c, 1), tiles);
-  SpvId i = spv_for(b, constant(c, tiles));
+  SpvId i = spv_for(b, constant(c, steps));
   spv_barrier(b);
   matmul_coop_put(c, &c->a);
   matmul_coop_put(c, &c->b);
   spv_barrier(b);
   fetch(c);
-  SpvId next = spv_bin(b, SpvOpIAdd, i, constant(c, 2));
-  advance(c, next, tiles);
+  SpvId fetched = spv_bin(b, SpvOpIAdd, i, constant(c, 1));
+  advance(c, fetched, steps);
   multiply(c);
   spv_end(b);
 }
@@ -220,14 +252,23 @@ void matmul_coop(Matmul *mm, const MatmulTile *tile) {
   Coop c;
   matmul_coop_layout(&c, mm, mm->k->target, tile);
   Spv *b = mm->k->b;
+  int64_t steps = (mm->kk + tile->k - 1) / tile->k;
   make_types(&c);
   SpvId runs = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c.shared_runs);
   c.shared = spv_shared(b, runs);
   begin(&c);
   matmul_coop_side_begin(&c, &c.a);
   matmul_coop_side_begin(&c, &c.b);
+  if (counts_terms(&c)) {
+    c.first_term = spv_local(b, spv_u32(b));
+    spv_set(b, c.first_term, constant(&c, 0));
+  }
+  fetch(&c);
+  advance(&c, constant(&c, 0), steps);
+  if (c.groups < c.tiles) for_each_tile(&c);
   make_sums(&c);
-  loop(&c);
+  loop(&c, steps);
   matmul_coop_store(&c);
+  if (c.groups < c.tiles) spv_end(b);
   matmul_end(mm);
 }

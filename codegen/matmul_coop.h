@@ -29,9 +29,10 @@ typedef struct CoopSide {
   int pack, lines, line_runs, stride, base;
   /* Invocation t moves runs (t / block + sweep · i, t mod block + block · j) of lines and uvec4s, `each` of them. */
   int block, blocks, sweep, each;
-  bool guard;                 /* the last sweep reaches past the lines */
-  SpvId line, column;         /* of this invocation's first run */
-  SpvId moving;               /* variable: where the tile is, in units of one load */
+  bool guard;         /* the last sweep reaches past the lines */
+  SpvId line, column; /* of this invocation's first run */
+  SpvId moving;       /* variable: where the tile is, in units of one load */
+  SpvId next; /* where the workgroup's next tile of the product begins; 0: it has one only */
   SpvId fixed[MAX_RUNS][RUN]; /* what is added to it for each load of a run; 0: nothing */
   SpvId run[MAX_RUNS];        /* variables: the runs of the next tile */
   SpvId fragment_base;        /* index of the subgroup's first fragment in workgroup memory */
@@ -44,6 +45,8 @@ typedef struct Coop {
   DType type;
   uint32_t invocations, subgroup_size;
   CoopSide a, b;
+  int64_t tiles, groups; /* of the product, in all batches; workgroups that share them */
+  SpvId group, offsets;  /* this workgroup; where the operands begin */
   SpvId matrix_a, matrix_b, matrix_sum; /* types */
   int shared_runs;                      /* uvec4s of workgroup memory */
   SpvId shared;                         /* array of them */
@@ -60,9 +63,14 @@ typedef struct Coop {
 /* Lays out the shared tile from uvec4 `base` on; returns how many it takes. */
 int matmul_coop_side_layout(Coop *, CoopSide *, Side *, bool is_b, int base);
 void matmul_coop_side_begin(Coop *, CoopSide *);
-void matmul_coop_fetch(Coop *, CoopSide *);               /* memory → registers */
-void matmul_coop_advance(Coop *, CoopSide *, SpvId more); /* to the next tile, where there is one */
-void matmul_coop_put(Coop *, CoopSide *);                 /* registers → workgroup memory */
+/* Whether all loads lie at the same distances in every tile, and none is past k. */
+bool matmul_coop_side_even(const CoopSide *);
+/* Where this invocation's first load of the tile is; of an even side. */
+SpvId matmul_coop_side_start(Coop *, CoopSide *);
+void matmul_coop_fetch(Coop *, CoopSide *); /* memory → registers */
+/* To the next terms where there are more, else to where the next tile of the product begins. */
+void matmul_coop_advance(Coop *, CoopSide *, SpvId more);
+void matmul_coop_put(Coop *, CoopSide *); /* registers → workgroup memory */
 SpvId matmul_coop_fragment(Coop *, CoopSide *, int part,
                            int step); /* workgroup memory → fragment */
 
@@ -72,6 +80,8 @@ int matmul_coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it
 
 /* ---- matmul_tile.c ---- */
 void matmul_coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
+/* Workgroups on a core at one time. */
+int matmul_coop_resident(const Coop *, const Target *);
 
 /* ---- matmul_coop.c ---- */
 /* Whether this workgroup adds up the operand's elements along k. */

@@ -166,6 +166,19 @@ static void find_load(Coop *c, CoopSide *s, int i, int p, SpvId *row, SpvId *ter
   if (s->edge) *row = least(c, *row, last);
 }
 
+bool matmul_coop_side_even(const CoopSide *s) {
+  bool even = !s->tail && !s->side->computed;
+  for (int i = 0; i < s->each; i++) even = even && distance(s, i) >= 0;
+  return even;
+}
+
+SpvId matmul_coop_side_start(Coop *c, CoopSide *s) {
+  SpvId row, term;
+  find_run(c, s, 0, &row, &term);
+  row = plus(c, row, s->is_b ? c->mm->tile_n_id : c->mm->tile_m_id);
+  return index_of(c, s, row, term);
+}
+
 void matmul_coop_side_begin(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId lane = spv_builtin(b, SpvBuiltInLocalInvocationIndex, spv_u32(b));
@@ -285,9 +298,14 @@ void matmul_coop_fetch(Coop *c, CoopSide *s) {
 void matmul_coop_advance(Coop *c, CoopSide *s, SpvId more) {
   Spv *b = c->mm->k->b;
   SpvId step = constant(c, s->tile_k * s->side->k / s->width);
-  step = spv_select(b, more, step, constant(c, 0));
   SpvId moving = spv_get(b, s->moving);
-  moving = plus(c, moving, step);
+  if (s->next) {
+    moving = plus(c, moving, step);
+    moving = spv_select(b, more, moving, s->next);
+  } else {
+    step = spv_select(b, more, step, constant(c, 0));
+    moving = plus(c, moving, step);
+  }
   spv_set(b, s->moving, moving);
 }
 

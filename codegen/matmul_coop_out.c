@@ -73,11 +73,10 @@ static MatmulQuad find_quad(Strip *s, SpvId pass, int unrolled, int u, SpvId fir
 /* How many quads an invocation computes before it stores them: many where an operand as large as the product is read with
  * them (a residual), since that is waited for; fewer where the code would only be longer, one where each core runs it once. */
 static int quads_at_once(const Coop *c) {
-  enum { READING = 8, COMPUTING = 2 };
+  enum { READING = 8, COMPUTING = 4 };
   const Matmul *mm = c->mm;
   const Kernel *k = mm->k;
-  int64_t groups = (int64_t)k->out->groups[0] * k->out->groups[1];
-  if (groups <= k->target->cores) return 1;
+  if (c->tiles <= k->target->cores) return 1;
   for (int i = 0; i < k->n_operand; i++) {
     const Node *n = k->operand[i];
     bool factor = n == mm->a.base || n == mm->b.base;

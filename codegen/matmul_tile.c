@@ -55,16 +55,20 @@ static bool fits(const Matmul *mm, const Target *t, const TargetMatrix *u, const
 
 /* ---- how long it takes ---- */
 
-/* Workgroups on a core at one time. */
-static int resident(const Matmul *mm, const Target *t, const MatmulTile *x) {
+int matmul_coop_resident(const Coop *c, const Target *t) {
   enum { REGISTERS = 1 << 16 /* of a core */, OTHERS = 96 /* beside the sums */, SPARE = 4 << 10 };
-  Coop c;
-  matmul_coop_layout(&c, mm, t, x);
-  int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c.shared_runs);
+  const MatmulTile *x = &c->tile;
+  int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c->shared_runs);
   int subgroups = REGISTERS / ((sums(x, t) + OTHERS) * (int)t->subgroup_size);
   int by_registers = subgroups / (x->subgroups_m * x->subgroups_n);
   int n = by_memory < by_registers ? by_memory : by_registers;
   return n > 1 ? n : 1;
+}
+
+static int resident(const Matmul *mm, const Target *t, const MatmulTile *x) {
+  Coop c;
+  matmul_coop_layout(&c, mm, t, x);
+  return matmul_coop_resident(&c, t);
 }
 
 static double efficiency(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x) {

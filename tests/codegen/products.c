@@ -326,6 +326,28 @@ static void cut_rows(Bench *b, const Target *t, DType half, int64_t m, int64_t n
   finish(&p, "cut rows");
 }
 
+/* On one core a workgroup computes tile after tile. */
+static void several_tiles(Bench *b, const Target *t, DType half) {
+  Target one = *t;
+  one.cores = 1;
+  for (int turned = 0; turned < 4; turned++) {
+    Product p = begin(b, &one, (int64_t[]){96, 96, 128}, turned, half);
+    bool *stored = arena_alloc(p.arena, (size_t)p.g->n_node);
+    for (int n = 0; n < p.g->n_node; n++) stored[n] = p.g->node[n]->op == OP_input;
+    stored[p.y->id] = true;
+    KernelCode code;
+    cg_emit(p.arena, &(KernelJob){.out = &p.y, .n_out = 1, .anchor = p.y, .stored = stored}, &one,
+            &code);
+    if (code.groups[0] > 4) {
+      printf("FAILED: %u workgroups on one core\n", code.groups[0]);
+      b->wrong++;
+    }
+    residual(&p);
+    finish(&p, "several tiles");
+  }
+  batches(b, &one, half, 32, 64, 64);
+}
+
 void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int n) {
   static const int64_t length[] = {1, 2, 7, 8, 12, 16, 17, 24, 31, 32, 40, 56, 64, 66, 96, 130};
   for (int i = 0; i < n; i++) {
@@ -342,6 +364,7 @@ void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int 
   b->form = 0;
   batches(b, target, half, 20, 36, 8);
   batches(b, target, half, 33, 24, 70);
+  several_tiles(b, target, half);
   cut_rows(b, target, half, 37, 20, 40);
   cut_rows(b, target, half, 66, 43, 24);
   bias_gradient(b, target, half);

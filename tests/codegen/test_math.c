@@ -108,6 +108,29 @@ static void two(Bench *b, const Target *t, Op op, Fill *x, Fill *y, const char *
   arena_free(a);
 }
 
+/* Every upper half of an f32 with lower halves on both sides of what rounds up, and at it. */
+static void rounding(Bench *b, const Target *t, DType half) {
+  static const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x0fff, 0x1000, 0x1001};
+  enum { HIGH = 1 << 16 };
+  Graph *g = graph_new("rounding");
+  Arena *a = arena_new();
+  Type type = type_of(DT_f32, 2, (int64_t[]){HIGH, COUNT_OF(low)});
+  double *data = arena_alloc(a, sizeof *data * (size_t)type_count(&type));
+  for (int i = 0; i < HIGH * COUNT_OF(low); i++) {
+    uint32_t bits = (uint32_t)(i / COUNT_OF(low)) << 16 | low[i % COUNT_OF(low)];
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    data[i] = x;
+  }
+  Feed feed = {OP_input, intern("x"), data};
+  Node *x = ir_cast(g, ir_leaf(g, OP_input, intern("x"), &type), half);
+  ir_output(g, OUT_value, "half", x);
+  ir_output(g, OUT_value, "rounded", ir_cast(g, x, DT_f32));
+  check_graph(b, t, g, &feed, 1, dtype_name(half), CHECK_exact | CHECK_boundary);
+  graph_free(g);
+  arena_free(a);
+}
+
 int main(void) {
   Bench b;
   Buf why = {0};
@@ -121,6 +144,10 @@ int main(void) {
   two(&b, &target_portable, OP_pow, whole_base, whole_power, "pow of whole numbers", CHECK_exact);
   two(&b, &target_portable, OP_mod, dividend, divisor, "mod", 0);
   two(&b, &target_portable, OP_div, dividend, divisor, "div", 0);
+  rounding(&b, &target_portable, DT_f16);
+  rounding(&b, &b.native, DT_f16);
+  rounding(&b, &target_portable, DT_bf16);
+  rounding(&b, &b.native, DT_bf16);
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);
   return b.wrong != 0;
