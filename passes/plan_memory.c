@@ -369,17 +369,50 @@ static bool lay_out(Memory *m, Planner *p, Plan *plan, Buf *why) {
   return true;
 }
 
-/* By levels where that needs next to no more memory than one kernel after the other. */
+/* What is in memory before the program runs. */
+static uint64_t given_bytes(const Planner *p) {
+  uint64_t sum = 0;
+  for (int i = 0; i < p->g->n_node; i++)
+    if (p->needed[i] && plan_given(p->g->node[i])) sum += plan_bytes(p, p->g->node[i]);
+  return sum;
+}
+
+/* The most bytes that live at one time where each kernel is a level of its own. */
+static bool one_by_one(Memory *m, Planner *p, Plan *plan, int *order, uint64_t *bytes, Buf *why) {
+  plan_one_by_one(p, order);
+  if (!lay_out(m, p, plan, why)) return false;
+  *bytes = plan_at_once(m->live, m->n_live, m->n_draft);
+  return true;
+}
+
+/* Whether the levels' tensors find room in next to no more bytes than these. */
+static bool fits_in(const Memory *m, uint64_t bytes) {
+  Live *copy = xmalloc(sizeof *copy * ((size_t)m->n_live + 1));
+  if (m->n_live) memcpy(copy, m->live, sizeof *copy * (size_t)m->n_live);
+  uint64_t peak = plan_place(copy, m->n_live, m->n_draft, layout_room(m->p->layout));
+  free(copy);
+  return peak <= bytes + bytes / 12;
+}
+
+/* By levels where that needs next to no more memory than one kernel after the other: than its scratch; or than all that the
+ * program holds, as long as it is the order that needs more and not that kernels run at one time. */
 static bool choose_order(Memory *m, Planner *p, Plan *plan, Buf *why) {
   int *order = p->order;
-  plan_one_by_one(p, order);
-  if (!lay_out(m, p, plan, why)) return false;
-  uint64_t least = plan_at_once(m->live, m->n_live, m->n_draft);
+  uint64_t least, sorted;
+  if (!one_by_one(m, p, plan, order, &least, why)) return false;
   plan_level(p);
+  int *by_level = p->order, *level = p->level;
   if (!lay_out(m, p, plan, why)) return false;
-  if (plan_at_once(m->live, m->n_live, m->n_draft) <= least + least / 20) return true;
-  plan_one_by_one(p, order);
-  return lay_out(m, p, plan, why);
+  uint64_t levels = plan_at_once(m->live, m->n_live, m->n_draft);
+  if (levels <= least + least / 20) return true;
+  if (levels <= least + (least + given_bytes(p)) / 20) {
+    if (!one_by_one(m, p, plan, by_level, &sorted, why)) return false;
+    p->order = by_level;
+    p->level = level;
+    if (!lay_out(m, p, plan, why)) return false;
+    if (fits_in(m, sorted)) return true;
+  }
+  return one_by_one(m, p, plan, order, &least, why);
 }
 
 static void make_step(const Memory *m, const Draft *d, PlanStep *s) {
