@@ -59,19 +59,21 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
   return n;
 }
 
-/* Columns (of A: rows of C's other side) that one load of an operand's element serves. */
-static double served(const MatmulForm *f, bool of_a) {
-  enum { SUBGROUP = 32, QUAD = 4 };
+/* The part of C that shares one load of an element of A (its columns) and of B (its rows). */
+static void find_share(const MatmulForm *f, const Target *t, double *columns, double *rows) {
+  enum { QUAD = 4 };
+  *columns = *rows = 1;
   switch (f->kind) {
-  case MATMUL_coop: return of_a ? f->tile.n : f->tile.m;
-  case MATMUL_shared: return of_a ? f->shared.columns : f->shared.rows;
-  case MATMUL_subgroup: return SUBGROUP;
-  case MATMUL_portable: return of_a ? QUAD : f->portable.rows;
-  default: return 1;
+  case MATMUL_coop: *columns = f->tile.n, *rows = f->tile.m; break;
+  case MATMUL_shared: *columns = f->shared.columns, *rows = f->shared.rows; break;
+  case MATMUL_subgroup: *columns = *rows = 4 * t->subgroup_size; break;
+  case MATMUL_portable: *columns = QUAD, *rows = f->portable.rows; break;
+  case MATMUL_rows: break;
   }
 }
 
-double cg_operand_reads(const Target *t, const Node *product, int operand) {
+double cg_operand_reads(const Target *t, const Node *product, int operand, double *busy) {
+  enum { CORES = 32, RESIDENT = 2 };
   const Node *a = product->src[0], *b = product->src[1];
   int r = product->type.rank;
   Matmul mm = {.batches = 1,
@@ -83,8 +85,14 @@ double cg_operand_reads(const Target *t, const Node *product, int operand) {
   mm.b = (Side){.type = matmul_type(b, NULL), .row = 1, .k = mm.n, .unit_row = true};
   MatmulForm form[CG_MAX_FORMS];
   matmul_forms(&mm, t, form);
-  double across = (double)(operand == 0 ? mm.n : mm.m) / served(&form[0], operand == 0);
-  return across > 1 ? across : 1;
+  double columns, rows, cores = t->cores ? t->cores : CORES;
+  find_share(&form[0], t, &columns, &rows);
+  double across = (double)mm.n / columns, down = (double)mm.m / rows;
+  if (across < 1) across = 1;
+  if (down < 1) down = 1;
+  *busy = across * down * (double)mm.batches / (RESIDENT * cores);
+  if (form[0].kind != MATMUL_coop || *busy > 1) *busy = 1;
+  return operand == 0 ? across : down;
 }
 
 void matmul_form_name(const MatmulForm *f, KernelForm *out) {

@@ -141,8 +141,9 @@ void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
  * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
-/* How often the kernel that is expected to be best for the product loads each element of operand 0 or 1. */
-double cg_operand_reads(const Target *, const Node *product, int operand);
+/* How often the kernel that is expected to be best for the product loads each element of operand 0 or 1; *busy: which part of
+ * the device it keeps busy while it waits for them, where few others wait meanwhile. */
+double cg_operand_reads(const Target *, const Node *product, int operand, double *busy);
 /* Whether `sum` is reduce_sum over the k of operand 0 or 1 of the product, as above. */
 bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
 /* The largest relative error of rounding to a 16-bit type; 0 for others. */

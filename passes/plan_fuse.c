@@ -23,6 +23,7 @@ typedef struct Cost {
   double load, store; /* of an element that comes from memory */
   double cached;      /* of an element that was read before: a broadcast */
   double dispatch;
+  double rounding; /* to 16 bits, in a product, whose loads wait for it */
 } Cost;
 
 /* A stored value also takes memory, often from the forward pass until the backward pass: it must
@@ -31,8 +32,9 @@ typedef struct Cost {
 
 /* Measured on lavapipe (15 µs a dispatch, 14 cycles a vector loaded from memory); on a GPU from 60
  * Tflop/s, 2 TB/s, 4 µs. */
-static const Cost cost_cpu = {.load = 14, .store = 14, .cached = 3, .dispatch = 5e5};
-static const Cost cost_gpu = {.load = 100, .store = 100, .cached = 8, .dispatch = 2e8};
+static const Cost cost_cpu = {.load = 14, .store = 14, .cached = 3, .dispatch = 5e5, .rounding = 5};
+static const Cost cost_gpu = {
+  .load = 100, .store = 100, .cached = 8, .dispatch = 2e8, .rounding = 60};
 
 /* More than an addition takes. */
 static const double dear[OP_COUNT] = {
@@ -79,8 +81,9 @@ static void users_add(Users *u, int root, double evals) {
 /* How often `root`, as a kernel, evaluates its source. */
 static double root_evals(const Planner *p, const Node *root, int source) {
   const Node *src = root->src[source];
-  if (root->op == OP_matmul)
-    return (double)type_count(&src->type) * cg_operand_reads(p->target, root, source);
+  double busy;
+  if (root->op == OP_matmul && p->computable[plan_operand(root->src[source])->id])
+    return (double)type_count(&src->type) * cg_operand_reads(p->target, root, source, &busy);
   bool each = reduces(root) || root->op == OP_concat || root->op == OP_scatter_add;
   return (double)type_count(each ? &src->type : &root->type);
 }
@@ -191,10 +194,16 @@ static bool joins(const Work *w, int64_t elements) {
   return false;
 }
 
+/* The part of the device that the product keeps busy which reads the value. */
+static double busy_part(const Planner *p, const Node *n, const Node *product) {
+  double busy = 1;
+  cg_operand_reads(p->target, product, plan_operand(product->src[0]) != n, &busy);
+  return busy;
+}
+
 /* Whether the products that read the stored value had better compute it themselves. No kernel is saved where another would compute
  * it too, nor of what depends on given values alone, which runs beside other kernels. */
 static bool worth_computing(const Planner *p, const Cost *c, const Node *n, const Users *u) {
-  const double ROUNDING = 5; /* to 16 bits */
   double elements = (double)type_count(&n->type);
   Work w = {0};
   bool given = true;
@@ -202,14 +211,16 @@ static bool worth_computing(const Planner *p, const Cost *c, const Node *n, cons
   work_add(p, n, &w);
   p->stored[n->id] = true;
   bool joined = joins(&w, type_count(&n->type));
-  if (dtype_is_16((DType)n->type.dtype)) w.arithmetic += ROUNDING;
   double inlined = 0, stored = w.arithmetic * elements + part_of(p, n) * elements * c->store;
+  if (dtype_is_16((DType)n->type.dtype)) w.arithmetic += c->rounding;
   for (int i = 0; i < w.n_read; i++) given = given && plan_given(w.read[i]);
   if (!joined) stored += reads(p, c, &w, elements);
   if (!joined && !given) stored += c->dispatch;
   for (int i = 0; i < u->n; i++) {
-    inlined += w.arithmetic * u->evals[i] + reads(p, c, &w, u->evals[i]);
-    stored += part_of(p, n) * read_cost(c, n, u->evals[i]);
+    if (u->root[i] < 0 || p->g->node[u->root[i]]->op != OP_matmul) return false;
+    double busy = busy_part(p, n, p->g->node[u->root[i]]);
+    inlined += (w.arithmetic * u->evals[i] + reads(p, c, &w, u->evals[i])) / busy;
+    stored += part_of(p, n) * read_cost(c, n, u->evals[i]) / busy;
   }
   return MARGIN * inlined < stored && w.n_seen <= MAX_COMPUTED;
 }
@@ -239,13 +250,13 @@ static bool keeps_more(const Planner *p, const Node *n, const int *last) {
   return bytes > plan_bytes(p, n);
 }
 
-static void choose_prologues(Planner *p, const Cost *cost, const bool *may, const bool *must,
-                             Users *users) {
+static void choose_prologues(Planner *p, const Cost *cost, const bool *must, Users *users) {
   find_users(p, users);
   int *last = find_last(p);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
-    if (may[i] && !must[i] && worth_computing(p, cost, n, &users[i]) && !keeps_more(p, n, last))
+    if (p->computable[i] && !must[i] && worth_computing(p, cost, n, &users[i]) &&
+        !keeps_more(p, n, last))
       p->stored[i] = false;
   }
   free(last);
@@ -253,8 +264,8 @@ static void choose_prologues(Planner *p, const Cost *cost, const bool *may, cons
 
 /* ---- the choice ---- */
 
-/* Marks in `must` what plan.h demands, whatever it costs; in `may` what products can compute themselves. */
-static void find_forced(const Planner *p, const bool *may, bool *must) {
+/* Marks in `must` what plan.h demands, whatever it costs. */
+static void find_forced(const Planner *p, bool *must) {
   for (int i = 0; i < p->g->n_node; i++) {
     Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
@@ -263,7 +274,7 @@ static void find_forced(const Planner *p, const bool *may, bool *must) {
     for (int s = 0; s < n->n_src; s++) {
       SourceNeed need = plan_source(n, s);
       const Node *asked = need == SOURCE_strided ? plan_operand(n->src[s]) : n->src[s];
-      if (need != SOURCE_any && !may[asked->id]) must[asked->id] = true;
+      if (need != SOURCE_any && !p->computable[asked->id]) must[asked->id] = true;
     }
   }
   for (int i = 0; i < p->g->n_output; i++) {
@@ -348,20 +359,19 @@ void plan_fuse(Planner *p) {
   int n = p->g->n_node;
   const Cost *cost = p->target->is_cpu ? &cost_cpu : &cost_gpu;
   bool *must = arena_alloc(p->arena, (size_t)n + 1), *pinned = arena_alloc(p->arena, (size_t)n + 1);
-  bool *may = arena_alloc(p->arena, (size_t)n + 1);
   Users *users = xcalloc((size_t)n + 1, sizeof *users);
-  plan_prologues(p, may);
-  find_forced(p, may, must);
+  plan_prologues(p);
+  find_forced(p, must);
   find_ahead(p, must);
   find_epilogues(p, must);
   find_pinned(p, pinned);
-  for (int i = 0; i < n; i++) p->stored[i] = must[i] || may[i];
+  for (int i = 0; i < n; i++) p->stored[i] = must[i] || p->computable[i];
   for (int round = 0; round < ROUNDS; round++) {
     find_users(p, users);
     for (int i = 0; i < n; i++)
-      if (p->needed[i] && !must[i] && !may[i])
+      if (p->needed[i] && !must[i] && !p->computable[i])
         p->stored[i] = !pinned[i] && worth_storing(p, cost, p->g->node[i], &users[i]);
   }
-  choose_prologues(p, cost, may, must, users);
+  choose_prologues(p, cost, must, users);
   free(users);
 }

@@ -35,9 +35,10 @@ typedef struct Planner {
   bool *product;  /* by id: a matrix product, or the sum of its parts */
   bool *
     updating; /* by id, before the graph suits kernels: an update is computed from it element by element */
-  bool *assembles; /* by id: a concat that is assembled */
-  Node **part_of;  /* by id: the assembled concat that this node's value is a part of, or NULL */
-  PlanPlace *part; /* by id: where in the concat it lies, as if that began at 0 */
+  bool *assembles;  /* by id: a concat that is assembled */
+  bool *computable; /* by id: products might compute it as they load it */
+  Node **part_of;   /* by id: the assembled concat that this node's value is a part of, or NULL */
+  PlanPlace *part;  /* by id: where in the concat it lies, as if that began at 0 */
   Kernel *kernel;
   int n_kernel;
   int *kernel_of; /* by id: the kernel that computes this stored node, −1 where there is none */
@@ -125,8 +126,7 @@ Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to,
 /* By id: operands of products beside which they can be summed over k, as they lie in memory. */
 bool *plan_product_operands(const Planner *);
 int64_t plan_product_parts(const Planner *, const Node *); /* plan.c: of its k; 1: it stays whole */
-/* plan_prologue.c: which values products might compute as they load them, by id. */
-void plan_prologues(const Planner *, bool *may);
+void plan_prologues(Planner *);                            /* plan_prologue.c: fills computable */
 /* The value that a product's operand is views and widenings of. */
 Node *plan_operand(Node *);
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */

@@ -10,7 +10,8 @@ Node *plan_operand(Node *n) {
 
 static bool is_function(const Node *n) { return (ir_op[n->op].flags & IR_EW) || n->op == OP_pad; }
 
-void plan_prologues(const Planner *p, bool *may) {
+void plan_prologues(Planner *p) {
+  bool *may = p->computable = arena_alloc(p->arena, (size_t)p->g->n_node + 1);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     may[i] = p->needed[i] && is_function(n) && !cg_reads_through(n) && !p->assembles[i] &&
