@@ -174,10 +174,12 @@ void tile_write_sums(Kernel *k, const TileStage *s) {
 
 void tile_lane(Kernel *k, SpvId lane, int across, SpvId *x, SpvId *y) {
   enum { ACROSS = 8, DOWN = 4 };
-  SpvId within = op_u(k, SpvOpUMod, lane, ACROSS * DOWN);
+  SpvId within = op_u(k, SpvOpUMod, lane, ACROSS * DOWN), half = op_u(k, SpvOpUDiv, within, 16);
   SpvId group = op_u(k, SpvOpUDiv, lane, ACROSS * DOWN);
-  *x = op_u(k, SpvOpUMod, within, ACROSS);
-  *y = op_u(k, SpvOpUDiv, within, ACROSS);
+  *x = op_u(k, SpvOpUDiv, within, 2);
+  *x = op_u(k, SpvOpUMod, *x, ACROSS);
+  *y = op_u(k, SpvOpUMod, within, 2);
+  *y = tile_mad(k, half, 2, *y);
   SpvId right = op_u(k, SpvOpUMod, group, (uint32_t)across / ACROSS);
   SpvId below = op_u(k, SpvOpUDiv, group, (uint32_t)across / ACROSS);
   *x = tile_mad(k, right, ACROSS, *x);

@@ -57,7 +57,8 @@ void tile_write(Kernel *, const TileStage *);             /* registers → workg
 void tile_write_sums(Kernel *, const TileStage *);        /* the sums so far in the slice's place */
 
 /* Where an invocation of `across` in a row lies: groups of 32 are 8 × 4, whatever the subgroup's size, so that one such group
- * reads 8 and 4 different vec4s. */
+ * reads 8 and 4 different vec4s; half of one is 8 × 2, neighbours lying above one another: some devices read what two of them
+ * share at once. */
 void tile_lane(Kernel *, SpvId lane, int across, SpvId *x, SpvId *y);
 
 /* One side of a product: what an invocation reads for each term. */
