@@ -276,6 +276,10 @@ void att_coop(Attention *m, const AttTile *tile) {
   Kernel *k = m->k;
   if (!coop_make(c, m)) die("codegen: attention on matrix units that do not fit");
   c->tile = *tile;
+  c->bends = m->a.cap > 0 || m->a.scale <= 0;
+  c->factor = c->bends ? 1 : (float)(m->a.scale * M_LOG2E);
+  c->at_lse = m->backward && !c->bends;
+  c->at_delta = m->to_keys && m->sum_a && !m->a.keep; /* own ones cost registers so */
   c->invocations = tile->subgroups * c->lanes;
   c->own = coop_own_rows(c, tile);
   matrix_types(c);

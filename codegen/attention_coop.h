@@ -38,8 +38,11 @@ typedef struct Coop {
   int rows, unit,
     lanes; /* of a sum matrix: rows, and columns, which are a factor's terms too; a subgroup's size */
   int invocations, own,
-    parts;     /* own: rows of a workgroup; parts: of the results' channels, a workgroup each */
-  bool direct; /* rows are reduced and sums become factors in registers */
+    parts;      /* own: rows of a workgroup; parts: of the results' channels, a workgroup each */
+  bool direct;  /* rows are reduced and sums become factors in registers */
+  bool bends;   /* a score is capped, or its sign turned: an exponent of 2 before it is used */
+  float factor; /* what a score is then multiplied with: 1, else scale · log2 e */
+  bool at_lse, at_delta;                  /* backward: the products begin there instead of at 0 */
   SpvId factor_a, factor_b, sum, low_sum; /* matrix types; low_sum: a sum rounded */
   SpvId invocation, subgroup, lane;
   SpvId tile_row, own_row;       /* first row of the workgroup, of the subgroup */
@@ -56,7 +59,7 @@ typedef struct Coop {
   int a_sums, b_sums; /* units of a part of the channels of what is summed, dq or dk and o or dv */
   SpvId a_sum[MAX_FRAGMENTS][MAX_UNITS], b_sum[MAX_FRAGMENTS][MAX_UNITS]; /* variables: sums */
   /* variables: of own queries, the same in all columns: −maximum of scores in powers of two, sums of weights by element;
-   * −lse and delta */
+   * −lse in powers of two over factor, −delta */
   SpvId most[MAX_FRAGMENTS], total[MAX_FRAGMENTS], lse[MAX_FRAGMENTS], delta[MAX_FRAGMENTS];
   SpvId score[COOP_MAX_STEP][MAX_FRAGMENTS], dp[COOP_MAX_STEP][MAX_FRAGMENTS]; /* variables */
 } Coop;

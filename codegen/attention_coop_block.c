@@ -11,10 +11,6 @@
 
 enum { SLACK = 8 }; /* a weight is at most 2^SLACK before the maximum is taken anew */
 
-/* What a score is multiplied with to be an exponent of 2; it is one already where it is capped or its sign turned. */
-static bool bends(const Coop *c) { return c->m->a.cap > 0 || c->m->a.scale <= 0; }
-static float factor(const Coop *c) { return bends(c) ? 1 : (float)(c->m->a.scale * M_LOG2E); }
-
 /* ---- products ---- */
 
 static SpvId streamed(Coop *c, const CoopSide *s, int row, int unit, bool as_columns) {
@@ -39,15 +35,34 @@ static void add_scores(Coop *c, const CoopSide *s, SpvId (*own)[MAX_UNITS], int 
     add_product(c, to[i], spv_get(c->m->k->b, own[i][unit]), y);
 }
 
-static void scores(Coop *c, int first, int n) {
+/* A variable with −lse or −delta of the queries of fragment x of the block, or of own fragment i. */
+static SpvId number(Coop *c, int x, int i, bool delta) {
   Kernel *k = c->m->k;
+  if (!c->m->to_keys) return delta ? c->delta[i] : c->lse[i];
+  SpvId v = spv_local(k->b, c->sum), at = const_u(k, (uint32_t)(x * c->unit));
+  SpvId spread = coop_spread(c, coop_number(c, delta ? c->delta_at : c->lse_at, at), false);
+  spv_set(k->b, v, spread);
+  return v;
+}
+
+/* Whether own fragment i has numbers that those before have not. */
+static bool has_numbers(const Coop *c, int i) { return i == 0 || !c->m->to_keys; }
+
+/* What the products of fragment x begin at. */
+static void begin(Coop *c, int x, const SpvId *score, const SpvId *dp) {
+  Spv *b = c->m->k->b;
+  SpvId lse = spv_matrix_zero(b, c->sum), delta = lse;
+  for (int i = 0; i < c->tile.fragments; i++) {
+    if (c->at_lse && has_numbers(c, i)) lse = spv_get(b, number(c, x, i, false));
+    if (c->at_delta && has_numbers(c, i)) delta = spv_get(b, number(c, x, i, true));
+    spv_set(b, score[i], lse);
+    if (c->m->backward && c->m->sum_a) spv_set(b, dp[i], delta);
+  }
+}
+
+static void scores(Coop *c, int first, int n) {
   bool dp = c->m->backward && c->m->sum_a;
-  SpvId zero = spv_matrix_zero(k->b, c->sum);
-  for (int x = 0; x < n; x++)
-    for (int i = 0; i < c->tile.fragments; i++) {
-      spv_set(k->b, c->score[x][i], zero);
-      if (dp) spv_set(k->b, c->dp[x][i], zero);
-    }
+  for (int x = 0; x < n; x++) begin(c, first + x, c->score[x], c->dp[x]);
   for (int u = 0; u < c->a.units || (dp && u < c->b.units); u++)
     for (int x = 0; x < n; x++) {
       if (u < c->a.units) add_scores(c, &c->a, c->own_a, first + x, u, c->score[x]);
@@ -101,7 +116,7 @@ static void raise_maxima(Coop *c, const SpvId *largest) {
   for (int i = 0; i < c->tile.fragments; i++) {
     SpvId e = coop_elements(c);
     SpvId before = coop_get(c, c->most[i], e);
-    SpvId now = math_mul_c(k, coop_get(c, row[i], e), -factor(c));
+    SpvId now = math_mul_c(k, coop_get(c, row[i], e), -c->factor);
     now = min_f(k, before, now);
     coop_set(c, c->most[i], e, now);
     before = exp2_f(k, sub_f(k, now, before));
@@ -130,7 +145,7 @@ static void find_maxima(Coop *c, int n) {
     SpvId x = coop_get(c, c->score[0][i], e);
     for (int s = 1; s < n; s++) x = max_f(k, x, coop_get(c, c->score[s][i], e));
     coop_set(c, largest[i], e, x);
-    SpvId by = const_f(k, factor(c));
+    SpvId by = const_f(k, c->factor);
     x = spv_fma(k->b, x, by, coop_get(c, c->most[i], e));
     x = max_f(k, x, spv_get(k->b, worst));
     spv_set(k->b, worst, x);
@@ -146,7 +161,7 @@ static void find_maxima(Coop *c, int n) {
 static void forward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
   Kernel *k = c->m->k;
   SpvId slope;
-  for (int x = 0; x < n && bends(c); x++)
+  for (int x = 0; x < n && c->bends; x++)
     for (int i = 0; i < c->tile.fragments; i++) {
       SpvId e = coop_elements(c);
       SpvId s = bend(c, coop_get(c, c->score[x][i], e), &slope);
@@ -157,7 +172,7 @@ static void forward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
   find_maxima(c, n);
   for (int i = 0; i < c->tile.fragments; i++)
     for (int x = 0; x < n; x++) {
-      SpvId e = coop_elements(c), by = const_f(k, factor(c));
+      SpvId e = coop_elements(c), by = const_f(k, c->factor);
       SpvId s = coop_get(c, c->score[x][i], e);
       s = spv_fma(k->b, s, by, coop_get(c, c->most[i], e));
       coop_set(c, c->score[x][i], e, exp2_f(k, s));
@@ -168,43 +183,21 @@ static void forward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
   coop_times_keep(c, first, from, n, false);
 }
 
-/* The numbers of the queries of fragment x of the block, or of own fragment i. */
-static void numbers(Coop *c, int x, int i, SpvId *lse, SpvId *delta) {
-  Kernel *k = c->m->k;
-  if (!c->m->to_keys) {
-    *lse = c->lse[i];
-    *delta = c->delta[i];
-    return;
-  }
-  *lse = spv_local(k->b, c->sum);
-  *delta = spv_local(k->b, c->sum);
-  SpvId at = const_u(k, (uint32_t)(x * c->unit));
-  SpvId spread = coop_spread(c, coop_number(c, c->lse_at, at), false);
-  spv_set(k->b, *lse, spread);
-  if (!c->m->sum_a) return;
-  spread = coop_spread(c, coop_number(c, c->delta_at, at), false);
-  spv_set(k->b, *delta, spread);
-}
-
-/* p = 2^(score − lse) to score, ds = p·(keep·dp − delta)·slope to dp. */
+/* p = 2^(score − lse) to score, ds = p·(keep·dp − delta)·slope to dp; what the products began at is in them. */
 static void backward_weights(Coop *c, SpvId first, int from, int n, SpvId some) {
   Kernel *k = c->m->k;
-  SpvId lse[COOP_MAX_STEP][MAX_FRAGMENTS], delta[COOP_MAX_STEP][MAX_FRAGMENTS], slope = 0;
+  SpvId lse = 0, delta = 0, slope = 0;
   SpvId slopes[COOP_MAX_STEP][MAX_FRAGMENTS], unkept[COOP_MAX_STEP][MAX_FRAGMENTS];
   bool capped = c->m->a.cap > 0, kept = c->m->a.keep && c->m->sum_a;
   for (int x = 0; x < n; x++)
     for (int i = 0; i < c->tile.fragments; i++) {
-      if (i && c->m->to_keys)
-        lse[x][i] = lse[x][0], delta[x][i] = delta[x][0];
-      else
-        numbers(c, from + x, i, &lse[x][i], &delta[x][i]);
+      if (!c->at_lse && has_numbers(c, i)) lse = number(c, from + x, i, false);
       if (capped) slopes[x][i] = spv_local(k->b, c->sum);
       SpvId e = coop_elements(c);
       SpvId s = coop_get(c, c->score[x][i], e);
-      if (bends(c)) s = bend(c, s, &slope);
+      if (c->bends) s = bend(c, s, &slope);
       if (capped) coop_set(c, slopes[x][i], e, slope);
-      SpvId by = const_f(k, factor(c));
-      s = spv_fma(k->b, s, by, coop_get(c, lse[x][i], e));
+      s = c->at_lse ? math_mul_c(k, s, c->factor) : add_f(k, s, coop_get(c, lse, e));
       coop_set(c, c->score[x][i], e, exp2_f(k, s));
       spv_end(k->b);
     }
@@ -218,9 +211,10 @@ static void backward_weights(Coop *c, SpvId first, int from, int n, SpvId some) 
   coop_times_keep(c, first, from, n, c->m->sum_a);
   for (int x = 0; x < n && c->m->sum_a; x++)
     for (int i = 0; i < c->tile.fragments; i++) {
+      if (!c->at_delta && has_numbers(c, i)) delta = number(c, from + x, i, true);
       SpvId e = coop_elements(c);
       SpvId ds = coop_get(c, c->dp[x][i], e);
-      ds = sub_f(k, ds, coop_get(c, delta[x][i], e));
+      if (!c->at_delta) ds = add_f(k, ds, coop_get(c, delta, e));
       ds = mul_f(k, ds, coop_get(c, kept ? unkept[x][i] : c->score[x][i], e));
       if (capped) ds = mul_f(k, ds, coop_get(c, slopes[x][i], e));
       coop_set(c, c->dp[x][i], e, ds);

@@ -138,8 +138,8 @@ void coop_put(Coop *c, CoopSide *s) {
 
 /* ---- lse and delta ---- */
 
-/* −lse in powers of two, and delta, of a query; one without keys, or past the last, passes no gradient: its
- * weights are 0 with lse = ∞. */
+/* −lse as scores are before they are multiplied with the factor, and −delta, of a query; one without keys, or past
+ * the last, passes no gradient: its weights are 0 with lse = ∞. */
 static void load_numbers(Coop *c, SpvId row, SpvId *lse, SpvId *delta) {
   Attention *m = c->m;
   Kernel *k = m->k;
@@ -152,7 +152,8 @@ static void load_numbers(Coop *c, SpvId row, SpvId *lse, SpvId *delta) {
   at = att_row(m, &m->delta, m->query_head, row);
   *delta = kernel_load_at(k, m->delta.at.base, at);
   SpvId empty = equal_f(k, *lse, never);
-  *lse = math_mul_c(k, *lse, (float)-M_LOG2E);
+  *lse = math_mul_c(k, *lse, (float)-M_LOG2E / c->factor);
+  *delta = math_mul_c(k, *delta, -1);
   *lse = choose(k, empty, never, *lse);
   *lse = choose(k, inside, *lse, never);
   *delta = choose(k, empty, nothing, *delta);

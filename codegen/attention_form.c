@@ -117,9 +117,9 @@ static AttTile best_tile(Coop *c) {
   const Target *target = m->k->target;
   bool narrow = m->c <= 64 && m->e <= 64;
   AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = narrow ? 4 : 8, .step = 1};
-  t.block = !narrow || (m->backward && c->direct) ? 64 : 32;
+  t.block = narrow ? (m->backward && c->direct ? 64 : 32) : m->to_keys ? 32 : 64;
   if (!m->backward && !narrow)
-    t.step = COOP_MAX_STEP; /* one fragment: a product waits for the one before */
+    t.step = 2; /* with one fragment a product waits for the one before */
   while (t.subgroups > 1 && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
   while (t.block > LEAST_BLOCK && !fits(c, &t)) t.block /= 2;
   while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;

@@ -1,5 +1,5 @@
 /* Attention on the device's matrix units, timed: TFLOP/s of the form that is chosen and of the fastest one, each checked against
- * the portable kernel.
+ * a kernel without matrices.
  *   bench_attention [all] [NAME …]     all: every form, not the best four expected; NAME: only cases whose name begins so
  * A causal mask halves the work that is counted. Backward is 2.5 times the forward's work, though its two kernels do 3.5
  * times: both compute the scores. */
@@ -89,18 +89,19 @@ static double pairs(const Case *n) {
   return all * (double)(n->b * n->h);
 }
 
-/* The forms to run, the portable one first: the others are compared with it. */
+/* The forms to run, one without matrices first: the others are compared with it. */
 static int choose(const KernelForm *all, int n, int most, KernelForm *out) {
   int found = 1, units = 0;
-  bool portable = false;
+  bool other = false;
   for (int i = 0; i < n; i++) {
-    if (strcmp(all[i].name, "portable") == 0) {
+    if (strncmp(all[i].name, "matrices", 8) == 0) {
+      if (units++ < most) out[found++] = all[i];
+    } else if (!other) {
       out[0] = all[i];
-      portable = true;
-    } else if (strncmp(all[i].name, "matrices", 8) == 0 && units++ < most)
-      out[found++] = all[i];
+      other = true;
+    }
   }
-  return portable ? found : 0;
+  return other ? found : 0;
 }
 
 /* Microseconds of the chosen form; 0: not measured. *wrong grows by the forms that are. */
