@@ -210,11 +210,18 @@ typedef struct Expected {
   double terms; /* where it rounds the terms of the sums, at most that much of each */
 } Expected;
 
+/* Whether an operand itself is rounded: there is only one way to. */
+static bool rounds_operand(const Node *cast) {
+  const Node *n = cast->src[0];
+  while (ir_op[n->op].flags & IR_VIEW) n = n->src[0];
+  return n->op == OP_input;
+}
+
 static double inner_step(const Graph *g, const Node *root, const Node *exact) {
   double step = 0;
   for (int i = 0; i < g->n_node; i++) {
     const Node *n = g->node[i];
-    if (n->op == OP_cast && n != root && n->id < exact->id)
+    if (n->op == OP_cast && n != root && n->id < exact->id && !rounds_operand(n))
       step = fmax(step, 2 * cg_unit_roundoff((DType)n->type.dtype));
   }
   return step;
