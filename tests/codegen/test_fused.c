@@ -186,11 +186,31 @@ static void softmax_of_halves(void **state) {
   end(&f);
 }
 
+/* x · gain · rate as a product's operand, for 8 terms: of 4 rows that a lane reads twice four of x and, once for all rows, of the
+ * gain, and the other operand's 8; the rows' rates are read ahead of the loop. 32 rows take 8 steps each. */
+static void prologue(void **state) {
+  Fused f = begin();
+  Graph *g = f.g;
+  (void)state;
+  Node *x = leaf(&f, "x", SHAPE(64, 256)), *w = leaf(&f, "w", SHAPE(256, 64));
+  Node *y = ir_mul(g, x, wide(&f, leaf(&f, "gain", SHAPE(256)), x));
+  y = ir_mul(g, y, wide(&f, leaf(&f, "rate", SHAPE(64, 1)), x));
+  Node *product = f.out[f.n_out++] = ir_matmul(g, y, w);
+  const char *text = text_of(&f, product);
+  expect(text, 32 * 8, 2 * (4 + 1) + 8, 4, 32, 0);
+  assert_int_equal(count(text, "= OpFMul "), 2 * 4 * 8);
+  end(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test(a_chain_with_a_bias), cmocka_unit_test(layer_norm),
-    cmocka_unit_test(softmax_gradient),    cmocka_unit_test(adamw),
-    cmocka_unit_test(softmax_of_halves),   cmocka_unit_test(not_where_the_product_counts),
+    cmocka_unit_test(a_chain_with_a_bias),
+    cmocka_unit_test(layer_norm),
+    cmocka_unit_test(softmax_gradient),
+    cmocka_unit_test(adamw),
+    cmocka_unit_test(prologue),
+    cmocka_unit_test(softmax_of_halves),
+    cmocka_unit_test(not_where_the_product_counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
