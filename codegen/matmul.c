@@ -113,45 +113,30 @@ static SpvId plus(Matmul *mm, SpvId x, int c) {
   return spv_bin(mm->k->b, SpvOpIAdd, x, y);
 }
 
-/* Index of (row, term.k + term.lane + term.first + j), without term.k's share: loops do not change it. Strides of 1 are not
- * multiplied. */
-static SpvId fixed(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j) {
+/* Index of (row, k + j), without k's share: loops do not change it. Strides of 1 are not multiplied. */
+static SpvId fixed(Matmul *mm, const Side *s, SpvId row, int j) {
   Spv *b = mm->k->b;
   SpvId sum = s->unit_row ? row : spv_bin(b, SpvOpIMul, row, s->row_id);
   sum = spv_bin(b, SpvOpIAdd, sum, s->offset_id);
-  if (term->lane) {
-    SpvId deep = s->unit_k ? term->lane : spv_bin(b, SpvOpIMul, term->lane, s->k_id);
-    sum = spv_bin(b, SpvOpIAdd, sum, deep);
-  }
-  if (term->first + j == 0) return sum;
-  SpvId deep = spv_u(b, (uint32_t)(term->first + j));
+  if (j == 0) return sum;
+  SpvId deep = spv_u(b, (uint32_t)j);
   if (!s->unit_k) deep = spv_bin(b, SpvOpIMul, deep, s->k_id);
   return spv_bin(b, SpvOpIAdd, sum, deep);
 }
 
-/* The same of a side that is computed. */
-static void compute(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j, int n,
-                    SpvId *v) {
-  if (!term->k) {
-    matmul_values_hoist(mm, s, row, n > 1 && s->unit_row ? n : 1);
-    return;
-  }
-  SpvId at = term->lane ? spv_bin(mm->k->b, SpvOpIAdd, term->k, term->lane) : term->k;
-  at = plus(mm, at, term->first + j);
-  matmul_values(mm, s, row, at, s->unit_k, n, v);
-}
-
-/* n = 1 or 4 neighbours from there on; without term.k: only what loops do not change. */
-static void load(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, int j, int n,
-                 SpvId *v) {
+/* n = 1 or 4 neighbours from (row, k + j) on; without k: only what loops do not change. */
+static void load(Matmul *mm, const Side *s, SpvId row, SpvId k, int j, int n, SpvId *v) {
   Spv *b = mm->k->b;
   if (s->computed) {
-    compute(mm, s, row, term, j, n, v);
+    if (!k)
+      matmul_values_hoist(mm, s, row, n > 1 && s->unit_row ? n : 1);
+    else
+      matmul_values(mm, s, row, plus(mm, k, j), s->unit_k, n, v);
     return;
   }
-  SpvId at = fixed(mm, s, row, term, j);
-  if (!term->k) return;
-  SpvId deep = s->unit_k ? term->k : spv_bin(b, SpvOpIMul, term->k, s->k_id);
+  SpvId at = fixed(mm, s, row, j);
+  if (!k) return;
+  SpvId deep = s->unit_k ? k : spv_bin(b, SpvOpIMul, k, s->k_id);
   at = spv_bin(b, SpvOpIAdd, at, deep);
   if (n == 1) {
     v[0] = kernel_load_at(mm->k, s->base, at);
@@ -163,15 +148,14 @@ static void load(Matmul *mm, const Side *s, SpvId row, const MatmulTerm *term, i
   for (uint32_t i = 0; i < 4; i++) v[i] = spv_extract(b, four, i);
 }
 
-void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, MatmulTerm term, int steps,
-                 SpvId (*v)[4]) {
+void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]) {
   if (s->aligned && s->unit_row && rows % 4 == 0) {
     for (int r = 0; r < rows; r += 4) {
       SpvId here = plus(mm, row, r);
       here = clamped(mm, s, here, 4);
       for (int j = 0; j < steps; j++) {
         SpvId run[4] = {0};
-        load(mm, s, here, &term, j, 4, run);
+        load(mm, s, here, k, j, 4, run);
         for (int i = 0; i < 4; i++) v[r + i][j] = run[i];
       }
     }
@@ -181,14 +165,13 @@ void matmul_load(Matmul *mm, Side *s, SpvId row, int rows, MatmulTerm term, int 
     SpvId here = plus(mm, row, r);
     here = clamped(mm, s, here, 1);
     bool four = s->aligned && s->unit_k && steps == 4;
-    for (int j = 0; j < steps; j += four ? 4 : 1)
-      load(mm, s, here, &term, j, four ? 4 : 1, &v[r][j]);
+    for (int j = 0; j < steps; j += four ? 4 : 1) load(mm, s, here, k, j, four ? 4 : 1, &v[r][j]);
   }
 }
 
 void matmul_prepare(Matmul *mm, Side *s, SpvId row, int rows, int steps) {
   SpvId unused[MATMUL_MAX_ROWS][4];
-  if (s->computed) matmul_load(mm, s, row, rows, (MatmulTerm){0}, steps, unused);
+  if (s->computed) matmul_load(mm, s, row, rows, 0, steps, unused);
 }
 
 /* ---- sums ---- */

@@ -50,7 +50,7 @@ typedef struct Matmul {
   Side a, b;
   int tile_m, tile_n;  /* of one workgroup */
   bool edge_m, edge_n; /* tiles reach past the result */
-  int steps;           /* of the sum, taken at once: 4 or 8 */
+  int steps;           /* of the sum, taken at once */
   bool tail;           /* the sum's length does not divide by that */
   SpvId m_id, n_id, kk_id, batch_id, tile_m_id,
     tile_n_id; /* tile_*_id: first row and column of this workgroup */
@@ -63,15 +63,9 @@ bool matmul_make(Matmul *, Kernel *);
  * `local`: invocations; `steps`: a multiple of four. */
 void matmul_begin(Matmul *, int tile_m, int tile_n, int steps, uint32_t local);
 void matmul_end(Matmul *);
-typedef struct MatmulTerm { /* of the sum: k + lane + first */
-  SpvId k;    /* 0: matmul_load only computes, ahead of the loop, what the loop does not change */
-  SpvId lane; /* 0: none */
-  int first;
-} MatmulTerm;
-
-/* v[r][j] = side[row + r][term + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or
- * 4) */
-void matmul_load(Matmul *, Side *, SpvId row, int rows, MatmulTerm, int steps, SpvId (*v)[4]);
+/* v[r][j] = side[row + r][k + j] for rows r < rows (1, or a multiple of 4) and j < steps (1 or 4).
+ * k = 0: gives nothing, but computes ahead of the loop over k what the loop does not change. */
+void matmul_load(Matmul *, Side *, SpvId row, int rows, SpvId k, int steps, SpvId (*v)[4]);
 /* Ahead of a loop over k: what a computed side needs of these rows whatever the term. */
 void matmul_prepare(Matmul *, Side *, SpvId row, int rows, int steps);
 /* Four rows of a side as one vec4 per step, from what matmul_load gave for them. */
@@ -81,7 +75,7 @@ SpvId matmul_fma(Matmul *, SpvId s, SpvId x, SpvId acc);
 /* The loop over the sum: step(…, k, mm->steps, …) advances the vec4 sums acc by so many terms,
  * step(…, k, 1, …) by what is left. */
 typedef void MatmulStep(Matmul *, SpvId k, int steps, SpvId *acc, const void *context);
-enum { MATMUL_MAX_ROWS = 32, MATMUL_MAX_ACC = MATMUL_MAX_ROWS + 3 };
+enum { MATMUL_MAX_ROWS = 64, MATMUL_MAX_ACC = MATMUL_MAX_ROWS + 3 };
 void matmul_loop(Matmul *, int n_acc, SpvId *acc, MatmulStep *, const void *context);
 /* acc + Σ_j x[j] */
 SpvId matmul_add(Matmul *, int steps, const SpvId *x, SpvId acc);
@@ -108,6 +102,8 @@ bool matmul_out(const KernelJob *, Node *product, Node *out, MatmulOut *);
 /* Computes and stores the outs from the product's rows row … row + rows − 1, four neighbouring
  * columns each; what lies past the result's edge is not stored. */
 void matmul_store(Matmul *, SpvId row, int rows, SpvId column, const SpvId *value4);
+/* n vec4s in an array of the function, for loops over them. */
+SpvId matmul_keep(Matmul *, int n, const SpvId *value4);
 /* The same of quads of columns that lie anywhere: what all of them read is asked for before the first of
  * them is stored, as loads cannot go past stores. */
 enum { MATMUL_MAX_QUADS = 8 };

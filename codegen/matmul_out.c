@@ -324,6 +324,18 @@ void matmul_store_quads(Matmul *mm, int n, const MatmulQuad *quad) {
   }
 }
 
+SpvId matmul_keep(Matmul *mm, int n, const SpvId *value4) {
+  Spv *b = mm->k->b;
+  SpvId vec4 = spv_type(b, value4[0]);
+  SpvId array = spv_local(b, spv_array(b, vec4, (uint32_t)n));
+  for (int r = 0; r < n; r++) {
+    SpvId i = spv_u(b, (uint32_t)r);
+    SpvId at = spv_local_at(b, array, i);
+    spv_set(b, at, value4[r]);
+  }
+  return array;
+}
+
 void matmul_store(Matmul *mm, SpvId row, int rows, SpvId column, const SpvId *value4) {
   Spv *b = mm->k->b;
   mm->k->wide = true;
@@ -335,15 +347,9 @@ void matmul_store(Matmul *mm, SpvId row, int rows, SpvId column, const SpvId *va
     }
     return;
   }
-  SpvId vec4 = spv_type(b, value4[0]);
-  SpvId array = spv_local(b, spv_array(b, vec4, (uint32_t)rows));
-  for (int r = 0; r < rows; r++) {
-    SpvId i = spv_u(b, (uint32_t)r);
-    SpvId at = spv_local_at(b, array, i);
-    spv_set(b, at, value4[r]);
-  }
+  SpvId array = matmul_keep(mm, rows, value4);
   SpvId n = spv_u(b, (uint32_t)rows);
-  SpvId i = spv_for(b, n);
+  SpvId i = spv_for_rolled(b, n);
   SpvId at = spv_local_at(b, array, i);
   SpvId value = spv_get(b, at);
   SpvId here = spv_bin(b, SpvOpIAdd, row, i);

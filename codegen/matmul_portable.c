@@ -18,8 +18,8 @@ typedef struct Tile {
 static void step(Matmul *mm, SpvId k, int steps, SpvId *acc, const void *context) {
   const Tile *t = context;
   SpvId a[PORTABLE_ROWS][4], b[4][4], quad[4][4], column[4];
-  matmul_load(mm, &mm->a, t->row, t->rows, (MatmulTerm){.k = k}, steps, a);
-  matmul_load(mm, &mm->b, t->column, 4, (MatmulTerm){.k = k}, steps, b);
+  matmul_load(mm, &mm->a, t->row, t->rows, k, steps, a);
+  matmul_load(mm, &mm->b, t->column, 4, k, steps, b);
   matmul_columns(mm, steps, b, column);
   for (int r = 0; r < t->rows; r++)
     for (int j = 0; j < steps; j++) acc[r] = matmul_fma(mm, a[r][j], column[j], acc[r]);

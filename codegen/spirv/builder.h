@@ -119,6 +119,7 @@ void spv_else(Spv *);
  * i. */
 SpvId spv_for(Spv *, SpvId n);
 SpvId spv_for_unrolled(Spv *, SpvId n); /* the same, which the driver is asked to unroll */
+SpvId spv_for_rolled(Spv *, SpvId n);   /* … is asked not to unroll, where that would only cost time to compile */
 void spv_end(Spv *);
 uint32_t spv_scope(const Spv *);            /* the serial of the innermost scope */
 bool spv_scope_open(const Spv *, uint32_t); /* values made under that serial may still be used */

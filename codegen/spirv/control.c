@@ -61,6 +61,8 @@ SpvId spv_for(Spv *b, SpvId n) { return loop(b, n, SpvLoopControlMaskNone); }
 
 SpvId spv_for_unrolled(Spv *b, SpvId n) { return loop(b, n, SpvLoopControlUnrollMask); }
 
+SpvId spv_for_rolled(Spv *b, SpvId n) { return loop(b, n, SpvLoopControlDontUnrollMask); }
+
 void spv_end(Spv *b) {
   SpvNest s = b->open[b->n_open - 1];
   if (s.kind == SCOPE_function) die("spirv: end without if or for");

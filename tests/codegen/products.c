@@ -53,6 +53,8 @@ static void out(Product *p, Node *x) { p->out[p->n_out++] = x; }
 
 /* ---- epilogues ---- */
 
+static void alone(Product *p) { out(p, p->y); }
+
 static void bias(Product *p) { out(p, biased(p, p->y)); }
 
 static void activation(Product *p) { /* both are kept */
@@ -269,9 +271,20 @@ static int refused(Bench *b) {
   return wrong;
 }
 
+/* Several tiles of 64 rows on a CPU, the last of them not full. */
+static void high_tiles(Bench *b, const Target *t) {
+  static void (*const build[])(Product *) = {alone, both_sums, heads, all_of_it};
+  for (int turned = 0; turned < 4; turned++) {
+    Product p = begin(b, t, (int64_t[]){126, 124, 37}, turned, turned % 3 ? DT_bf16 : DT_f32);
+    build[turned](&p);
+    finish(&p, "high tiles");
+  }
+}
+
 void products_any(Bench *b, const Target *target, int argc, char **argv) {
   cases(b, target, argc, argv);
   if (target == &target_portable) b->wrong += refused(b);
+  if (argc == 1 || strcmp(argv[1], "high") == 0) high_tiles(b, target);
   if (argc > 1 && strcmp(argv[1], "batches") != 0) return;
   batches(b, target, DT_f32, 20, 36, 8);
   batches(b, target, DT_f32, 5, 7, 3);
