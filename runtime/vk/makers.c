@@ -16,12 +16,12 @@
 /* ---- making ---- */
 
 /* The module to make next: one that is waited for before one that is not, then the largest; −1:
- * none. `compiles`: it may be one for a spare device. */
-static int next_asked(const Exec *e, bool compiles) {
+ * none. `compiles`: it may be one for a spare device; `waits`: only one that is waited for. */
+static int next_asked(const Exec *e, bool compiles, bool waits) {
   int best = -1;
   for (int i = 0; i < (int)e->image->n_module; i++) {
     const Making *m = &e->makers.module[i];
-    if (m->stage != MAKING_asked || (m->spare && !compiles)) continue;
+    if (m->stage != MAKING_asked || (m->spare && !compiles) || (waits && !m->urgent)) continue;
     if (best >= 0) {
       const Making *b = &e->makers.module[best];
       if (m->urgent < b->urgent) continue;
@@ -59,7 +59,7 @@ static void *work(void *arg) {
   Spare spare = {0};
   pthread_mutex_lock(&s->lock);
   while (!s->stop) {
-    int index = next_asked(e, by->compiles);
+    int index = next_asked(e, by->compiles, false);
     if (index < 0)
       pthread_cond_wait(&s->asked, &s->lock);
     else
@@ -157,13 +157,13 @@ void pipelines_ask(Exec *e, const ImgProgram *p) {
 
 /* ---- waiting ---- */
 
-/* Waits until the module is made, making some meanwhile. */
+/* Waits until the module is made, making others that are waited for meanwhile; not any, which might take longer. */
 static VkResult wait_made(Exec *e, uint32_t index, Spare *spare) {
   Makers *s = &e->makers;
   const Making *m = &s->module[index];
   pthread_mutex_lock(&s->lock);
   while (m->stage < MAKING_done) {
-    int other = next_asked(e, true);
+    int other = next_asked(e, true, true);
     if (other < 0)
       pthread_cond_wait(&s->made, &s->lock);
     else
