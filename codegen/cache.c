@@ -103,6 +103,7 @@ static void make_key(KernelCache *c, const KernelJob *job) {
   int last = job->out[job->n_out - 1]->id;
   reserve_numbers(c, (job->anchor && job->anchor->id > last ? job->anchor->id : last) + 1);
   put_int(c, job->copy | job->tabled << 1);
+  put_int(c, job->beside);
   put_int(c, job->n_out);
   for (int i = 0; i < job->n_out; i++) walk(c, job, job->out[i]);
   put_int(c, job->runs != NULL);

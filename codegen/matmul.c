@@ -343,7 +343,7 @@ static bool make_outs(Matmul *mm, const KernelJob *job) {
 
 bool matmul_make(Matmul *mm, Kernel *k) {
   const KernelJob *job = k->job;
-  *mm = (Matmul){.k = k};
+  *mm = (Matmul){.k = k, .beside = job->beside};
   return make(mm, job, job->anchor ? job->anchor : job->out[0]) && make_outs(mm, job);
 }
 

@@ -45,6 +45,7 @@ typedef struct Matmul {
   bool plain;        /* the product is the only out */
   bool tiles;        /* an out needs tiles: it is moved, or from a sum over k */
   bool sum_a, sum_b; /* an out is from the sum over k of that operand */
+  int beside;        /* as in KernelJob */
   int n_batch;
   int64_t batch_dim[IR_MAX_RANK], batches, m, n, kk; /* kk: length of the sum */
   Side a, b;
@@ -129,6 +130,8 @@ bool matmul_units(const Matmul *, const Target *, TargetMatrix *);
 /* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
 enum { MATMUL_MAX_TILES = 24 };
 int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
+/* Whether others run beside it, of which it leaves a device time enough: how fast it is alone says little then. */
+bool matmul_shares_device(const Matmul *, const Target *);
 /* With one of them, as cg_matmul_time. */
 double matmul_tile_time(const Matmul *, const Target *, const MatmulTile *);
 

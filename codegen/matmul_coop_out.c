@@ -76,13 +76,12 @@ static int quads_at_once(const Coop *c) {
   enum { READING = 8, COMPUTING = 4 };
   const Matmul *mm = c->mm;
   const Kernel *k = mm->k;
-  if (c->tiles <= k->target->cores) return 1;
   for (int i = 0; i < k->n_operand; i++) {
     const Node *n = k->operand[i];
     bool factor = n == mm->a.base || n == mm->b.base;
     if (!factor && type_count(&n->type) >= type_count(&mm->product->type)) return READING;
   }
-  return COMPUTING;
+  return c->tiles <= k->target->cores ? 1 : COMPUTING;
 }
 
 /* All quads of a strip. */

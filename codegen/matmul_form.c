@@ -45,8 +45,11 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
   MatmulTile tile[MATMUL_MAX_TILES];
   int tiles = matmul_tiles(mm, t, tile);
   if ((rows && !tiles) || is_reduction(mm)) out[n++] = (MatmulForm){.kind = MATMUL_rows};
-  for (int i = 0; i < tiles; i++) out[n++] = (MatmulForm){.kind = MATMUL_coop, .tile = tile[i]};
-  if (rows) return n;
+  bool fixed =
+    tiles && !n && matmul_shares_device(mm, t); /* whatever a tuning says, measured alone */
+  for (int i = 0; i < (fixed ? 1 : tiles); i++)
+    out[n++] = (MatmulForm){.kind = MATMUL_coop, .tile = tile[i]};
+  if (rows || fixed) return n;
   if (t->is_cpu && t->subgroup_shuffle && t->subgroup_size == 8 && mm->n >= 16)
     out[n++] = (MatmulForm){.kind = MATMUL_subgroup};
   SharedTile shared[MATMUL_MAX_SHARED];

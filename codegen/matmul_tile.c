@@ -6,8 +6,13 @@
  *
  * Efficiency falls with the loads for each product: of fragments, (r + c) / (r·c) for a subgroup's r × c fragments, and of the
  * tile, (m + n) / (m·n). The constants were measured on one GPU (132 cores, 2.4 TFLOP/s each);
- * `alphac tune` measures the candidates themselves. */
+ * `alphac tune` measures the candidates themselves.
+ *
+ * A small product beside others (both gradients of a layer) wants tiles of which a core can hold several, its own and theirs;
+ * its time is reckoned by other constants, and what `alphac tune` measured of it alone does not count. */
 #include "codegen/matmul_coop.h"
+
+#include <math.h>
 
 bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
   DType d = mm->a.type;
@@ -56,9 +61,14 @@ static bool fits(const Matmul *mm, const Target *t, const TargetMatrix *u, const
 /* ---- how long it takes ---- */
 
 int matmul_coop_resident(const Coop *c, const Target *t) {
-  enum { REGISTERS = 1 << 16 /* of a core */, OTHERS = 96 /* beside the sums */, SPARE = 4 << 10 };
+  enum {
+    REGISTERS = 1 << 16, /* of a core */
+    OTHERS = 96,         /* beside the sums */
+    SPARE = 2 << 10,     /* bytes that a core has beyond what one workgroup may ask for */
+    OWN = 1 << 10        /* that a workgroup takes beyond what it asks for */
+  };
   const MatmulTile *x = &c->tile;
-  int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c->shared_runs);
+  int by_memory = ((int)t->shared_bytes + SPARE) / (16 * c->shared_runs + OWN);
   int subgroups = REGISTERS / ((sums(x, t) + OTHERS) * (int)t->subgroup_size);
   int by_registers = subgroups / (x->subgroups_m * x->subgroups_n);
   int n = by_memory < by_registers ? by_memory : by_registers;
@@ -70,6 +80,8 @@ static int resident(const Matmul *mm, const Target *t, const MatmulTile *x) {
   matmul_coop_layout(&c, mm, t, x);
   return matmul_coop_resident(&c, t);
 }
+
+static const double START = 3.6e6;
 
 static double efficiency(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x) {
   double r = x->m / x->subgroups_m / (int)u->m, c = x->n / x->subgroups_n / (int)u->n;
@@ -91,7 +103,6 @@ static double step_time(double work, int each, int most) {
 
 static double time_of(const Matmul *mm, const Target *t, const TargetMatrix *u,
                       const MatmulTile *x) {
-  const double START = 3.6e6;
   double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
   double tiles =
     (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
@@ -105,7 +116,26 @@ static double time_of(const Matmul *mm, const Target *t, const TargetMatrix *u,
   return time;
 }
 
-int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
+/* Of one that leaves a device half idle while others run beside it: there must be room for all. */
+static double time_beside(const Matmul *mm, const Target *t, const TargetMatrix *u,
+                          const MatmulTile *x) {
+  const double LATENCY = 6e5, EXPOSED = 0.25, ELEMENT = 5e4 /* of an invocation's results */,
+               ROOM = 1.25 /* not all of them run all the time */;
+  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
+  double tiles =
+    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
+  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x), waiting = LATENCY + EXPOSED * work;
+  double busy = work * ceil(tiles / cores);
+  double time = START + ELEMENT * sums(x, t) + steps * (busy > waiting ? busy : waiting);
+  double crowd = (1 + mm->beside) * tiles / (ROOM * cores * resident(mm, t, x));
+  return crowd > 1 ? crowd * time : time;
+}
+
+typedef double TileTime(const Matmul *, const Target *, const TargetMatrix *, const MatmulTile *);
+
+/* The candidates that the target can run, the best first; how many. */
+static int rank(const Matmul *mm, const Target *t, const TargetMatrix *u, TileTime *time_of_tile,
+                MatmulTile *out) {
   static const MatmulTile all[] = {
     {128, 128, 32, 2, 2, 8}, {128, 192, 64, 2, 4, 8}, {192, 128, 64, 4, 2, 8},
     {64, 128, 32, 1, 2, 8},  {128, 64, 32, 2, 1, 8},  {64, 64, 32, 2, 2, 8},
@@ -113,18 +143,13 @@ int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
     {32, 32, 64, 2, 2, 8},   {32, 32, 32, 2, 2, 8},   {16, 64, 64, 1, 4, 8},
     {32, 64, 128, 2, 2, 8},  {64, 32, 128, 2, 2, 8},  {64, 64, 128, 2, 2, 8},
     {32, 32, 128, 2, 2, 8},  {32, 16, 32, 2, 1, 8},   {16, 16, 32, 1, 1, 8},
+    {32, 64, 64, 2, 2, 8},   {64, 32, 64, 2, 2, 8},
   };
-  enum { SMALL = 8 /* rows, columns, terms: other kernels waste less */ };
-  TargetMatrix u;
-  int n = 0;
   double time[MATMUL_MAX_TILES];
-  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
-  if (t->is_cpu || !unit || mm->m < SMALL || mm->n < SMALL || mm->kk < SMALL ||
-      !matmul_units(mm, t, &u))
-    return 0;
+  int n = 0;
   for (int i = 0; i < COUNT_OF(all); i++) {
-    if (!fits(mm, t, &u, &all[i])) continue;
-    double here = time_of(mm, t, &u, &all[i]);
+    if (!fits(mm, t, u, &all[i])) continue;
+    double here = time_of_tile(mm, t, u, &all[i]);
     int at = n++;
     for (; at > 0 && time[at - 1] > here; at--) {
       time[at] = time[at - 1];
@@ -134,6 +159,21 @@ int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
     out[at] = all[i];
   }
   return n;
+}
+
+bool matmul_shares_device(const Matmul *mm, const Target *t) {
+  double work = 2.0 * (double)(mm->m * mm->n) * (double)(mm->kk * mm->batches);
+  return mm->beside && work < START * (t->cores ? t->cores : 32);
+}
+
+int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
+  enum { SMALL = 8 /* rows, columns, terms: other kernels waste less */ };
+  TargetMatrix u;
+  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
+  if (t->is_cpu || !unit || mm->m < SMALL || mm->n < SMALL || mm->kk < SMALL ||
+      !matmul_units(mm, t, &u))
+    return 0;
+  return rank(mm, t, &u, matmul_shares_device(mm, t) ? time_beside : time_of, out);
 }
 
 double matmul_tile_time(const Matmul *mm, const Target *t, const MatmulTile *tile) {

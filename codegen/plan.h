@@ -59,6 +59,7 @@ typedef struct KernelJob {
   const bool *stored;     /* by node id */
   const KernelRuns *runs; /* by out; NULL: each lies in one piece */
   bool copy;              /* store the stored value of out[0] itself at another place */
+  int beside;             /* of a product: how many others run at the same time */
   bool
     tabled; /* one dispatch runs many instances of the kernel: each finds its slots in an argument
                          table (cg_can_table) */

@@ -238,5 +238,6 @@ Plan *plan_graph(Layout *layout, const Graph *g, const Target *target, Buf *why)
     return NULL;
   }
   plan_barriers(plan);
+  plan_beside(plan);
   return plan;
 }

@@ -1,6 +1,6 @@
 /* barriers: a memory barrier stands before a step that reads or writes bytes which a step since the
  * last barrier wrote, or writes bytes which one read. Steps between two barriers may run at
- * once. */
+ * once; products are told how many they are. */
 #include "passes/plan_internal.h"
 
 #include <stdlib.h>
@@ -42,4 +42,18 @@ void plan_barriers(Plan *plan) {
   }
   free(written.at);
   free(read.at);
+}
+
+static bool is_product(const PlanStep *s) {
+  return !s->assembles && s->job.anchor && s->job.anchor->op == OP_matmul;
+}
+
+void plan_beside(Plan *plan) {
+  for (int i = 0, end; i < plan->n_step; i = end) {
+    int n = is_product(&plan->step[i]);
+    for (end = i + 1; end < plan->n_step && !plan->step[end].barrier; end++)
+      n += is_product(&plan->step[end]);
+    for (int k = i; k < end; k++)
+      if (is_product(&plan->step[k])) plan->step[k].job.beside = n - 1;
+  }
 }

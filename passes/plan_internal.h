@@ -158,6 +158,8 @@ typedef struct Live { /* a tensor of scratch and the times (levels) between whic
  * chunks' peaks. Reorders them. */
 uint64_t plan_at_once(const Live *, int n, int n_time); /* the most bytes that live at one time */
 uint64_t plan_place(Live *, int n, int n_time, uint64_t room);
-void plan_barriers(Plan *); /* plan_barrier.c */
+/* ---- plan_barrier.c ---- */
+void plan_barriers(Plan *);
+void plan_beside(Plan *); /* between the barriers: fills the jobs' `beside` */
 
 #endif

@@ -202,6 +202,58 @@ static void programs_share(void **state) {
   arena_free(arena);
 }
 
+/* A product's two gradients run at the same time, and what follows alone: kernels for small ones are chosen for that. */
+static void products_beside(void **state) {
+  (void)state;
+  static const char text[] = "graph \"beside\" {\n"
+                             "  %0 = input bf16[640,256] \"x\"\n"
+                             "  %1 = input bf16[640,1024] \"dy\"\n"
+                             "  %2 = input bf16[256,1024] \"w\"\n"
+                             "  %3 = cast f32[640,256] %0\n"
+                             "  %4 = cast f32[640,1024] %1\n"
+                             "  %5 = cast f32[256,1024] %2\n"
+                             "  %6 = permute f32[1024,256] %5 perm=1,0\n"
+                             "  %7 = permute f32[256,640] %3 perm=1,0\n"
+                             "  %8 = matmul f32[640,256] %4 %6\n"
+                             "  %9 = matmul f32[256,1024] %7 %4\n"
+                             "  %10 = cast bf16[640,256] %8\n"
+                             "  %11 = cast f32[640,256] %10\n"
+                             "  %12 = matmul f32[640,1024] %11 %5\n"
+                             "  output \"dw\" %9\n"
+                             "  output \"y\" %12\n"
+                             "}\n";
+  Target target = target_of("units_");
+  target.cores = 132;
+  Arena *arena = arena_new();
+  Buf why = {0};
+  Graph *g = ir_parse("beside", text, sizeof text - 1, &why);
+  if (!g || !ir_verify(g, &why)) fail_msg("%s", why.data);
+  Plan *plan = plan_graph(layout_new(arena, &target), g, &target, &why);
+  assert_non_null(plan);
+  int n = 0;
+  for (int i = 0; i < plan->n_step; i++) {
+    KernelJob job = plan->step[i].job;
+    if (!job.anchor || job.anchor->op != OP_matmul) continue;
+    bool last = job.anchor->type.dim[job.anchor->type.rank - 1] == 1024 &&
+                job.anchor->type.dim[job.anchor->type.rank - 2] == 640;
+    assert_int_equal(job.beside, !last);
+    KernelForm beside[CG_MAX_FORMS], alone[CG_MAX_FORMS];
+    int choices = cg_forms(&job, &target, beside);
+    job.beside = 0;
+    assert_true(cg_forms(&job, &target, alone) > 1);
+    if (last)
+      assert_true(choices > 1);
+    else
+      assert_int_equal(choices, 1);
+    n++;
+  }
+  assert_int_equal(n, 3);
+  graph_free(plan->graph);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&why);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(golden_##name),
@@ -212,6 +264,7 @@ int main(void) {
     cmocka_unit_test(referee_refuses_runs),
     cmocka_unit_test(too_large),
     cmocka_unit_test(programs_share),
+    cmocka_unit_test(products_beside),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }
