@@ -34,7 +34,6 @@ static void matrix_types(Coop *c) {
   c->factor_a = spv_matrix(b, low, rows, unit, SPV_matrix_a);
   c->factor_b = spv_matrix(b, low, unit, unit, SPV_matrix_b);
   c->sum = spv_matrix(b, f32, rows, unit, SPV_matrix_sum);
-  if (!c->direct) c->low_sum = spv_matrix(b, low, rows, unit, SPV_matrix_sum);
 }
 
 static void share_memory(Coop *c) {

@@ -42,8 +42,8 @@ typedef struct Coop {
   bool direct;  /* rows are reduced and sums become factors in registers */
   bool bends;   /* a score is capped, or its sign turned: an exponent of 2 before it is used */
   float factor; /* what a score is then multiplied with: 1, else scale · log2 e */
-  bool at_lse, at_delta;                  /* backward: the products begin there instead of at 0 */
-  SpvId factor_a, factor_b, sum, low_sum; /* matrix types; low_sum: a sum rounded */
+  bool at_lse, at_delta;         /* backward: the products begin there instead of at 0 */
+  SpvId factor_a, factor_b, sum; /* matrix types */
   SpvId invocation, subgroup, lane;
   SpvId tile_row, own_row;       /* first row of the workgroup, of the subgroup */
   SpvId first_block, n_block;    /* of those that the band lets the workgroup see */

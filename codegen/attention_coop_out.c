@@ -85,23 +85,78 @@ void coop_reduce_rows(Coop *c, const SpvId *fragment, bool sum, SpvId *to) {
   }
 }
 
+/* ---- weights become factors ---- */
+
+/* Numbers as bf16 has them, so that a conversion changes nothing: drivers may cut bits off there, and one does, which makes
+ * all weights too small. x·(2^16 + 1), rounded to 24 bits, has x rounded to 8 bits above x·2^16. */
+static SpvId nearest(Coop *c, SpvId fragment) {
+  Kernel *k = c->m->k;
+  SpvId to = spv_local(k->b, c->sum);
+  SpvId e = coop_elements(c);
+  SpvId x = coop_get(c, fragment, e), more = const_f(k, 0x1p16f + 1), less = const_f(k, -0x1p16f);
+  SpvId t = xmul(k, x, more);
+  coop_set(c, to, e, spv_fma(k->b, x, less, t));
+  spv_end(k->b);
+  return spv_get(k->b, to);
+}
+
+/* Eight neighbours of a fragment's row in the scratch, rounded. */
+static SpvId rounded_run(Coop *c, SpvId row, SpvId run, int pitch) {
+  Kernel *k = c->m->k;
+  SpvId at = op_u(k, SpvOpIMul, row, (uint32_t)pitch), value[RUN];
+  at = spv_bin(k->b, SpvOpIAdd, at, op_u(k, SpvOpIMul, run, 2));
+  for (uint32_t i = 0; i < RUN; i++) {
+    SpvId four = vec4_at(c, i < 4 ? at : op_u(k, SpvOpIAdd, at, 1));
+    value[i] = math_round(k, c->low, spv_extract(k->b, four, i % 4));
+  }
+  return kernel_pack8(k, c->low, value);
+}
+
+/* Through the scratch: sums go there as they are, since devices need have no 16-bit ones; invocations read runs of their
+ * rows, and once all have, they write them back, rounded. */
+static void round_in_scratch(Coop *c, const SpvId *fragment) {
+  Kernel *k = c->m->k;
+  int runs = c->unit / RUN, n = c->tile.fragments * c->rows * runs;
+  int wide = c->unit / 4 + 1, pitch = runs + 1;
+  enum { MOST = 16 /* of an invocation */ };
+  SpvId row[MOST], run[MOST], value[MOST];
+  SpvId stride = const_u(k, (uint32_t)wide), last = const_u(k, (uint32_t)(n - 1));
+  if (n > MOST * c->lanes) die("codegen: fragments with more runs than are moved");
+  spv_barrier_subgroup(k->b);
+  for (int i = 0; i < c->tile.fragments; i++)
+    spv_matrix_store(k->b, scratch(c, i * c->rows * wide), spv_get(k->b, fragment[i]), false,
+                     stride, 0);
+  spv_barrier_subgroup(k->b);
+  for (int i = 0; i * c->lanes < n; i++) { /* past the last one the last again */
+    SpvId at = i ? op_u(k, SpvOpIAdd, c->lane, (uint32_t)(i * c->lanes)) : c->lane;
+    if ((i + 1) * c->lanes > n) at = choose(k, spv_cmp(k->b, SpvOpULessThan, at, last), at, last);
+    row[i] = op_u(k, SpvOpUDiv, at, (uint32_t)runs);
+    run[i] = op_u(k, SpvOpUMod, at, (uint32_t)runs);
+    value[i] = rounded_run(c, row[i], run[i], wide);
+  }
+  spv_barrier_subgroup(k->b);
+  for (int i = 0; i * c->lanes < n; i++) {
+    SpvId at = op_u(k, SpvOpIMul, row[i], (uint32_t)pitch);
+    at = spv_bin(k->b, SpvOpIAdd, at, run[i]);
+    spv_set(k->b, coop_scratch_at(c, at), value[i]);
+  }
+  spv_barrier_subgroup(k->b);
+}
+
 void coop_as_factors(Coop *c, const SpvId *fragment, SpvId *to) {
   Kernel *k = c->m->k;
   int pitch = c->unit / RUN + 1;
-  SpvId stride = const_u(k, (uint32_t)pitch);
-  if (!c->direct) spv_barrier_subgroup(k->b);
+  if (!c->direct) round_in_scratch(c, fragment);
   for (int i = 0; i < c->tile.fragments; i++) {
-    SpvId x = spv_get(k->b, fragment[i]);
-    if (c->direct) to[i] = spv_matrix_as_factor(k->b, c->factor_a, x);
-    if (c->direct) continue;
-    SpvId at = scratch(c, i * c->rows * pitch);
-    x = spv_matrix_convert(k->b, c->low_sum, x);
-    spv_matrix_store(k->b, at, x, false, stride, 0);
+    if (c->direct) {
+      SpvId x = c->low == DT_bf16 ? nearest(c, fragment[i]) : spv_get(k->b, fragment[i]);
+      to[i] = spv_matrix_as_factor(k->b, c->factor_a, x);
+    } else {
+      SpvId stride = const_u(k, (uint32_t)pitch);
+      SpvId at = scratch(c, i * c->rows * pitch);
+      to[i] = spv_matrix_load(k->b, c->factor_a, at, false, stride, 0);
+    }
   }
-  if (c->direct) return;
-  spv_barrier_subgroup(k->b);
-  for (int i = 0; i < c->tile.fragments; i++)
-    to[i] = spv_matrix_load(k->b, c->factor_a, scratch(c, i * c->rows * pitch), false, stride, 0);
 }
 
 /* ---- results ---- */

@@ -97,8 +97,6 @@ SpvId spv_matrix_load(Spv *, SpvId matrix_type, SpvId pointer, bool column_major
 void spv_matrix_store(Spv *, SpvId pointer, SpvId matrix, bool column_major, SpvId stride,
                       uint32_t align);
 SpvId spv_matrix_mul_add(Spv *, SpvId a, SpvId b, SpvId sum); /* a·b + sum */
-SpvId spv_matrix_convert(Spv *, SpvId matrix_type,
-                         SpvId matrix); /* another element type, same use */
 
 /* ---- what a subgroup does with its matrices besides products (fragment.c). A variable of a matrix type
  * (spv_local) is an array of the elements that an invocation holds: which ones the device decides, the same in

@@ -95,7 +95,3 @@ void spv_matrix_store(Spv *b, SpvId pointer, SpvId matrix, bool column_major, Sp
 SpvId spv_matrix_mul_add(Spv *b, SpvId x, SpvId y, SpvId sum) {
   return spv_result(b, (SpvOp)SPV_OpCooperativeMatrixMulAddKHR, spv_type(b, sum), x, y, sum);
 }
-
-SpvId spv_matrix_convert(Spv *b, SpvId type, SpvId matrix) {
-  return spv_type(b, matrix) == type ? matrix : spv_result(b, SpvOpFConvert, type, matrix);
-}

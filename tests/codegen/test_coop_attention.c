@@ -59,6 +59,19 @@ static void extras(Setup *s) {
   }
 }
 
+/* What log Σ exp of the scores is, or up to 1 more: then no weight is larger than 1, as it would be in f16's range. */
+static void know_lse(Setup *s) {
+  enum { LSE = 3 };
+  double *given = (double *)s->feed[LSE].data;
+  Node *lse = ir_attend(s->g, OP_attention_lse, s->src, &s->a);
+  Tensor t;
+  Buf why = {0};
+  if (!ir_eval(s->arena, s->g, EVAL_f64, s->feed, s->n_feed, &lse, 1, &t, &why))
+    die("lse: %s", why.data);
+  for (int64_t i = 0; i < type_count(&t.type); i++)
+    if (isfinite(t.data[i])) given[i] = (float)(given[i] + t.data[i]);
+}
+
 static void begin(Setup *s, bool backward) {
   const Sizes *n = s->n;
   s->g = graph_new("attention");
@@ -70,14 +83,12 @@ static void begin(Setup *s, bool backward) {
   s->src[1] = heads(s, n->kv, n->s, n->c);
   s->src[2] = heads(s, n->kv, n->s, n->e);
   if (backward) {
-    /* about log Σ exp: what p sums to does not matter */
-    double spread = fabs(s->a.scale) * sqrt((double)n->c) * 4 / 3,
-           lse = log((double)n->s) + fmax(1, 2 * spread);
-    s->src[3] = leaf(s, DT_f32, 4, (int64_t[]){n->b, n->h, n->t, 1}, lse, lse + 1);
+    s->src[3] = leaf(s, DT_f32, 4, (int64_t[]){n->b, n->h, n->t, 1}, 0, 1);
     s->src[4] = leaf(s, DT_f32, 4, (int64_t[]){n->b, n->h, n->t, 1}, -1, 1);
     s->src[5] = heads(s, n->h, n->t, n->e);
   }
   extras(s);
+  if (backward) know_lse(s);
 }
 
 static Node *make(Setup *s, Op op) { return ir_attend(s->g, op, s->src, &s->a); }
@@ -166,6 +177,43 @@ static void backward(Setup *s, bool few) {
   end(s, "dv", 1, (Node *[]){dv}, dv);
 }
 
+static const double *fed(const Node *leaf, void *setup) {
+  const Setup *s = setup;
+  for (int i = 0; i < s->n_feed; i++)
+    if (s->feed[i].name == leaf->name) return s->feed[i].data;
+  return NULL;
+}
+
+/* Weights that sum to 1, times values of 1: rounding each to the nearest 16 bits may err either way, and does so evenly.
+ * Cutting bits off would make all results less. */
+static void even(Bench *b, const Target *target, DType low) {
+  static const Sizes size = {1, 2, 2, 130, 130, 64, 64, -ALL, 0, 0, 0, false, false};
+  Setup s = {.bench = b, .target = target, .low = low, .n = &size};
+  begin(&s, false);
+  double *v = (double *)s.feed[2].data, sum = 0;
+  for (int64_t i = 0; i < 2 * size.s * size.kv * size.e; i++) v[i] = 1;
+  Node *o = make(&s, OP_attention);
+  int64_t n = type_count(&o->type);
+  double *result = arena_alloc(s.arena, sizeof *result * (size_t)n);
+  bool *stored = arena_alloc(s.arena, (size_t)s.g->n_node);
+  for (int i = 0; i < s.g->n_node; i++)
+    stored[i] = s.g->node[i]->op == OP_input || s.g->node[i] == o;
+  KernelJob job = {.out = &o, .n_out = 1, .anchor = o, .stored = stored};
+  KernelCode code;
+  Buf why = {0};
+  cg_emit(s.arena, &job, target, &code);
+  if (!bench_run(b, s.arena, target, &job, &code, fed, &s, NULL, &result, &why))
+    die("%s", why.data);
+  for (int64_t i = 0; i < n; i++) sum += (result[i] - 1) / (double)n;
+  if (!(fabs(sum) <= cg_unit_roundoff(low) / 8)) {
+    printf("FAILED %s, target %s: weights are %.2g too large on average\n", dtype_name(low),
+           target->name, sum);
+    b->wrong++;
+  }
+  graph_free(s.g);
+  arena_free(s.arena);
+}
+
 /* `few` where matrices are computed by a CPU, which compiles long for wide heads, and longer still to reduce rows in
  * registers; a GPU, which can do that mostly, takes some cases without. */
 static void run(Bench *b, const Target *target, DType low, bool few, const char *only) {
@@ -218,6 +266,8 @@ int main(int argc, char **argv) {
   const Target *target[] = {&plain, &b.native};
   const char *only = argc > 1 ? argv[1] : NULL;
   for (int t = 0; t < (b.native.matrix_rows ? 2 : 1); t++) {
+    if (plain.matrix_f16.m) even(&b, target[t], DT_f16);
+    if (plain.matrix_bf16.m) even(&b, target[t], DT_bf16);
     if (plain.matrix_f16.m) run(&b, target[t], DT_f16, plain.is_cpu, only);
     if (plain.matrix_bf16.m) run(&b, target[t], DT_bf16, plain.is_cpu, only);
   }

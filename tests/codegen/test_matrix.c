@@ -49,7 +49,6 @@ static uint32_t *product(Arena *a, SpvId (*element)(Spv *), uint32_t m, uint32_t
   SpvId type_a = spv_matrix(b, element(b), m, k, SPV_matrix_a);
   SpvId type_b = spv_matrix(b, element(b), k, n, SPV_matrix_b);
   SpvId type_c = spv_matrix(b, spv_f32(b), m, n, SPV_matrix_sum);
-  SpvId type_narrow = spv_matrix(b, element(b), m, n, SPV_matrix_sum);
   SpvId vec = spv_vec(b, spv_u32(b), 4);
   SpvId shared = spv_shared(b, spv_array(b, vec, 256));
   SpvId in = spv_push(b, spv_buffer(b, vec, 16));
@@ -74,9 +73,6 @@ static uint32_t *product(Arena *a, SpvId (*element)(Spv *), uint32_t m, uint32_t
   spv_barrier(b);
   SpvId row = spv_u(b, 4);
   spv_matrix_store(b, at, sum, false, row, 0);
-  SpvId narrow = spv_matrix_convert(b, type_narrow, sum);
-  spv_barrier(b);
-  spv_matrix_store(b, at, narrow, false, row, 0);
   spv_barrier(b);
   value = spv_get(b, at);
   value = spv_extract(b, value, 0);
