@@ -186,8 +186,8 @@ static void softmax_of_halves(void **state) {
   end(&f);
 }
 
-/* x · gain · rate as a product's operand, for 8 terms: of 4 rows that a lane reads twice four of x and, once for all rows, of the
- * gain, and the other operand's 8; the rows' rates are read ahead of the loop. 32 rows take 8 steps each. */
+/* x · gain · rate as a product's operand, for 4 terms: of 4 rows that a lane owns four of x each and, once for all rows, of the
+ * gain, and twice four columns of the other operand for each term; the rows' rates are read ahead of the loop. */
 static void prologue(void **state) {
   Fused f = begin();
   Graph *g = f.g;
@@ -197,8 +197,8 @@ static void prologue(void **state) {
   y = ir_mul(g, y, wide(&f, leaf(&f, "rate", SHAPE(64, 1)), x));
   Node *product = f.out[f.n_out++] = ir_matmul(g, y, w);
   const char *text = text_of(&f, product);
-  expect(text, 32 * 8, 2 * (4 + 1) + 8, 4, 32, 0);
-  assert_int_equal(count(text, "= OpFMul "), 2 * 4 * 8);
+  expect(text, 64 * 4, 4 + 1 + 2 * 4, 4, 64, 0);
+  assert_int_equal(count(text, "= OpFMul "), 2 * 4 * 4);
   end(&f);
 }
 
