@@ -173,15 +173,18 @@ void matmul_coop_sharing(const Coop *c, bool of_a, SumShare *s) {
                   .mine = of_a ? c->subgroup_n : c->subgroup_m};
 }
 
-enum { NO_SHARE = -1 };
+/* Shares of a sum besides their numbers: none, and the one that the subgroup has, found at each fragment */
+enum { NO_SHARE = -1, ITS_SHARE = -2 };
+
+static bool sums(const Coop *c, bool of_a) { return of_a ? c->mm->sum_a : c->mm->sum_b; }
 
 /* sums += a·ones, or ones·b, for the fragments of a share */
 static void add_share(Coop *c, bool of_a, int share, const SpvId *fragment) {
   Spv *b = c->mm->k->b;
-  SumShare s;
-  matmul_coop_sharing(c, of_a, &s);
   if (share == NO_SHARE) return;
   SpvId ones = spv_matrix_ones(b, of_a ? c->matrix_b : c->matrix_a);
+  SumShare s;
+  matmul_coop_sharing(c, of_a, &s);
   for (int i = share; i < s.parts; i += s.of) {
     SpvId variable = of_a ? c->sum_a[i] : c->sum_b[i];
     SpvId sum = spv_get(b, variable);
@@ -189,6 +192,26 @@ static void add_share(Coop *c, bool of_a, int share, const SpvId *fragment) {
                : spv_matrix_mul_add(b, ones, fragment[i], sum);
     spv_set(b, variable, sum);
   }
+}
+
+static void add_up(Coop *c, bool of_a, int share, const SpvId *fragment) {
+  Spv *b = c->mm->k->b;
+  if (!sums(c, of_a)) return;
+  if (share != ITS_SHARE) {
+    add_share(c, of_a, share, fragment);
+    return;
+  }
+  SumShare s;
+  matmul_coop_sharing(c, of_a, &s);
+  SpvId here = matmul_coop_sums_here(c, of_a);
+  spv_if(b, here);
+  for (int i = 0; i < s.of && i < s.parts; i++) {
+    SpvId mine = spv_cmp(b, SpvOpIEqual, s.mine, constant(c, i));
+    spv_if(b, mine);
+    add_share(c, of_a, i, fragment);
+    spv_end(b);
+  }
+  spv_end(b);
 }
 
 /* The product of the tile in workgroup memory, with those shares of the sums of A and B. */
@@ -204,27 +227,26 @@ static void multiply_tile(Coop *c, int share_a, int share_b) {
       for (int i = 0; i < c->parts_m; i++)
         sum[i][j] = spv_matrix_mul_add(b, of_a[i], of_b[j], sum[i][j]);
     }
-    add_share(c, true, share_a, of_a);
-    add_share(c, false, share_b, of_b);
+    add_up(c, true, share_a, of_a);
+    add_up(c, false, share_b, of_b);
   }
   for (int i = 0; i < c->parts_m; i++)
     for (int j = 0; j < c->parts_n; j++) spv_set(b, c->sum[i][j], sum[i][j]);
 }
 
-static void multiply(Coop *c, bool of_a, int share_a);
+static void multiply_copies(Coop *c, bool of_a, int share_a);
 
 static void multiply_next(Coop *c, bool of_a, int share_a, int share) {
   if (of_a)
-    multiply(c, false, share);
+    multiply_copies(c, false, share);
   else
     multiply_tile(c, share_a, share);
 }
 
-/* A copy of the multiplication for each share in the sums that a subgroup can have, first of A, then of B: a branch inside would
- * keep fragments from being loaded ahead (with 640 terms a fifth of a kernel's time). */
-static void multiply(Coop *c, bool of_a, int share_a) {
+/* A copy of the multiplication for each share in the sums that a subgroup can have, first of A, then of B. */
+static void multiply_copies(Coop *c, bool of_a, int share_a) {
   Spv *b = c->mm->k->b;
-  if (of_a ? !c->mm->sum_a : !c->mm->sum_b) {
+  if (!sums(c, of_a)) {
     multiply_next(c, of_a, share_a, NO_SHARE);
     return;
   }
@@ -241,6 +263,17 @@ static void multiply(Coop *c, bool of_a, int share_a) {
   spv_else(b);
   multiply_next(c, of_a, share_a, NO_SHARE);
   spv_end(b);
+}
+
+/* A branch at each fragment keeps fragments from being loaded ahead, which with few of them is a fifth of a kernel's time
+ * (640 terms). With many, accumulators fill the registers, and copies of the multiplication are what costs: 768 x 2304 by 8192
+ * terms in tiles of 128 x 128 fell from 245 to 68 TFLOP/s. */
+static void multiply(Coop *c) {
+  enum { FEW = 4 };
+  if (c->parts_m * c->parts_n > FEW)
+    multiply_tile(c, ITS_SHARE, ITS_SHARE);
+  else
+    multiply_copies(c, true, NO_SHARE);
 }
 
 static void fetch(Coop *c) {
@@ -272,7 +305,7 @@ static void loop(Coop *c, int64_t steps) {
   fetch(c);
   SpvId fetched = spv_bin(b, SpvOpIAdd, i, constant(c, 1));
   advance(c, fetched, steps);
-  multiply(c, true, NO_SHARE);
+  multiply(c);
   spv_end(b);
 }
 
