@@ -114,14 +114,14 @@ typedef struct Want {
 } Want;
 
 /* Something is computed below the root, so that errors can grow there: the sources' nodes that are
- * neither stored nor moved. */
-static bool computes_below(const Check *c, const Node *n) {
+ * neither read nor moved. */
+static bool computes_below(const Check *c, const KernelJob *job, const Node *n) {
   for (int i = 0; i < n->n_src; i++) {
     const Node *s = n->src[i];
-    if (c->stored[s->id]) continue;
+    if (c->stored[s->id] && !cg_is_out(job, s)) continue;
     bool moves = (ir_op[s->op].flags & (IR_VIEW | IR_LEAF)) || s->op == OP_pad ||
                  s->op == OP_concat || s->op == OP_gather;
-    if (!moves || computes_below(c, s)) return true;
+    if (!moves || computes_below(c, job, s)) return true;
   }
   return false;
 }
@@ -191,7 +191,7 @@ static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
   ok = ok && ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &exact, 1, &f32, &why);
   if (!ok) die("%s: %s", c->title, why.data);
   if (is_whole(job)) find_noise(w, &f32);
-  if ((!is_whole(job) || (c->flags & CHECK_cut)) && computes_below(c, root))
+  if ((!is_whole(job) || (c->flags & CHECK_cut)) && computes_below(c, job, root))
     largest(c, t.to, &t, w);
   if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r, exact);
   graph_free(t.to);
