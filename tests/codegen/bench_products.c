@@ -2,8 +2,8 @@
  * the portable kernel on whole numbers, bit by bit.
  *   bench_products [all] [NAME …]     all: every form of each, not the best four expected; NAME: only cases whose name begins so
  * The shapes are those of GPT-2 124M at 16,384 tokens, of a small transformer, and squares. */
-#include "driver/device_target.h"
 #include "driver/tune.h"
+#include "tests/codegen/measure.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -164,30 +164,12 @@ static int run(Device *device, const Target *target, DType d, const Case *c, int
   return wrong;
 }
 
-static bool wanted(const Case *c, int argc, char **argv, bool all) {
-  for (int i = 1 + all; i < argc; i++)
-    if (strncmp(c->name, argv[i], strlen(argv[i])) == 0) return true;
-  return argc == 1 + all;
+static const char *name_of(int i) { return cases[i].name; }
+
+static int bench_case(Device *device, const Target *target, DType low, int i, int most) {
+  return run(device, target, low, &cases[i], most);
 }
 
 int main(int argc, char **argv) {
-  Buf why = {0};
-  bool all = argc > 1 && strcmp(argv[1], "all") == 0;
-  Device *device = vk_open(-1, &why);
-  if (!device) {
-    printf("skipped: no Vulkan device: %s\n", why.data);
-    return 0;
-  }
-  Target target = device_target(vk_info(device), vk_info(device)->name);
-  DType d = target.matrix_bf16.m ? DT_bf16 : DT_f16;
-  int wrong = 0;
-  printf("%s, %s; product, time of the chosen form, TFLOP/s, form (if another is faster: its "
-         "TFLOP/s: it)\n",
-         target.name, dtype_name(d));
-  for (int i = 0; i < COUNT_OF(cases); i++)
-    if (wanted(&cases[i], argc, argv, all))
-      wrong += run(device, &target, d, &cases[i], all ? CG_MAX_FORMS : 4);
-  printf("%d wrong\n", wrong);
-  vk_close(device);
-  return wrong != 0;
+  return measure_main(&(Measured){"product", COUNT_OF(cases), name_of, bench_case}, argc, argv);
 }
