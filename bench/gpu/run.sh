@@ -4,6 +4,7 @@
 # PARTs: gpt2 (124M, bf16), f32 (124M), small (4 layers, width 256), matmul, attention; all unless told otherwise. Times are medians
 # of N steps, 50 unless told otherwise, after a warm-up; a ratio is PyTorch's time over ours. --quick leaves out most of what takes
 # long, --no-compile torch.compile alone. Run it in the folder that pack.sh made. Without PyTorch in python3 the table has our times alone.
+# Standard error tells each time as it is measured; where the run is ended early the table has what there is.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 quick='' compiled='' steps=50 target=native parts=''
@@ -14,13 +15,15 @@ while [ $# -gt 0 ]; do
   --steps) steps=$2 && shift ;;
   --target) target=$2 && shift ;;
   gpt2 | f32 | small | matmul | attention) parts="$parts $1" ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
   esac
   shift
 done
 : "${parts:=gpt2 f32 small matmul attention}"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+touch "$work/times" "$work/notes" "$work/sizes"
+trap 'table; rm -rf "$work"' EXIT
+trap 'exit 143' INT TERM
 peer=yes
 python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1 || peer=
 
@@ -34,10 +37,13 @@ compile() { # NAME MODEL [-D SETTING ...]
 # bench NAME WARMUP STEPS [OPTION]: one JSON object
 bench() { "$work/$1" bench train --warmup "$2" --steps "$3" ${4:-} --json 2>"$work/said" | tail -n 1 || { cat "$work/said" >&2; return 1; }; }
 field() { sed -n 's/.*"'"$1"'":\([-+.0-9e]*\).*/\1/p'; }
-ours() { printf '%s\tours\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"; } # KEY MS AMOUNT: tokens or flops of one step
+ours() { # KEY MS AMOUNT: tokens or flops of one step
+  printf '%s\tours\t%s\t%s\n' "$1" "$2" "$3" >>"$work/times"
+  echo "$1: $2 ms" >&2
+}
 theirs() {
   [ -n "$peer" ] || return 0
-  python3 "$here/peer.py" "$steps" $quick $compiled $parts <"$work/sizes" >>"$work/times" 2>"$work/said" || true
+  python3 "$here/peer.py" "$steps" $quick $compiled $parts <"$work/sizes" 2>"$work/said" | tee -a "$work/times" >&2 || true
   grep '^peer.py' "$work/said" >>"$work/notes" || tail -n 3 "$work/said" >>"$work/notes"
 }
 
@@ -52,6 +58,30 @@ gpt2() { # VOCAB BATCH PRECISION
 small() { # BATCH PRECISION
   compile small gpt2 -D vocab=260 -D layers=4 -D width=256 -D heads=4 -D context=128 -D train.context=128 -D train.batch="$1" \
     -D train.precision="$2" && step "small b$1 $2" small 500 $(($1 * 128))
+}
+
+table() {
+  [ -s "$work/times" ] || return 0
+  "$here/alphac" devices
+  sort -u "$work/notes"
+  [ -n "$peer" ] || echo "PyTorch with CUDA is not in python3 here: our times alone"
+  awk -F'\t' '
+    !($1 in seen) { seen[$1] = 1; key[++n] = $1 }
+    $2 == "ours" { ours[$1] = $3; amount[$1] = $4; next }
+    { time[$1, $2] = $3 }
+    function peer(k, mode, t) {
+      t = time[k, mode]
+      return t == "" ? sprintf("%19s", "") : ours[k] > 0 ? sprintf("%9.3f ms %6.2f", t, t / ours[k]) : sprintf("%9.3f ms %6s", t, "")
+    }
+    BEGIN { printf "%-38s %9s    %17s  %18s  %18s  %18s\n", "", "ours", "rate", "eager, ratio", "compile, ratio", "+ CUDA graph" }
+    END {
+      for (i = 1; i <= n; i++) {
+        k = key[i]
+        rate = ours[k] > 0 ? amount[k] / ours[k] : 0
+        what = k ~ /^(gpt2|small)/ ? sprintf("%10.0f tokens/s", rate * 1e3) : sprintf("%10.1f TFLOP/s", rate * 1e-9)
+        printf "%-38s %9.3f ms %17s %s %s %s\n", k, ours[k], (ours[k] > 0 ? what : ""), peer(k, "eager"), peer(k, "compile"), peer(k, "compile+graph")
+      }
+    }' "$work/times"
 }
 
 # Times of kernels: lines of milliseconds and label.
@@ -83,9 +113,6 @@ attend() { # BATCH HEADS KV T C PRECISION
   ours "$key backward" "$(total " attention\.[^ ]*_d[qkv] |reduce.*\[$1,$2,$4,1\]" <"$work/kernels")" "$(awk "BEGIN { print 2.5 * $flops }")"
 }
 
-: >"$work/times"
-: >"$work/notes"
-: >"$work/sizes"
 size() { echo "$@" >>"$work/sizes"; }
 for part in $parts; do
   case $part in
@@ -122,24 +149,3 @@ while read -r part numbers; do
   esac
 done <"$work/sizes"
 theirs
-
-"$here/alphac" devices
-sort -u "$work/notes"
-[ -n "$peer" ] || echo "PyTorch with CUDA is not in python3 here: our times alone"
-awk -F'\t' '
-  !($1 in seen) { seen[$1] = 1; key[++n] = $1 }
-  $2 == "ours" { ours[$1] = $3; amount[$1] = $4; next }
-  { time[$1, $2] = $3 }
-  function peer(k, mode, t) {
-    t = time[k, mode]
-    return t == "" ? sprintf("%19s", "") : ours[k] > 0 ? sprintf("%9.3f ms %6.2f", t, t / ours[k]) : sprintf("%9.3f ms %6s", t, "")
-  }
-  BEGIN { printf "%-38s %9s    %17s  %18s  %18s  %18s\n", "", "ours", "rate", "eager, ratio", "compile, ratio", "+ CUDA graph" }
-  END {
-    for (i = 1; i <= n; i++) {
-      k = key[i]
-      rate = ours[k] > 0 ? amount[k] / ours[k] : 0
-      what = k ~ /^(gpt2|small)/ ? sprintf("%10.0f tokens/s", rate * 1e3) : sprintf("%10.1f TFLOP/s", rate * 1e-9)
-      printf "%-38s %9.3f ms %17s %s %s %s\n", k, ours[k], (ours[k] > 0 ? what : ""), peer(k, "eager"), peer(k, "compile"), peer(k, "compile+graph")
-    }
-  }' "$work/times"
