@@ -28,7 +28,7 @@ for runner; do
   sed 's/.*"loss": \([^,]*\),.*"ms": \([^,}]*\)\(.*\)}/\1 \2 \3/; s/ , .*"skipped": \([0-9]*\).*/ \1/' \
     "$work/$name/metrics.jsonl" >"$work/$name.loss"
   awk -v steps="$steps" -v window="$window" -v name="$name" -v first="$work/first" '
-    BEGIN { while ((getline line < first) > 0) want[++n] = line }
+    BEGIN { worst = 0; while ((getline line < first) > 0) want[++n] = line }
     $1 + 0 != $1 { lost++; $1 = 0 }
     { loss[NR] = $1; sum += $1 - (NR > window ? loss[NR - window] : 0); if (NF > 2) skipped = $3; ms[NR] = $2 }
     NR >= window { mean[++m] = sum / window }
