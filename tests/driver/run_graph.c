@@ -1,6 +1,7 @@
 #include "tests/driver/run_graph.h"
 #include "driver/compile.h"
 #include "driver/device_target.h"
+#include "tests/gen/noise.h"
 
 #include <math.h>
 #include <string.h>
@@ -150,20 +151,30 @@ bool run_reference(Arena *arena, const Graph *g, EvalMode mode, const Feed *feed
   return true;
 }
 
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor,
+bool run_bounds(Arena *arena, const Graph *g, const Feed *feed, int n_feed, int times,
+                Tensor *value, Tensor *bound, Buf *why) {
+  Graph *noisy = noise_graph(g);
+  const Feed *all = noise_feeds(arena, noisy, feed, n_feed, &n_feed);
+  Tensor *result = arena_alloc(arena, sizeof *result * (size_t)(noisy->n_output + 1));
+  bool ok = run_reference(arena, noisy, EVAL_f64, all, n_feed, times, result, why);
+  for (int i = 0; ok && i < g->n_output; i++) {
+    value[i] = result[i * NOISE_COPIES];
+    bound[i] = noise_bound(arena, result, i);
+  }
+  graph_free(noisy);
+  return ok;
+}
+
+bool run_close_enough(const Tensor *got, const Tensor *f64, const Tensor *f32, const Tensor *bound,
                       Buf *why) {
-  int64_t n = type_count(&want->type);
-  double mean = 0;
-  for (int64_t i = 0; i < n; i++)
-    if (isfinite(want->data[i])) mean += fabs(want->data[i]) / (double)n;
+  int64_t n = type_count(&f64->type);
   for (int64_t i = 0; i < n; i++) {
-    double x = got->data[i], y = want->data[i];
-    if ((isnan(x) && isnan(y)) || x == y) continue;
-    double scale = fmax(fmax(fabs(y), mean), floor);
-    if (isfinite(x) && isfinite(y) && fabs(x - y) <= tolerance * scale) continue;
+    double x = got->data[i], want = f64->data[i], rounded = f32->data[i], most = bound->data[i];
+    if (x == rounded || (isnan(x) && isnan(rounded))) continue;
+    if (isfinite(x) && fabs(x - want) <= most + 0x1p-126) continue;
     buf_printf(why, "element %lld of ", (long long)i);
-    type_print(why, &want->type);
-    buf_printf(why, ": %.9g, expected %.9g", x, y);
+    type_print(why, &f64->type);
+    buf_printf(why, ": %.9g, expected %.9g ± %.2g", x, want, most);
     return false;
   }
   return true;

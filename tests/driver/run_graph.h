@@ -29,10 +29,13 @@ bool run_graph(RunDevice *, Arena *, const Graph *g, const Feed *, int n_feed, i
 bool run_reference(Arena *, const Graph *g, EvalMode, const Feed *, int n_feed, int times,
                    Tensor *value, Buf *why);
 
-/* Where elements differ by more than `tolerance` times the largest of |want|, the tensor's mean
- * |want|, and `floor` (for what sums of larger terms may cancel to), or where one is NaN or
- * infinite and the other is not the same: false, with the first such element in `why`. */
-bool run_close_enough(const Tensor *got, const Tensor *want, double tolerance, double floor,
+/* value[i]: the same in f64; bound[i]: how far from it rounding may put the device's. */
+bool run_bounds(Arena *, const Graph *g, const Feed *, int n_feed, int times, Tensor *value,
+                Tensor *bound, Buf *why);
+
+/* Where an element is neither as far as `bound` from `f64` nor just what `f32` has: false, with the
+ * first such element in `why`. */
+bool run_close_enough(const Tensor *got, const Tensor *f64, const Tensor *f32, const Tensor *bound,
                       Buf *why);
 
 /* The param or state of that name, which exists. */

@@ -1,0 +1,214 @@
+/* What operations may err by is told in u = 2⁻²⁴, half a unit in the last place of f32, of the
+ * result's magnitude; a sum's, of the magnitudes that its parts may have on the way. */
+#include "tests/gen/noise.h"
+
+#include "tests/gen/gen.h"
+
+#include <math.h>
+#include <string.h>
+
+#define UNIT 0x1p-24
+#define SUM_LIMIT 5e-6 /* of long sums: many threads share the terms, in a tree at last */
+#define LEAF "noise"   /* what the random signs are drawn from */
+
+typedef struct Noise {
+  Graph *g;
+  int copy;
+  const Graph *of;
+  Node **made; /* by id: the node in this copy */
+  int n_made;
+  Node *rng;
+} Noise;
+
+/* ---- what each operation may err by ---- */
+
+/* How many terms are summed at most for one element. */
+static double terms(const Node *n) {
+  const Type *x = &n->src[0]->type;
+  switch (n->op) {
+  case OP_matmul: return (double)x->dim[x->rank - 1];
+  case OP_cumsum: return (double)x->dim[n->ints[0]];
+  case OP_scatter_add: return (double)type_count(x);
+  default: return (double)type_count(x) / (double)type_count(&n->type);
+  }
+}
+
+/* In f32, relative to size_of: Vulkan's limits, or what codegen's own functions keep. A sum's terms
+ * may be added in any order; what each addition is off by is random, so it grows with the root. */
+static double relative(const Node *n) {
+  switch (n->op) {
+  case OP_add:
+  case OP_sub:
+  case OP_mul: return UNIT;
+  case OP_mod: return 2 * UNIT;
+  case OP_rsqrt:
+  case OP_exp:
+  case OP_sigmoid: return 4 * UNIT;
+  case OP_div: return 5 * UNIT;
+  case OP_sqrt: return 9 * UNIT;
+  case OP_expm1:
+  case OP_log:
+  case OP_log1p:
+  case OP_sin:
+  case OP_cos:
+  case OP_tanh:
+  case OP_erf:
+  case OP_erfc:
+  case OP_pow: return 16 * UNIT;
+  case OP_cast: return n->src[0]->type.dtype == DT_i32 ? UNIT : 0;
+  case OP_reduce_sum:
+  case OP_reduce_prod:
+  case OP_matmul:
+  case OP_cumsum:
+  case OP_scatter_add: return fmin((2 + sqrt(terms(n))) * UNIT, SUM_LIMIT);
+  default: return 0;
+  }
+}
+
+/* |n|·(least + |x|·part): e^x errs by what x does on its way to a power of 2. */
+static Node *with_argument(Graph *g, Node *n, double least, Node *part) {
+  Node *x = ir_mul(g, ir_abs(g, n->src[0]), part);
+  return ir_mul(g, ir_abs(g, n), ir_add(g, x, ir_const(g, least, &n->type)));
+}
+
+/* The least of Σ |x| and |Σ x| + 2·√Σ x²: partial sums of terms with changing signs stay small. */
+static Node *sum_size(Graph *g, Node *n, Node *magnitudes, Node *squares) {
+  Node *two = ir_const(g, 2, &n->type);
+  Node *partial = ir_add(g, ir_abs(g, n), ir_mul(g, two, ir_sqrt(g, squares)));
+  return ir_min(g, magnitudes, partial);
+}
+
+static Node *square(Graph *g, Node *x) { return ir_mul(g, x, x); }
+
+/* What the error is relative to; n is of a float type. */
+static Node *size_of(Graph *g, Node *n) {
+  Node *one = ir_const(g, 1, &n->type), *x = n->src[0], *y = n->src[n->n_src - 1];
+  switch (n->op) {
+  case OP_exp: return with_argument(g, n, 2, one);
+  case OP_sigmoid: return with_argument(g, n, 3, ir_sub(g, one, n));
+  case OP_reduce_sum:
+    return sum_size(g, n, ir_rebuild(g, n, (Node *[]){ir_abs(g, x)}),
+                    ir_rebuild(g, n, (Node *[]){square(g, x)}));
+  case OP_matmul:
+    return sum_size(g, n, ir_matmul(g, ir_abs(g, x), ir_abs(g, y)),
+                    ir_matmul(g, square(g, x), square(g, y)));
+  case OP_cumsum: return ir_rebuild(g, n, (Node *[]){ir_abs(g, x)});
+  case OP_scatter_add: return ir_rebuild(g, n, (Node *[]){x, ir_abs(g, y)});
+  default: return ir_abs(g, n);
+  }
+}
+
+/* ---- a copy ---- */
+
+static Node *sign_of(const Noise *k, const Node *n) {
+  Graph *g = k->g;
+  Node *up = ir_const(g, 1, &n->type), *down = ir_const(g, -1, &n->type);
+  if (k->copy <= 2) return k->copy == 1 ? up : down;
+  Type t = n->type;
+  t.dtype = DT_f32;
+  Node *u = ir_random(g, k->rng, (int64_t)n->id * NOISE_COPIES + k->copy, &t);
+  return ir_where(g, ir_lt(g, u, ir_const(g, 0.5, &t)), down, up);
+}
+
+static Node *with_error(const Noise *k, const Node *of, Node *n) {
+  Graph *g = k->g;
+  DType d = (DType)n->type.dtype;
+  double error = relative(n);
+  if (!dtype_is_float(d) || error == 0) return n;
+  if (d == DT_bf16) error += 0x1p-8;
+  if (d == DT_f16) error += 0x1p-11;
+  Node *size = ir_mul(g, size_of(g, n), ir_const(g, error, &n->type));
+  Node *off = ir_add(g, n, ir_mul(g, sign_of(k, of), size));
+  return ir_where(g, ir_isfinite(g, off), off, n);
+}
+
+static const char *name_of(const Noise *k, const char *name) {
+  return k->copy ? intern(arena_printf(k->g->arena, "%s~%d", name, k->copy)) : name;
+}
+
+static Node *copy_leaf(const Noise *k, Node *n) {
+  for (int i = 0; i < k->of->n_output; i++)
+    if (k->of->output[i].kind == OUT_update && k->of->output[i].name == n->name)
+      return ir_leaf(k->g, n->op, name_of(k, n->name), &n->type);
+  return n;
+}
+
+static Node *copy_node(Noise *k, Node *n) {
+  if (n->id >= k->n_made) {
+    int n_made = 2 * n->id + 64;
+    Node **made = arena_alloc(k->g->arena, sizeof(Node *) * (size_t)n_made);
+    if (k->n_made) memcpy(made, k->made, sizeof(Node *) * (size_t)k->n_made);
+    k->made = made;
+    k->n_made = n_made;
+  }
+  if (k->made[n->id]) return k->made[n->id];
+  Node *r, *src[IR_MAX_SRC];
+  if (ir_attention_sources(n->op))
+    r = copy_node(k, gen_attention_definition(k->g, n, false));
+  else if (ir_op[n->op].flags & IR_RAISED)
+    r = copy_node(k, ir_define(k->g, n, n->src));
+  else if (n->op == OP_param || n->op == OP_state)
+    r = copy_leaf(k, n);
+  else if (n->op == OP_fold)
+    r = n;
+  else {
+    for (int i = 0; i < n->n_src; i++) src[i] = copy_node(k, n->src[i]);
+    r = with_error(k, n, ir_rebuild(k->g, n, src));
+  }
+  return k->made[n->id] = r;
+}
+
+Graph *noise_graph(const Graph *of) {
+  Graph *g = graph_copy(of);
+  int n_output = g->n_output;
+  Output *output = arena_copy(g->arena, g->output, sizeof *output * (size_t)n_output);
+  Type four = type_of(DT_i32, 1, (int64_t[]){4});
+  Node *rng = ir_leaf(g, OP_state, intern(LEAF), &four);
+  Noise k[NOISE_COPIES];
+  for (int c = 0; c < NOISE_COPIES; c++) k[c] = (Noise){.g = g, .copy = c, .of = of, .rng = rng};
+  g->n_output = 0;
+  for (int i = 0; i < n_output; i++)
+    for (int c = 0; c < NOISE_COPIES; c++)
+      ir_output(g, output[i].kind, name_of(&k[c], output[i].name),
+                c ? copy_node(&k[c], output[i].node) : output[i].node);
+  ir_output(g, OUT_update, rng->name,
+            ir_add(g, rng, ir_const(g, 1, &four))); /* other errors in the next run */
+  return g;
+}
+
+Feed *noise_feeds(Arena *arena, const Graph *noisy, const Feed *feed, int n_feed, int *n) {
+  Feed *all = NULL;
+  *n = 0;
+  for (int i = 0; i < n_feed; i++) ARENA_PUSH(arena, all, *n, feed[i]);
+  for (int i = 0; i < noisy->n_node; i++) {
+    const Node *leaf = noisy->node[i];
+    bool is_kept = leaf->op == OP_param || leaf->op == OP_state;
+    size_t name = is_kept ? strcspn(leaf->name, "~") : 0;
+    for (int f = 0; f < n_feed && is_kept && leaf->name[name]; f++) {
+      if (feed[f].op != leaf->op || feed[f].name != intern_n(leaf->name, name)) continue;
+      Feed own = {leaf->op, leaf->name, feed[f].data};
+      ARENA_PUSH(arena, all, *n, own);
+    }
+  }
+  static const double seed[4] = {1, 2, 3, 4};
+  Feed noise = {OP_state, intern(LEAF), seed};
+  ARENA_PUSH(arena, all, *n, noise);
+  return all;
+}
+
+Tensor noise_bound(Arena *arena, const Tensor *result, int output) {
+  const Tensor *copy = &result[output * NOISE_COPIES], *exact = copy;
+  int64_t n = type_count(&exact->type);
+  Tensor bound = {exact->type, arena_alloc(arena, sizeof(double) * (size_t)n)};
+  for (int64_t i = 0; i < n; i++) {
+    double most = 0;
+    for (int c = 1; c < NOISE_COPIES; c++) {
+      double x = copy[c].data[i], want = exact->data[i];
+      bool same = x == want || (isnan(x) && isnan(want));
+      double off = same ? 0 : fabs(x - want);
+      most = fmax(most, isnan(off) ? INFINITY : off);
+    }
+    bound.data[i] = 2 * most;
+  }
+  return bound;
+}
