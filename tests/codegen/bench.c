@@ -10,14 +10,20 @@
 enum { ALIGN = 256, GUARD = 256, POISON = 0x7fc0beef }; /* bytes; a NaN */
 
 bool bench_open(Bench *b, Buf *why) {
-  *b = (Bench){.device = vk_open(-1, why)};
+  *b = (Bench){.device = vk_open(-1, why), .part = 1, .parts = 1};
   if (!b->device) return false;
+  b->arena = arena_new();
   const DeviceInfo *d = vk_info(b->device);
   b->native = device_target(d, d->name);
   return true;
 }
 
-void bench_close(Bench *b) { vk_close(b->device); }
+void bench_close(Bench *b) {
+  vk_close(b->device);
+  arena_free(b->arena);
+}
+
+bool bench_takes(Bench *b) { return b->next++ % b->parts == b->part - 1; }
 
 /* A tensor's values as they lie in the target's memory. */
 static void pack(const Target *target, const Type *t, const double *data, void *to) {
@@ -143,6 +149,12 @@ int bench_main(BenchCases *cases, int argc, char **argv) {
     printf("skipped: no Vulkan device: %s\n", why.data);
     return 0;
   }
+  if (argc > 1 && sscanf(argv[1], "%d/%d", &b.part, &b.parts) == 2) {
+    if (b.part < 1 || b.part > b.parts) die("%s: there is no part %s", argv[0], argv[1]);
+    argv[1] = argv[0];
+    argv++;
+    argc--;
+  }
   static const Target gpu = {.name = "a GPU",
                              .subgroup_size = 32,
                              .subgroup_shuffle = true,
@@ -159,8 +171,10 @@ int bench_main(BenchCases *cases, int argc, char **argv) {
   as_gpu.is_cpu = false;
   as_gpu.cores = 1;
   const Target *target[] = {&target_portable, &b.native, &gpu, &portable16, &as_gpu};
-  for (int t = 0; t < COUNT_OF(target); t++)
+  for (int t = 0; t < COUNT_OF(target); t++) {
+    b.next = 0;
     if (target[t] != &as_gpu || b.native.is_cpu) cases(&b, target[t], argc, argv);
+  }
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);
   return b.wrong != 0;

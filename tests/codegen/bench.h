@@ -13,6 +13,10 @@ typedef struct Bench {
     foreign; /* kernels for targets with other subgroups run where they use none; else they are only validated */
   int kernels, wrong;
   int form; /* of its kernel, of those there are, that check_job runs; 0: the one that is chosen */
+  int part, parts, next; /* see bench_takes */
+  uint64_t *checked;     /* what check_job has seen: the same again is the same */
+  int n_checked;
+  Arena *arena;
 } Bench;
 
 bool bench_open(Bench *, Buf *why);
@@ -25,9 +29,14 @@ bool bench_run(Bench *, Arena *, const Target *, const KernelJob *, const Kernel
                const double *(*value)(const Node *, void *), void *, Node *const *over,
                double *const *result, Buf *why);
 
+/* Whether the next case is one of this process: every parts-th is. The cases are numbered anew for
+ * each target, so that those which are the same for several fall to one process. */
+bool bench_takes(Bench *);
+
 /* main of a test of kernels: `cases` for the portable target, the device's own, a GPU with
  * subgroups of 32, whose modules are only validated where the device has others, and the portable one
- * with 16-bit storage where the device has it; a CPU driver's device is taken for a GPU as well. Exit status. */
+ * with 16-bit storage where the device has it; a CPU driver's device is taken for a GPU as well. A first argument
+ * PART/PARTS is taken away. Exit status. */
 typedef void BenchCases(Bench *, const Target *, int argc, char **argv);
 int bench_main(BenchCases *, int argc, char **argv);
 

@@ -293,29 +293,37 @@ static const double *value_of(const Node *n, void *context) {
   return ((Check *)context)->value[n->id];
 }
 
-static void run_job(Check *c, const KernelJob *job, Node *const *over) {
-  KernelCode code;
+/* Else its module is only validated. */
+static bool runs_here(const Check *c, const KernelCode *code) {
+  uint32_t own = c->bench->foreign ? code->subgroup_size : c->target->subgroup_size;
+  return own == 0 || own == c->bench->native.subgroup_size;
+}
+
+static void run_code(Check *c, const KernelJob *job, const KernelCode *code, Node *const *over) {
   Buf why = {0};
   double *result[CG_MAX_OUT];
-  cg_emit(c->arena, job, c->target, &code);
-  uint32_t own = c->bench->foreign ? code.subgroup_size : c->target->subgroup_size;
-  bool here = own == 0 || own == c->bench->native.subgroup_size;
   for (int o = 0; o < job->n_out; o++)
     result[o] = arena_alloc(c->arena, sizeof **result * (size_t)type_count(&job->out[o]->type));
-  if (!cg_validate(code.word, code.n_word, &why))
-    fail(c, job->out[0], &code, "invalid: %s", why.data);
+  if (!cg_validate(code->word, code->n_word, &why))
+    fail(c, job->out[0], code, "invalid: %s", why.data);
   else
     buf_clear(&why);
-  if (!why.len && !here) {
+  if (!why.len && !runs_here(c, code)) {
     for (int o = 0; o < job->n_out; o++) skip(c, job, job->out[o]);
     return;
   }
   if (!why.len &&
-      !bench_run(c->bench, c->arena, c->target, job, &code, value_of, c, over, result, &why))
-    fail(c, job->out[0], &code, "%s", why.data);
+      !bench_run(c->bench, c->arena, c->target, job, code, value_of, c, over, result, &why))
+    fail(c, job->out[0], code, "%s", why.data);
   for (int o = 0; o < job->n_out; o++) c->value[job->out[o]->id] = result[o];
-  for (int o = 0; o < job->n_out && !why.len; o++) compare(c, job, job->out[o], &code);
+  for (int o = 0; o < job->n_out && !why.len; o++) compare(c, job, job->out[o], code);
   buf_free(&why);
+}
+
+static void run_job(Check *c, const KernelJob *job) {
+  KernelCode code;
+  cg_emit(c->arena, job, c->target, &code);
+  run_code(c, job, &code, NULL);
 }
 
 /* Leaves come from the feeds, folds from the evaluator; both as f32 has them. */
@@ -345,7 +353,7 @@ static void run_cut(Check *c) {
   for (int i = 0; i < n; i++) {
     KernelJob job = {
       .out = group[i].out, .n_out = group[i].n_out, .anchor = group[i].anchor, .stored = c->stored};
-    run_job(c, &job, NULL);
+    run_job(c, &job);
   }
 }
 
@@ -359,7 +367,7 @@ void check_graph(Bench *b, const Target *target, const Graph *g, const Feed *fee
     if (is_leaf(n->op) || n->op == OP_fold)
       given(&c, n);
     else if (!(flags & CHECK_cut))
-      run_job(&c, &(KernelJob){.out = &n, .n_out = 1, .stored = c.stored}, NULL);
+      run_job(&c, &(KernelJob){.out = &n, .n_out = 1, .stored = c.stored});
   }
   if (flags & CHECK_cut) run_cut(&c);
   arena_free(c.arena);
@@ -380,8 +388,34 @@ static bool choose_form(const KernelJob *job, const Target *target, int which, A
   return true;
 }
 
+/* The same kernel for the same expression on the same values. */
+static uint64_t hash_code(const Check *c, const KernelJob *job, const KernelCode *code,
+                          Node *const *over) {
+  uint64_t h = hash_bytes(code->word, sizeof *code->word * code->n_word, graph_hash(c->g));
+  h = hash_bytes(code->groups, sizeof code->groups, h);
+  for (int o = 0; o < job->n_out; o++) {
+    int id[] = {job->out[o]->id, over && over[o] ? over[o]->id : -1};
+    h = hash_bytes(id, sizeof id, h);
+  }
+  for (int i = 0; i < code->n_slot; i++) {
+    const KernelSlot *s = &code->slot[i];
+    if (s->kind == SLOT_raw) h = hash_bytes(&s->raw, sizeof s->raw, h);
+    if (s->kind == SLOT_operand)
+      h = hash_bytes(c->value[s->node->id], sizeof(double) * (size_t)type_count(&s->node->type), h);
+  }
+  return h;
+}
+
+static bool checked_before(Bench *b, uint64_t hash) {
+  for (int i = 0; i < b->n_checked; i++)
+    if (b->checked[i] == hash) return true;
+  ARENA_PUSH(b->arena, b->checked, b->n_checked, hash);
+  return false;
+}
+
 void check_job(Bench *b, const Target *target, const Graph *g, const Feed *feed, int n_feed,
                const char *title, int n_out, Node *const *out, Node *anchor, Node *const *over) {
+  if (!bench_takes(b)) return;
   Check c = begin(b, target, g, feed, n_feed, title, 0);
   for (int i = 0; i < g->n_node; i++)
     if ((c.stored[i] = is_leaf(g->node[i]->op))) given(&c, g->node[i]);
@@ -393,6 +427,9 @@ void check_job(Bench *b, const Target *target, const Graph *g, const Feed *feed,
     tuned.tuning = &tuning;
     c.target = &tuned;
   }
-  run_job(&c, &job, over);
+  KernelCode code;
+  cg_emit(c.arena, &job, c.target, &code);
+  bool again = runs_here(&c, &code) && checked_before(b, hash_code(&c, &job, &code, over));
+  if (!again) run_code(&c, &job, &code, over);
   arena_free(c.arena);
 }

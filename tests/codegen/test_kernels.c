@@ -6,28 +6,11 @@
 
 #include <string.h>
 
-typedef struct Choice {
-  int part, parts, next; /* case `next` is taken where next % parts = part − 1 */
-  int n_name;
-  char **name;
-} Choice;
-
-static Choice choice_of(int argc, char **argv) {
-  Choice c = {1, 1, 0, argc - 1, argv + 1};
-  if (argc < 2 || sscanf(argv[1], "%d/%d", &c.part, &c.parts) != 2) return c;
-  if (c.part < 1 || c.part > c.parts) die("test_kernels: there is no part %s", argv[1]);
-  c.n_name--;
-  c.name++;
-  return c;
+static bool wanted(const char *name, int argc, char **argv) {
+  for (int i = 1; i < argc; i++)
+    if (strcmp(argv[i], name) == 0) return true;
+  return argc == 1;
 }
-
-static bool wanted(const char *name, const Choice *c) {
-  for (int i = 0; i < c->n_name; i++)
-    if (strcmp(c->name[i], name) == 0) return true;
-  return !c->n_name;
-}
-
-static bool in_part(Choice *c) { return c->next++ % c->parts == c->part - 1; }
 
 /* A CPU's device taken for a GPU: what differs are kernels with loops of their own. */
 static bool differs_on_gpu(Op op) {
@@ -104,20 +87,19 @@ static void run_16_bits(Bench *b, const Target *t, const Graph *g, GenFeed *feed
 
 static void everything(Bench *b, const Target *target, int argc, char **argv) {
   bool as_gpu = target->cores == 1;
-  Choice choice = choice_of(argc, argv);
   for (int op = 0; op < OP_COUNT; op++)
-    for (int i = 0; (!as_gpu || differs_on_gpu((Op)op)) && wanted(ir_op[op].name, &choice) &&
+    for (int i = 0; (!as_gpu || differs_on_gpu((Op)op)) && wanted(ir_op[op].name, argc, argv) &&
                     i < gen_count((Op)op);
          i++) {
-      if (!in_part(&choice)) continue;
+      if (!bench_takes(b)) continue;
       GenFeed feed;
       Graph *g = gen_case((Op)op, i, &feed);
       if (!only_16(target)) run_case(b, target, g, &feed, 0);
       run_16_bits(b, target, g, &feed, i);
       graph_free(g);
     }
-  for (int i = 0; wanted("programs", &choice) && i < GEN_PROGRAMS; i += as_gpu ? 4 : 1) {
-    if (!in_part(&choice)) continue;
+  for (int i = 0; wanted("programs", argc, argv) && i < GEN_PROGRAMS; i += as_gpu ? 4 : 1) {
+    if (!bench_takes(b)) continue;
     GenFeed feed;
     Graph *g = gen_program(i, &feed);
     if (!only_16(target)) {
