@@ -136,7 +136,11 @@ bool matmul_shares_device(const Matmul *, const Target *);
 double matmul_tile_time(const Matmul *, const Target *, const MatmulTile *);
 
 void matmul_coop(Matmul *, const MatmulTile *);
+
+/* ---- matmul_subgroup.c ---- */
 void matmul_subgroup(Matmul *);
+/* The part of C that a workgroup of it computes. */
+void matmul_subgroup_tile(const Matmul *, int *rows, int *columns);
 
 /* ---- matmul_shared.c ---- */
 typedef struct SharedTile {

@@ -63,13 +63,13 @@ int matmul_forms(const Matmul *mm, const Target *t, MatmulForm *out) {
 }
 
 /* The part of C that shares one load of an element of A (its columns) and of B (its rows). */
-static void find_share(const MatmulForm *f, const Target *t, double *columns, double *rows) {
+static void find_share(const Matmul *mm, const MatmulForm *f, int *columns, int *rows) {
   enum { QUAD = 4 };
   *columns = *rows = 1;
   switch (f->kind) {
   case MATMUL_coop: *columns = f->tile.n, *rows = f->tile.m; break;
   case MATMUL_shared: *columns = f->shared.columns, *rows = f->shared.rows; break;
-  case MATMUL_subgroup: *columns = *rows = 4 * t->subgroup_size; break;
+  case MATMUL_subgroup: matmul_subgroup_tile(mm, rows, columns); break;
   case MATMUL_portable: *columns = QUAD, *rows = f->portable.rows; break;
   case MATMUL_rows: break;
   }
@@ -88,8 +88,9 @@ double cg_operand_reads(const Target *t, const Node *product, int operand, doubl
   mm.b = (Side){.type = matmul_type(b, NULL), .row = 1, .k = mm.n, .unit_row = true};
   MatmulForm form[CG_MAX_FORMS];
   matmul_forms(&mm, t, form);
-  double columns, rows, cores = t->cores ? t->cores : CORES;
-  find_share(&form[0], t, &columns, &rows);
+  int columns, rows;
+  double cores = t->cores ? t->cores : CORES;
+  find_share(&mm, &form[0], &columns, &rows);
   double across = (double)mm.n / columns, down = (double)mm.m / rows;
   if (across < 1) across = 1;
   if (down < 1) down = 1;

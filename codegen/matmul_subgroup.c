@@ -178,18 +178,28 @@ static int tile_rows(int64_t length) {
   return length < QUADS ? (int)length : QUADS;
 }
 
+static bool is_turned(const Matmul *mm) {
+  return mm->a.unit_k && mm->b.unit_row && mm->m >= 2 * LANES;
+}
+
+void matmul_subgroup_tile(const Matmul *mm, int *rows, int *columns) {
+  bool turned = is_turned(mm);
+  int spread = up(tile_rows(turned ? mm->n : mm->m), LANES), own = 4 * LANES;
+  *rows = turned ? own : spread;
+  *columns = turned ? spread : own;
+}
+
 static void begin(Matmul *mm, Tile *t) {
   Spv *b = mm->k->b;
-  t->turned = mm->a.unit_k && mm->b.unit_row && mm->m >= 2 * LANES;
+  int tile_m, tile_n;
+  t->turned = is_turned(mm);
   t->spread = t->turned ? &mm->b : &mm->a;
   t->owned = t->turned ? &mm->a : &mm->b;
   t->sum_spread = t->turned ? mm->sum_b : mm->sum_a;
   t->sum_owned = t->turned ? mm->sum_a : mm->sum_b;
-  int64_t length = t->turned ? mm->n : mm->m;
-  t->rows = tile_rows(length);
-  int spread_tile = up(t->rows, LANES), own_tile = 4 * LANES;
-  matmul_begin(mm, t->turned ? own_tile : spread_tile, t->turned ? spread_tile : own_tile, STEPS,
-               LANES);
+  t->rows = tile_rows(t->turned ? mm->n : mm->m);
+  matmul_subgroup_tile(mm, &tile_m, &tile_n);
+  matmul_begin(mm, tile_m, tile_n, STEPS, LANES);
   mm->k->out->subgroup_size = LANES;
   t->lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
   t->spread_row = t->turned ? mm->tile_n_id : mm->tile_m_id;

@@ -2,6 +2,7 @@
  * Names and keys are what `alphac tune` keeps. */
 #include "tests/codegen/check.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ static const Case cases[] = {
   {"rows along k", 72, 80, 40, 2, false}, {"columns", 72, 80, 40, 0, true},
   {"A turned", 64, 36, 33, 1, false},     {"both turned, with what follows", 37, 68, 48, 3, true},
   {"few results", 4, 8, 1024, 2, false},  {"low and wide", 5, 200, 64, 0, false},
+  {"wide tiles", 40, 128, 36, 0, false},
 };
 
 static Node *leaf(Arena *arena, Graph *g, Feed *feed, int *n, int64_t rows, int64_t columns) {
@@ -31,6 +33,20 @@ static Node *operand(Arena *arena, Graph *g, Feed *feed, int *n, int64_t rows, i
                      bool turned) {
   if (!turned) return leaf(arena, g, feed, n, rows, columns);
   return ir_permute(g, leaf(arena, g, feed, n, columns, rows), (int[]){1, 0});
+}
+
+/* What the planner is told of a product's loads is what its kernel does: a workgroup loads its part of both operands once. */
+static void check_reads(Bench *b, const Target *target, const Case *c, Node *y, const char *form,
+                        const KernelCode *code) {
+  bool alone = strncmp(form, "portable", 8) == 0; /* invocations share nothing */
+  if (c->turned || alone) return;
+  double busy, groups = 1;
+  for (int i = 0; i < 2; i++) groups *= ceil(cg_operand_reads(target, y, i, &busy));
+  double launched = (double)code->groups[0] * code->groups[1] * code->groups[2];
+  if (groups == launched) return;
+  printf("FAILED %s, target %s: %s has %.0f workgroups, its operands are said to be read by %.0f\n",
+         c->title, target->name, form, launched, groups);
+  b->wrong++;
 }
 
 /* How many of its forms were run; 0 where the words did not differ, so that nothing was chosen. */
@@ -63,7 +79,10 @@ static int run(Bench *b, const Target *target, const Case *c) {
     t.tuning = &tuning;
     KernelCode code = {0};
     cg_emit(arena, &job, &t, &code);
-    if (i == 0) first = code;
+    if (i == 0) {
+      first = code;
+      check_reads(b, target, c, y, form[0].name, &code);
+    }
     different += code.n_word != first.n_word ||
                  memcmp(code.word, first.word, 4 * (size_t)code.n_word) != 0 ||
                  memcmp(code.groups, first.groups, sizeof code.groups) != 0;
