@@ -80,6 +80,8 @@ static VkInstance instance_new(Buf *why) {
 #define X(name) vk.name = (PFN_vk##name)get(instance, "vk" #name);
   VK_FUNCTIONS(X)
 #undef X
+  vk.EnumerateInstanceLayerProperties =
+    (PFN_vkEnumerateInstanceLayerProperties)get(NULL, "vkEnumerateInstanceLayerProperties");
   return instance;
 }
 

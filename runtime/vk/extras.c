@@ -1,8 +1,10 @@
-/* What a device may have beyond Vulkan 1.2 that kernels use: matrix units (VK_KHR_cooperative_matrix,
- * of bf16 with VK_KHR_shader_bfloat16, with rows reduced in registers with VK_NV_cooperative_matrix2), and how many compute units it tells of. */
+/* What a device may have beyond Vulkan 1.2: that kernels use, matrix units (VK_KHR_cooperative_matrix,
+ * of bf16 with VK_KHR_shader_bfloat16, with rows reduced in registers with VK_NV_cooperative_matrix2); how many compute units it
+ * tells of; that kernels are made as, shader objects (VK_EXT_shader_object). */
 #include "runtime/vk/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- matrix units ---- */
 
@@ -109,10 +111,59 @@ static void query_cores(Device *d) {
                                        amd.computeUnitsPerShaderArray;
 }
 
+/* ---- shader objects ---- */
+
+static bool layer_is_older(const char *name, uint32_t version) {
+  uint32_t n = 0;
+  if (!vk.EnumerateInstanceLayerProperties || vk.EnumerateInstanceLayerProperties(&n, NULL) || !n)
+    return true;
+  VkLayerProperties *list = xcalloc(n, sizeof *list);
+  bool found = false;
+  if (vk.EnumerateInstanceLayerProperties(&n, list) >= 0)
+    for (uint32_t i = 0; i < n && !found; i++)
+      found = strcmp(list[i].layerName, name) == 0 && list[i].specVersion >= version;
+  free(list);
+  return !found;
+}
+
+/* Whether a validation layer watches that does not know the extension: it would miss the pipelines. */
+static bool old_layer_watches(const Device *d) {
+  enum { MAX_TOOLS = 16 };
+  VkPhysicalDeviceToolProperties tool[MAX_TOOLS];
+  uint32_t n = MAX_TOOLS;
+  for (int i = 0; i < MAX_TOOLS; i++)
+    tool[i] =
+      (VkPhysicalDeviceToolProperties){.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TOOL_PROPERTIES};
+  /* which the loader has for drivers that have not */
+  if (!vk.GetPhysicalDeviceToolPropertiesEXT ||
+      vk.GetPhysicalDeviceToolPropertiesEXT(d->physical, &n, tool) < 0)
+    return true;
+  bool old = false;
+  for (uint32_t i = 0; i < n && !old; i++)
+    old = (tool[i].purposes & VK_TOOL_PURPOSE_VALIDATION_BIT) &&
+          layer_is_older(tool[i].layer, VK_MAKE_API_VERSION(0, 1, 3, 246));
+  return old;
+}
+
+/* Only where the driver's pipeline cache holds nothing, which is so of CPU drivers: others make pipelines faster. */
+static void query_shader_objects(Device *d) {
+  VkPhysicalDeviceShaderObjectFeaturesEXT shader = {
+    .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_OBJECT_FEATURES_EXT};
+  VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                 .pNext = &shader};
+  if (!d->info.is_cpu || !vk.CreateShadersEXT ||
+      !device_has(d->physical, VK_EXT_SHADER_OBJECT_EXTENSION_NAME) ||
+      !device_has(d->physical, VK_KHR_DYNAMIC_RENDERING_EXTENSION_NAME) || old_layer_watches(d))
+    return;
+  vk.GetPhysicalDeviceFeatures2(d->physical, &f);
+  d->shader_objects = shader.shaderObject;
+}
+
 void extras_query(Device *d) {
   query_matrices(d);
   query_rows(d);
   query_cores(d);
+  query_shader_objects(d);
 }
 
 /* ---- opening ---- */
@@ -122,21 +173,29 @@ int extras_extensions(const Device *d, const char **name) {
   if (d->matrix) name[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
   if (d->bf16) name[n++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
   if (d->info.matrix_rows) name[n++] = VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME;
+  if (d->shader_objects) {
+    name[n++] = VK_EXT_SHADER_OBJECT_EXTENSION_NAME;
+    name[n++] = VK_KHR_DYNAMIC_RENDERING_EXTENSION_NAME; /* which the other one asks for */
+  }
   return n;
 }
 
 void *extras_features(const Device *d, ExtraFeatures *f, void *next) {
   *f = (ExtraFeatures){
     .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
-               .pNext = next,
                .cooperativeMatrix = VK_TRUE},
     .bf16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
              .shaderBFloat16Type = VK_TRUE,
              .shaderBFloat16CooperativeMatrix = VK_TRUE},
     .rows = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV,
              .cooperativeMatrixReductions = VK_TRUE,
-             .cooperativeMatrixConversions = VK_TRUE}};
+             .cooperativeMatrixConversions = VK_TRUE},
+    .shader = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_OBJECT_FEATURES_EXT,
+               .pNext = next,
+               .shaderObject = VK_TRUE}};
+  if (d->shader_objects) next = &f->shader;
   if (!d->matrix) return next;
+  f->matrix.pNext = next;
   next = &f->matrix;
   if (d->bf16) {
     f->bf16.pNext = next;

@@ -26,22 +26,26 @@
   X(DeviceWaitIdle)                                                                                \
   X(CreateBuffer)                                                                                  \
   X(DestroyBuffer)                                                                                 \
-  X(GetBufferMemoryRequirements) X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory)         \
-    X(BindBufferMemory) X(MapMemory) X(CreateShaderModule) X(DestroyShaderModule)                  \
-      X(CreatePipelineLayout) X(DestroyPipelineLayout) X(CreateComputePipelines)                   \
-        X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache) X(GetPipelineCacheData)  \
-          X(CreateCommandPool) X(DestroyCommandPool) X(AllocateCommandBuffers)                     \
-            X(FreeCommandBuffers) X(BeginCommandBuffer) X(EndCommandBuffer) X(CmdPipelineBarrier)  \
-              X(CmdCopyBuffer) X(CmdFillBuffer) X(CmdBindPipeline) X(CmdPushConstants)             \
-                X(CmdDispatch) X(CreateSemaphore) X(DestroySemaphore) X(GetSemaphoreCounterValue)  \
-                  X(WaitSemaphores) X(QueueSubmit) X(CreateQueryPool) X(DestroyQueryPool)          \
-                    X(GetQueryPoolResults) X(CmdResetQueryPool) X(CmdWriteTimestamp)               \
-                      X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR)
+  X(GetBufferMemoryRequirements)                                                                   \
+  X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)       \
+    X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)  \
+      X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)  \
+        X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                         \
+          X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                    \
+            X(EndCommandBuffer) X(CmdPipelineBarrier) X(CmdCopyBuffer) X(CmdFillBuffer)            \
+              X(CmdBindPipeline) X(CmdPushConstants) X(CmdDispatch) X(CreateSemaphore)             \
+                X(DestroySemaphore) X(GetSemaphoreCounterValue) X(WaitSemaphores) X(QueueSubmit)   \
+                  X(CreateQueryPool) X(DestroyQueryPool) X(GetQueryPoolResults)                    \
+                    X(CmdResetQueryPool) X(CmdWriteTimestamp)                                      \
+                      X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR) X(CreateShadersEXT)       \
+                        X(DestroyShaderEXT) X(GetShaderBinaryDataEXT) X(CmdBindShadersEXT)         \
+                          X(GetPhysicalDeviceToolPropertiesEXT)
 
 struct VkFunctions {
 #define X(name) PFN_vk##name name;
   VK_FUNCTIONS(X)
 #undef X
+  PFN_vkEnumerateInstanceLayerProperties EnumerateInstanceLayerProperties; /* of no instance */
 };
 extern struct VkFunctions vk;
 
@@ -61,6 +65,7 @@ struct Device {
   uint32_t subgroup_operations;        /* VkSubgroupFeatureFlags in compute */
   uint32_t min_subgroup, max_subgroup; /* that a kernel may ask for; both 0 where it cannot */
   bool full_subgroups;                 /* a kernel may ask for no lane to be missing */
+  bool shader_objects; /* kernels are made as such, whose binaries are kept, and not as pipelines */
   DeviceInfo info;
 };
 
@@ -111,11 +116,24 @@ typedef struct Run { /* under way, or free where ticket is 0 */
   double began; /* seconds, where no other was under way; else 0 */
 } Run;
 
+/* A module that this driver compiled before. */
+typedef struct KnownModule {
+  uint64_t hash;
+  uint64_t at, bytes; /* of what the driver made of it, among the binaries; 0 bytes: none */
+} KnownModule;
+
 /* What cache.c keeps between processes. */
 typedef struct PipelineCache {
-  Buf known;  /* 8 bytes each: hashes of modules that this driver compiled before, oldest first */
+  Buf known;  /* of KnownModule, oldest first */
+  Buf binary; /* one after the other */
   Buf driver; /* the driver's bytes */
 } PipelineCache;
+
+/* What a driver made of a module: one of them. */
+typedef struct Pipeline {
+  VkPipeline whole;
+  VkShaderEXT shader;
+} Pipeline;
 
 /* Where pipelines are made. */
 typedef struct PipelineMaker {
@@ -124,6 +142,7 @@ typedef struct PipelineMaker {
   VkPipelineCache cache;
   bool sizes_subgroups; /* a kernel may ask for its subgroup's size */
   bool full_subgroups;  /* and for no lane to be missing in one */
+  bool shader_objects;  /* as Device's */
 } PipelineMaker;
 
 /* A module on its way to its pipeline. */
@@ -134,8 +153,10 @@ typedef struct Making {
   bool spare;      /* to be compiled by a spare device first */
   bool compiled;   /* by one */
   VkResult result; /* once done */
-  VkPipeline pipeline;
+  Pipeline pipeline;
   uint64_t hash;
+  Buf
+    binary; /* what the driver made of it before, or makes of it now; empty where it does not tell */
 } Making;
 
 enum { MAX_MAKERS = 64 };
@@ -190,12 +211,13 @@ typedef struct ExtraFeatures {
   VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
   VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16;
   VkPhysicalDeviceCooperativeMatrix2FeaturesNV rows;
+  VkPhysicalDeviceShaderObjectFeaturesEXT shader;
 } ExtraFeatures;
 /* For opening the device: the extensions that it needs, at most EXTRA_EXTENSIONS; their features, in
  * front of `next`. */
 /* Whether subgroups multiply m × k by k × n matrices of that type with sums in f32. */
 bool extras_multiply(const Device *, VkComponentTypeKHR, uint32_t m, uint32_t n, uint32_t k);
-enum { EXTRA_EXTENSIONS = 3 };
+enum { EXTRA_EXTENSIONS = 5 };
 int extras_extensions(const Device *, const char **name);
 void *extras_features(const Device *, ExtraFeatures *, void *next);
 
@@ -219,8 +241,9 @@ bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 /* ---- cache.c ---- */
 void cache_load(const Device *, PipelineCache *,
                 Buf *note); /* why a file that is there is not used */
-bool cache_knows(const PipelineCache *, uint64_t hash);
-void cache_learn(PipelineCache *, uint64_t hash);
+/* Whether the driver compiled the module before; *binary: what it made of it, empty where that was not kept. */
+bool cache_knows(const PipelineCache *, uint64_t hash, Buf *binary);
+void cache_learn(PipelineCache *, uint64_t hash, const Buf *binary);
 void cache_store(const Device *, const PipelineCache *);
 
 /* ---- needs.c ---- */
@@ -228,17 +251,22 @@ bool pipelines_check(const Device *, const Image *, Buf *why); /* what modules a
 
 /* ---- pipeline.c ---- */
 VkResult pipeline_layout_new(VkDevice, VkPipelineLayout *);
-/* Safe in several threads at once. */
-VkResult pipeline_new(const PipelineMaker *, const ImgModule *, VkPipeline *);
+void pipeline_maker_for(const Device *, VkDevice,
+                        PipelineMaker *); /* all but its layout and cache */
+/* Made of *binary where that is not empty and suits the driver; else of the module, and of shader objects the binary is
+ * then put there. Safe in several threads at once. */
+VkResult pipeline_new(const PipelineMaker *, const ImgModule *, Buf *binary, Pipeline *);
+void pipeline_free(VkDevice, const Pipeline *);
+void pipeline_bind(VkCommandBuffer, const Pipeline *);
 /* Records a dispatch of no workgroups, for drivers that compile a kernel when it is first used. */
-void pipeline_dispatch_nothing(VkCommandBuffer, VkPipelineLayout, VkPipeline);
+void pipeline_dispatch_nothing(VkCommandBuffer, VkPipelineLayout, const Pipeline *);
 
 /* ---- makers.c ---- */
 bool pipelines_open(Exec *, Buf *why);
 void pipelines_ask(Exec *, const ImgProgram *);            /* begins to make them, in threads */
 bool pipelines_need(Exec *, const ImgProgram *, Buf *why); /* returns when all are there */
 void pipelines_meanwhile(Exec *); /* kernels are about to run: all that were asked for are begun */
-VkPipeline pipeline_of(const Exec *, uint32_t module);
+const Pipeline *pipeline_of(const Exec *, uint32_t module);
 void pipelines_close(Exec *);
 
 /* ---- spare.c: a second device of the same driver, with a queue of its own ---- */
@@ -248,16 +276,16 @@ typedef struct Spare {
   VkCommandPool pool;
   bool tried;
 } Spare;
-/* Has the driver compile the module and keep the result in its own cache on the disk; false where
- * it could not, which costs time only. */
-bool spare_compile(Spare *, const Device *, const ImgModule *);
+/* Has the driver compile the module and keep the result in its own cache on the disk, and fills *binary as pipeline_new
+ * does; false where it could not, which costs time only. */
+bool spare_compile(Spare *, const Device *, const ImgModule *, Buf *binary);
 void spare_close(Spare *);
 
 /* ---- record.c ---- */
 bool record_program(Exec *, uint32_t program, Buf *why); /* once more where a run was measured */
 bool record_io(Exec *, uint32_t program, int slot, Buf *why);
 void record_free(Exec *, uint32_t program);
-uint64_t io_aligned(uint64_t bytes);         /* up to a multiple of IO_ALIGN */
+uint64_t io_aligned(uint64_t bytes); /* up to a multiple of IO_ALIGN */
 
 /* ---- times.c: nothing where no times are measured ---- */
 bool times_open(Exec *, Recorded *, uint32_t n_dispatch, Buf *why);

@@ -41,9 +41,9 @@ static void make(Exec *e, int index, Spare *spare) {
   bool compile = m->spare;
   pthread_mutex_unlock(&s->lock);
   const ImgModule *module = &e->image->module[index];
-  compile = compile && spare_compile(spare, e->dev, module);
-  VkPipeline pipeline;
-  VkResult r = pipeline_new(&e->maker, module, &pipeline);
+  compile = compile && spare_compile(spare, e->dev, module, &m->binary);
+  Pipeline pipeline;
+  VkResult r = pipeline_new(&e->maker, module, &m->binary, &pipeline);
   pthread_mutex_lock(&s->lock);
   m->pipeline = pipeline;
   m->result = r;
@@ -114,8 +114,10 @@ void pipelines_meanwhile(Exec *e) {
 static void ask_one(Exec *e, uint32_t index) {
   Making *m = &e->makers.module[index];
   const ImgModule *module = &e->image->module[index];
-  m->hash = hash_bytes(module->word, 4 * (size_t)module->n_word, module->subgroup_size);
-  m->unknown = e->option.no_cache || !cache_knows(&e->kept, m->hash);
+  uint64_t seed = module->subgroup_size | (uint64_t)e->maker.shader_objects << 32;
+  m->hash = hash_bytes(module->word, 4 * (size_t)module->n_word, seed);
+  buf_clear(&m->binary);
+  m->unknown = e->option.no_cache || !cache_knows(&e->kept, m->hash, &m->binary);
   m->stage = MAKING_asked;
 }
 
@@ -190,7 +192,7 @@ static bool warm_up(Exec *e, const uint32_t *list, int n, bool compiled, bool *w
   for (int i = 0; i < n; i++) {
     const Making *m = &e->makers.module[list[i]];
     if (warm[i] || !is_made(e, list[i]) || (m->compiled && !compiled)) continue;
-    pipeline_dispatch_nothing(*c, e->maker.layout, m->pipeline);
+    pipeline_dispatch_nothing(*c, e->maker.layout, &m->pipeline);
     warm[i] = true;
   }
   return buffer_end(e, *c, why) && submit_buffer(e, *c, why);
@@ -253,13 +255,16 @@ static void settle(Exec *e, const uint32_t *list, int n, bool ok) {
     m->urgent = false;
     if (m->stage != MAKING_done) continue;
     m->stage = m->result ? MAKING_not : ok ? MAKING_ready : MAKING_done;
-    if (!ok || !m->unknown) continue;
+    if (m->stage != MAKING_ready) continue;
+    if (m->unknown && !e->option.no_cache) {
+      cache_learn(&e->kept, m->hash, &m->binary);
+      learnt = true;
+    }
     m->unknown = false;
-    learnt = true;
-    if (!e->option.no_cache) cache_learn(&e->kept, m->hash);
+    buf_free(&m->binary);
   }
   pthread_mutex_unlock(&s->lock);
-  if (learnt && !e->option.no_cache) save(e);
+  if (learnt) save(e);
 }
 
 static double now(void) {
@@ -285,7 +290,9 @@ bool pipelines_need(Exec *e, const ImgProgram *p, Buf *why) {
 
 double exec_pipeline_seconds(const Exec *e) { return e->waited; }
 
-VkPipeline pipeline_of(const Exec *e, uint32_t module) { return e->makers.module[module].pipeline; }
+const Pipeline *pipeline_of(const Exec *e, uint32_t module) {
+  return &e->makers.module[module].pipeline;
+}
 
 /* ---- opening and closing ---- */
 
@@ -307,9 +314,7 @@ bool pipelines_open(Exec *e, Buf *why) {
   pthread_mutex_init(&s->lock, NULL);
   pthread_cond_init(&s->asked, NULL);
   pthread_cond_init(&s->made, NULL);
-  e->maker.device = e->dev->device;
-  e->maker.sizes_subgroups = e->dev->max_subgroup != 0;
-  e->maker.full_subgroups = e->dev->full_subgroups;
+  pipeline_maker_for(e->dev, e->dev->device, &e->maker);
   VkResult r = pipeline_layout_new(e->dev->device, &e->maker.layout);
   if (r) return exec_fault(e, r, "making a pipeline layout", why);
   return open_cache(e, why);
@@ -324,13 +329,16 @@ void pipelines_close(Exec *e) {
   pthread_mutex_unlock(&s->lock);
   for (int i = 0; i < s->n_thread; i++) pthread_join(s->maker[i].thread, NULL);
   VkDevice device = e->dev->device;
-  for (uint32_t i = 0; i < e->image->n_module; i++)
-    vk.DestroyPipeline(device, s->module[i].pipeline, NULL);
+  for (uint32_t i = 0; i < e->image->n_module; i++) {
+    pipeline_free(device, &s->module[i].pipeline);
+    buf_free(&s->module[i].binary);
+  }
   vk.DestroyPipelineCache(device, e->maker.cache, NULL);
   vk.DestroyPipelineLayout(device, e->maker.layout, NULL);
   pthread_cond_destroy(&s->made);
   pthread_cond_destroy(&s->asked);
   pthread_mutex_destroy(&s->lock);
   buf_free(&e->kept.known);
+  buf_free(&e->kept.binary);
   buf_free(&e->kept.driver);
 }

@@ -67,7 +67,7 @@ static void record_dispatch(Exec *e, VkCommandBuffer c, const ImgDispatch *d) {
   uint64_t push[IMG_MAX_SLOTS];
   for (uint32_t i = 0; i < d->n_slot; i++) push[i] = exec_slot(e, &d->slot[i]);
   if (d->barrier || e->option.times) barrier_compute(c);
-  vk.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline_of(e, d->module));
+  pipeline_bind(c, pipeline_of(e, d->module));
   if (d->n_slot)
     vk.CmdPushConstants(c, e->maker.layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, 8 * d->n_slot, push);
   vk.CmdDispatch(c, d->groups[0], d->groups[1], d->groups[2]);

@@ -5,10 +5,10 @@
 #include "runtime/vk/internal.h"
 
 static VkResult open_spare(Spare *s, const Device *d) {
-  VkResult r = device_new(d, &s->maker.device, &s->queue);
+  VkDevice device;
+  VkResult r = device_new(d, &device, &s->queue);
   if (r) return r;
-  s->maker.sizes_subgroups = d->max_subgroup != 0;
-  s->maker.full_subgroups = d->full_subgroups;
+  pipeline_maker_for(d, device, &s->maker);
   r = pipeline_layout_new(s->maker.device, &s->maker.layout);
   VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                   .queueFamilyIndex = d->family};
@@ -17,7 +17,7 @@ static VkResult open_spare(Spare *s, const Device *d) {
   return r;
 }
 
-static VkResult dispatch_nothing(const Spare *s, VkPipeline pipeline) {
+static VkResult dispatch_nothing(const Spare *s, const Pipeline *pipeline) {
   VkDevice device = s->maker.device;
   VkCommandBuffer c;
   VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
@@ -41,15 +41,15 @@ static VkResult dispatch_nothing(const Spare *s, VkPipeline pipeline) {
   return r;
 }
 
-bool spare_compile(Spare *s, const Device *d, const ImgModule *m) {
+bool spare_compile(Spare *s, const Device *d, const ImgModule *m, Buf *binary) {
   if (!s->maker.device && (s->tried || open_spare(s, d))) {
     s->tried = true;
     return false;
   }
-  VkPipeline pipeline;
-  VkResult r = pipeline_new(&s->maker, m, &pipeline);
-  if (!r) r = dispatch_nothing(s, pipeline);
-  vk.DestroyPipeline(s->maker.device, pipeline, NULL);
+  Pipeline pipeline;
+  VkResult r = pipeline_new(&s->maker, m, binary, &pipeline);
+  if (!r) r = dispatch_nothing(s, &pipeline);
+  pipeline_free(s->maker.device, &pipeline);
   return !r;
 }
 
