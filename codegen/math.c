@@ -51,14 +51,17 @@ static SpvId is_finite(Kernel *k, SpvId x) {
 
 /* ---- 16-bit types ---- */
 
-/* Drops the low `bits` mantissa bits, nearest even; a carry may run into the exponent, which is
- * right. */
-static SpvId round_bits(Kernel *k, SpvId x, int bits) {
+/* Half a unit of the bits above the low `bits` is added, less one in the last place where they are even: what stands above
+ * them is then the nearest value, even where two are. A carry may run into the exponent, which is right. */
+static SpvId add_half(Kernel *k, SpvId x, int bits) {
   SpvId u = as_bits(k, x);
   SpvId odd = op_u(k, SpvOpShiftRightLogical, u, (uint32_t)bits);
   odd = op_u(k, SpvOpBitwiseAnd, odd, 1);
   odd = op_u(k, SpvOpIAdd, odd, (1u << (bits - 1)) - 1);
-  u = spv_bin(k->b, SpvOpIAdd, u, odd);
+  return spv_bin(k->b, SpvOpIAdd, u, odd);
+}
+
+static SpvId clear_low(Kernel *k, SpvId u, int bits) {
   u = op_u(k, SpvOpBitwiseAnd, u, ~((1u << bits) - 1));
   return as_float(k, u);
 }
@@ -73,7 +76,8 @@ static SpvId with_sign(Kernel *k, SpvId magnitude, SpvId sign_of) {
 
 static SpvId round_f16(Kernel *k, SpvId x) {
   SpvId a = abs_f(k, x);
-  SpvId r = round_bits(k, a, 13);
+  SpvId r = add_half(k, a, 13);
+  r = clear_low(k, r, 13);
   SpvId half = const_f(k, 0.5f); /* its unit in the last place is 2^-24, that of f16's subnormals */
   SpvId tiny = xadd(k, a, half);
   tiny = xsub(k, tiny, half);
@@ -87,14 +91,21 @@ static SpvId round_f16(Kernel *k, SpvId x) {
   return with_sign(k, r, x);
 }
 
-/* A NaN gets a bit that stays where only the upper half is stored. */
-SpvId math_round(Kernel *k, DType d, SpvId x) {
-  if (d != DT_f16 && d != DT_bf16) return x;
+/* The low half goes last: where the value is only stored that takes no instruction. */
+static SpvId round_bf16(Kernel *k, SpvId x) {
   SpvId nan = math_is_nan(k, x);
-  SpvId r = d == DT_f16 ? round_f16(k, x) : round_bits(k, x, 16);
-  SpvId quiet = as_bits(k, x);
-  quiet = op_u(k, SpvOpBitwiseOr, quiet, 0x00400000);
-  quiet = as_float(k, quiet);
+  SpvId quiet = const_u(k, 0x7fc00000);
+  SpvId u = add_half(k, x, 16);
+  u = choose(k, nan, quiet, u);
+  return clear_low(k, u, 16);
+}
+
+SpvId math_round(Kernel *k, DType d, SpvId x) {
+  if (d == DT_bf16) return round_bf16(k, x);
+  if (d != DT_f16) return x;
+  SpvId nan = math_is_nan(k, x);
+  SpvId quiet = const_f(k, NAN);
+  SpvId r = round_f16(k, x);
   return choose(k, nan, quiet, r);
 }
 
