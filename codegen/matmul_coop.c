@@ -75,12 +75,14 @@ static void go_to(Coop *c, SpvId which) {
 }
 
 /* Where there are more tiles than workgroups that run at one time, each of these takes several: the next one's first loads are
- * asked for before the results of the one before are computed, which would else be waited for. */
+ * asked for before the results of the one before are computed, which would else be waited for. Not beside other products: then
+ * cores become free one after the other, and workgroups with equal shares would end as they began. */
 static int64_t count_groups(const Coop *c) {
   const Target *t = c->mm->k->target;
   int64_t at_once = (int64_t)t->cores * matmul_coop_resident(c, t);
   bool even = matmul_coop_side_even(&c->a) && matmul_coop_side_even(&c->b);
-  return even && c->mm->kk > c->tile.k && at_once && at_once < c->tiles ? at_once : c->tiles;
+  bool several = even && c->mm->kk > c->tile.k && !c->mm->beside;
+  return several && at_once && at_once < c->tiles ? at_once : c->tiles;
 }
 
 static void begin(Coop *c) {
