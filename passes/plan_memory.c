@@ -394,6 +394,11 @@ static bool fits_in(const Memory *m, uint64_t bytes) {
   return peak <= bytes + bytes / 12;
 }
 
+/* How many more of these bytes fewer barriers may take: a CPU driver's cost a microsecond or two. */
+static uint64_t worth_it(const Planner *p, uint64_t bytes) {
+  return bytes / (p->target->is_cpu ? 100 : 20);
+}
+
 /* By levels where that needs next to no more memory than one kernel after the other: than its scratch; or than all that the
  * program holds, as long as it is the order that needs more and not that kernels run at one time. */
 static bool choose_order(Memory *m, Planner *p, Plan *plan, Buf *why) {
@@ -404,8 +409,8 @@ static bool choose_order(Memory *m, Planner *p, Plan *plan, Buf *why) {
   int *by_level = p->order, *level = p->level;
   if (!lay_out(m, p, plan, why)) return false;
   uint64_t levels = plan_at_once(m->live, m->n_live, m->n_draft);
-  if (levels <= least + least / 20) return true;
-  if (levels <= least + (least + given_bytes(p)) / 20) {
+  if (levels <= least + worth_it(p, least)) return true;
+  if (levels <= least + worth_it(p, least + given_bytes(p))) {
     if (!one_by_one(m, p, plan, by_level, &sorted, why)) return false;
     p->order = by_level;
     p->level = level;
