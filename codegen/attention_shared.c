@@ -355,7 +355,7 @@ void att_shared(Attention *m, int own) {
   att_heads(m, ix_div(k->ix, at, tiles));
   s->pool = tile_shared(k, s->quads);
   s->lane = kernel_lane(k, 0);
-  tile_lane(k, s->lane, STREAMED / 4, &s->x, &s->y);
+  tile_lane(k, s->lane, STREAMED / 4, 8, &s->x, &s->y);
   m->stream = STREAMED;
   begin_rows(s);
   int64_t loops = 2 + (m->c + m->e) / TERMS + 2 * STREAMED / TERMS;

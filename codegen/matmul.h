@@ -147,6 +147,7 @@ typedef struct SharedTile {
   int rows, columns,
     terms; /* of a workgroup: its part of C; terms of the sum that it takes at once */
   int blocks_m, blocks_n; /* of an invocation: so many blocks of 4 × 4 */
+  int wide;               /* invocations of a group of 32 that lie beside each other */
   double speed;           /* of a core with enough of them, relative */
   int resident;           /* how many are enough */
 } SharedTile;

@@ -3,49 +3,70 @@
  *
  *              tile's columns                    an invocation has QM × QN blocks of 4 × 4, as far apart as the tile allows:
  *           ┌───────────────────┐                neighbouring invocations read neighbouring vec4s. Groups of 32 invocations
- *           │  B  K × columns   │                lie as 8 × 4 blocks, whatever the subgroup's size: one such group reads
- *           └───────────────────┘                8 different vec4s of B and 4 of A.
+ *           │  B  K × columns   │                lie as 8 × 4 or 4 × 8 blocks, whatever the subgroup's size: one such group
+ *           └───────────────────┘                reads 8 different vec4s of one operand and 4 of the other.
  *   ┌─────┐ ┌────────┬──────────┐
- *   │  A  │ │▓       │▓         │                per slice:  read it into workgroup memory ← registers
- *   │rows │ ├────────┼──────────┤                            registers ← the next slice, from memory (the last one again
- *   │ × K │ │▓       │▓         │                            rather than none: no branch)
- *   └─────┘ └────────┴──────────┘                            K steps of QM·QN·16 fused multiply-adds
+ *   │  A  │ │▓       │▓         │                per slice, and the next one on its way meanwhile (matmul_shared_sum.c):
+ *   │rows │ ├────────┼──────────┤                            K steps of QM·QN·16 fused multiply-adds
+ *   │ × K │ │▓       │▓         │
+ *   └─────┘ └────────┴──────────┘
  *
  * Rows past the edge repeat the last one; terms past the end are zeros in both operands. Sums over k of an operand are added up
  * on its way into workgroup memory. */
-#include "codegen/matmul.h"
-#include "codegen/tile.h"
-
-#include <string.h>
-
-enum { BLOCK = 2048 /* terms summed by themselves, of sums longer than */, SINGLE = 4096 };
+#include "codegen/matmul_shared.h"
 
 /* ---- which tile ---- */
 
 static const SharedTile choice[] = {
-  /* rows × columns, terms, blocks of an invocation; relative speed of a busy core, workgroups that keep it busy */
-  {128, 128, 16, 2, 2, 1.0, 2}, {128, 64, 16, 2, 2, 0.95, 3}, {64, 128, 16, 2, 2, 0.95, 3},
-  {64, 64, 16, 2, 1, 0.9, 4},   {32, 32, 16, 1, 1, 0.6, 6},
+  /* rows × columns, terms, blocks of an invocation, their group's width; relative speed of a busy core, how many keep it busy */
+  {256, 128, 8, 4, 2, 8, 1.035, 1}, {64, 128, 8, 2, 2, 4, 1.0, 3}, {128, 64, 8, 2, 2, 8, 0.99, 3},
+  {64, 64, 8, 2, 1, 8, 0.9, 4},     {32, 32, 16, 1, 1, 8, 0.6, 6},
 };
 
 static int tile_lanes(const SharedTile *t) {
   return t->rows / (4 * t->blocks_m) * (t->columns / (4 * t->blocks_n));
 }
 
+int shared_count(const SharedSum *s) { return 4 * s->t->blocks_m * s->t->blocks_n; }
+
 static uint32_t tile_bytes(const SharedTile *t) {
   int quads = tile_quads(t->rows, t->terms) + tile_quads(t->columns, t->terms);
-  return 16 * (uint32_t)quads;
+  return 16 * SHARED_SLICES * (uint32_t)quads;
 }
 
-/* Time for the whole product, in terms of a core's flops: workgroups go round all cores, and a core with few of them waits. */
+/* Whether the kernel has more to read or to store than what the product needs itself, element by element. */
+static bool has_large_epilogue(const Matmul *mm) {
+  Node *operand[CG_MAX_SLOTS];
+  if (!mm->k) return false;
+  int n = cg_operands(mm->k->job, operand, CG_MAX_SLOTS);
+  if (mm->k->job->n_out > 1) return true;
+  for (int i = 0; i < n; i++) {
+    const Node *x = operand[i];
+    bool factor = x == mm->a.base || x == mm->b.base;
+    if (!factor && type_count(&x->type) >= mm->batches * mm->m * mm->n) return true;
+  }
+  return false;
+}
+
+/* A tile of 16 × 8 sums an invocation is alone on its core: nothing covers what follows its loop. Its gain is fewer reads of workgroup
+ * memory, where that is written element by element. */
+static bool suits(const SharedTile *t, const Matmul *mm) {
+  bool lone = t->resident == 1, rows = mm->a.unit_row && mm->b.unit_row;
+  return !lone || !(rows || mm->sum_a || mm->sum_b || has_large_epilogue(mm));
+}
+
+/* Time for the whole product, in terms of a core's flops: workgroups go round all cores, and a core with few of them waits. Sums
+ * over k of an operand take registers and instructions for each of its rows. */
 static double tile_cost(const SharedTile *t, const Matmul *mm, double cores) {
+  const double of_sum = 5e-4;
   double m = (double)((mm->m + t->rows - 1) / t->rows),
          n = (double)((mm->n + t->columns - 1) / t->columns);
   double each = m * n * (double)mm->batches / cores;
   double whole = (double)(int64_t)each;
   if (whole < each) whole++;
   if (whole < t->resident) whole = t->resident;
-  return whole * t->rows * t->columns / t->speed;
+  double sums = (mm->sum_a ? t->rows : 0) + (mm->sum_b ? t->columns : 0);
+  return whole * t->rows * t->columns / t->speed * (1 + of_sum * sums);
 }
 
 int matmul_shared_tiles(const Matmul *mm, const Target *target, SharedTile *out) {
@@ -56,7 +77,8 @@ int matmul_shared_tiles(const Matmul *mm, const Target *target, SharedTile *out)
   if (mm->m < 16 || mm->n < 16) return 0; /* most of a tile would be past the edge */
   for (int i = 0; i < COUNT_OF(choice); i++) {
     const SharedTile *t = &choice[i];
-    if ((uint32_t)tile_lanes(t) > target->max_invocations || tile_bytes(t) > target->shared_bytes)
+    if ((uint32_t)tile_lanes(t) > target->max_invocations || tile_bytes(t) > target->shared_bytes ||
+        !suits(t, mm))
       continue;
     double own = tile_cost(t, mm, cores);
     int at = n++;
@@ -100,7 +122,7 @@ static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, SpvId
                      .terms = mm->tail ? mm->kk_id : 0,
                      .value = side->computed ? compute : NULL,
                      .context = computed};
-  s->shared = tile_shared(k, tile_quads(s->rows, s->terms));
+  s->shared = tile_shared(k, SHARED_SLICES * tile_quads(s->rows, s->terms));
   tile_stage(k, s, &from);
 }
 
@@ -133,99 +155,22 @@ static void store_operand_sum(Matmul *mm, const TileStage *s, MatmulSource from)
   spv_end(b);
 }
 
-/* ---- the product ---- */
-
-typedef struct Tile {
-  const SharedTile *t;
-  TileStage a, b;
-  SpvId x, y;                                   /* the invocation's place in the tile */
-  SpvId acc[TILE_MAX_ACC], total[TILE_MAX_ACC]; /* variables: by row and block of columns */
-} Tile;
-
-static int count(const Tile *t) { return 4 * t->t->blocks_m * t->t->blocks_n; }
-
-static void multiply(Matmul *mm, const Tile *t) {
-  Kernel *k = mm->k;
-  int qm = t->t->blocks_m, qn = t->t->blocks_n, rows = t->t->rows / 4, columns = t->t->columns / 4;
-  TileFactor a = {t->a.shared, t->y, rows + TILE_PAD, qm, rows / qm};
-  TileFactor b = {t->b.shared, t->x, columns + TILE_PAD, qn, columns / qn};
-  SpvId acc[TILE_MAX_ACC];
-  for (int i = 0; i < count(t); i++) acc[i] = spv_get(k->b, t->acc[i]);
-  tile_multiply(k, &a, &b, t->t->terms, acc);
-  for (int i = 0; i < count(t); i++) spv_set(k->b, t->acc[i], acc[i]);
-}
-
-/* totals += sums, and the sums begin again. */
-static void close_block(Matmul *mm, const Tile *t) {
-  Kernel *k = mm->k;
-  SpvId zero = tile_zero(k);
-  for (int i = 0; i < count(t); i++) {
-    SpvId total = spv_get(k->b, t->total[i]), acc = spv_get(k->b, t->acc[i]);
-    total = add_f(k, total, acc);
-    spv_set(k->b, t->total[i], total);
-    spv_set(k->b, t->acc[i], zero);
-  }
-}
-
-static void sum_up(Matmul *mm, Tile *t) {
-  Kernel *k = mm->k;
-  Spv *b = k->b;
-  bool blocks = mm->kk > SINGLE;
-  SpvId zero = tile_zero(k), start = const_u(k, 0);
-  for (int i = 0; i < count(t); i++) {
-    t->acc[i] = spv_local(b, tile_vec4(k));
-    spv_set(b, t->acc[i], zero);
-    if (!blocks) continue;
-    t->total[i] = spv_local(b, tile_vec4(k));
-    spv_set(b, t->total[i], zero);
-  }
-  uint32_t terms = (uint32_t)t->t->terms;
-  SpvId n = op_u(k, SpvOpIAdd, mm->kk_id, terms - 1);
-  n = op_u(k, SpvOpUDiv, n, terms);
-  SpvId last = op_u(k, SpvOpISub, n, 1);
-  tile_read(k, &t->a, start);
-  tile_read(k, &t->b, start);
-  SpvId i = spv_for(b, n);
-  spv_barrier(b);
-  tile_write(k, &t->a);
-  tile_write(k, &t->b);
-  spv_barrier(b);
-  SpvId next = op_u(k, SpvOpIAdd, i, 1);
-  SpvId more = spv_cmp(b, SpvOpULessThan, i, last);
-  next = choose(k, more, next, last);
-  tile_read(k, &t->a, next);
-  tile_read(k, &t->b, next);
-  multiply(mm, t);
-  if (blocks) {
-    next = op_u(k, SpvOpIAdd, i, 1);
-    SpvId within = op_u(k, SpvOpUMod, next, BLOCK / terms);
-    SpvId full = spv_cmp(b, SpvOpIEqual, within, start);
-    spv_if(b, full);
-    close_block(mm, t);
-    spv_end(b);
-  }
-  spv_end(b);
-  if (!blocks) return;
-  close_block(mm, t);
-  memcpy(t->acc, t->total, sizeof t->acc);
-}
-
 /* ---- results ---- */
 
 /* The epilogue is emitted once, in a loop over the rows' blocks, where there is more to it than a store. */
-static void store_in_loop(Matmul *mm, const Tile *t, SpvId row, SpvId column) {
+static void store_in_loop(Matmul *mm, const SharedSum *t, SpvId row, SpvId column) {
   Kernel *k = mm->k;
   Spv *b = k->b;
   int qm = t->t->blocks_m, qn = t->t->blocks_n;
   uint32_t down = (uint32_t)(t->t->rows / qm), across = (uint32_t)(t->t->columns / qn);
-  SpvId array = spv_local(b, spv_array(b, tile_vec4(k), (uint32_t)count(t)));
-  for (int i = 0; i < count(t); i++) {
+  SpvId array = spv_local(b, spv_array(b, tile_vec4(k), (uint32_t)shared_count(t)));
+  for (int i = 0; i < shared_count(t); i++) {
     SpvId at = const_u(k, (uint32_t)i);
     at = spv_local_at(b, array, at);
     SpvId value = spv_get(b, t->acc[i]);
     spv_set(b, at, value);
   }
-  SpvId n = const_u(k, (uint32_t)count(t));
+  SpvId n = const_u(k, (uint32_t)shared_count(t));
   SpvId i = spv_for(b, n);
   SpvId at = spv_local_at(b, array, i);
   SpvId value = spv_get(b, at);
@@ -239,7 +184,7 @@ static void store_in_loop(Matmul *mm, const Tile *t, SpvId row, SpvId column) {
   spv_end(b);
 }
 
-static void store(Matmul *mm, const Tile *t) {
+static void store(Matmul *mm, const SharedSum *t) {
   Kernel *k = mm->k;
   int qm = t->t->blocks_m, qn = t->t->blocks_n;
   uint32_t down = (uint32_t)(t->t->rows / qm), across = (uint32_t)(t->t->columns / qn);
@@ -261,10 +206,10 @@ static void store(Matmul *mm, const Tile *t) {
 void matmul_shared(Matmul *mm, const SharedTile *tile) {
   Kernel *k = mm->k;
   int lanes = tile_lanes(tile);
-  matmul_begin(mm, tile->rows, tile->columns, tile->terms, (uint32_t)lanes);
+  matmul_begin(mm, tile->rows, tile->columns, SHARED_SLICES * tile->terms, (uint32_t)lanes);
   SpvId lane = kernel_lane(k, 0);
   TileStage stage = {.terms = tile->terms, .lanes = lanes, .lane = lane};
-  Tile t = {.t = tile, .a = stage, .b = stage};
+  SharedSum t = {.t = tile, .a = stage, .b = stage};
   t.a.rows = tile->rows;
   t.b.rows = tile->columns;
   t.a.add_up = mm->sum_a;
@@ -272,8 +217,8 @@ void matmul_shared(Matmul *mm, const SharedTile *tile) {
   const Computed a = {mm, &mm->a}, b = {mm, &mm->b};
   begin_side(mm, &t.a, &a, mm->tile_m_id);
   begin_side(mm, &t.b, &b, mm->tile_n_id);
-  tile_lane(k, lane, tile->columns / (4 * tile->blocks_n), &t.x, &t.y);
-  sum_up(mm, &t);
+  tile_lane(k, lane, tile->columns / (4 * tile->blocks_n), tile->wide, &t.x, &t.y);
+  shared_sum_up(mm, &t);
   store(mm, &t);
   if (mm->sum_a || mm->sum_b) spv_barrier(k->b);
   if (mm->sum_a) store_operand_sum(mm, &t.a, FROM_sum_a);

@@ -42,12 +42,13 @@ static void place_run(Kernel *k, TileStage *s, int r) {
   const TileSource *from = &s->source;
   SpvId at = op_u(k, SpvOpIAdd, s->lane, (uint32_t)(r * s->lanes));
   if (from->unit_term) { /* some of a row, then the next row, then further terms */
-    SpvId near = op_u(k, SpvOpUMod, at, NEAR / (uint32_t)s->run);
-    at = op_u(k, SpvOpUDiv, at, NEAR / (uint32_t)s->run);
+    uint32_t reach = s->terms < NEAR ? (uint32_t)s->terms : NEAR;
+    SpvId near = op_u(k, SpvOpUMod, at, reach / (uint32_t)s->run);
+    at = op_u(k, SpvOpUDiv, at, reach / (uint32_t)s->run);
     s->row[r] = op_u(k, SpvOpUMod, at, (uint32_t)s->rows);
     at = op_u(k, SpvOpUDiv, at, (uint32_t)s->rows);
     near = op_u(k, SpvOpIMul, near, (uint32_t)s->run);
-    s->term[r] = tile_mad(k, at, NEAR, near);
+    s->term[r] = tile_mad(k, at, reach, near);
   } else {
     SpvId quad = op_u(k, SpvOpUMod, at, (uint32_t)(s->rows / s->run));
     s->row[r] = op_u(k, SpvOpIMul, quad, (uint32_t)s->run);
@@ -81,6 +82,13 @@ void tile_stage(Kernel *k, TileStage *s, const TileSource *source) {
     s->sum[i] = spv_local(k->b, tile_vec4(k));
     spv_set(k->b, s->sum[i], zero);
   }
+}
+
+TileStage tile_stage_twin(Kernel *k, const TileStage *s, int at) {
+  TileStage twin = *s;
+  twin.at = at;
+  for (int i = 0; i < s->n; i++) twin.value[i] = spv_local(k->b, tile_vec4(k));
+  return twin;
 }
 
 /* The same of values that are computed. */
@@ -155,8 +163,9 @@ void tile_write(Kernel *k, const TileStage *s) {
   for (int i = 0; i < s->n; i++) {
     SpvId value = spv_get(k->b, s->value[i]);
     if (s->add_up) {
-      SpvId sum = spv_get(k->b, s->sum[i]);
-      sum = add_f(k, sum, value);
+      SpvId sum = spv_get(k->b, s->sum[i]), zero = tile_zero(k);
+      SpvId more = s->counted ? choose(k, s->counted, value, zero) : value;
+      sum = add_f(k, sum, more);
       spv_set(k->b, s->sum[i], sum);
     }
     put(k, s, i, value);
@@ -172,21 +181,22 @@ void tile_write_sums(Kernel *k, const TileStage *s) {
 
 /* ---- products ---- */
 
-void tile_lane(Kernel *k, SpvId lane, int across, SpvId *x, SpvId *y) {
-  enum { ACROSS = 8, DOWN = 4 };
-  SpvId within = op_u(k, SpvOpUMod, lane, ACROSS * DOWN), half = op_u(k, SpvOpUDiv, within, 16);
-  SpvId group = op_u(k, SpvOpUDiv, lane, ACROSS * DOWN);
+void tile_lane(Kernel *k, SpvId lane, int across, int wide, SpvId *x, SpvId *y) {
+  enum { GROUP = 32 };
+  uint32_t columns = (uint32_t)wide, rows = GROUP / columns, beside = (uint32_t)across / columns;
+  SpvId within = op_u(k, SpvOpUMod, lane, GROUP), group = op_u(k, SpvOpUDiv, lane, GROUP);
+  SpvId pair = op_u(k, SpvOpUDiv, within, 2 * columns); /* of rows */
   *x = op_u(k, SpvOpUDiv, within, 2);
-  *x = op_u(k, SpvOpUMod, *x, ACROSS);
+  *x = op_u(k, SpvOpUMod, *x, columns);
   *y = op_u(k, SpvOpUMod, within, 2);
-  *y = tile_mad(k, half, 2, *y);
-  SpvId right = op_u(k, SpvOpUMod, group, (uint32_t)across / ACROSS);
-  SpvId below = op_u(k, SpvOpUDiv, group, (uint32_t)across / ACROSS);
-  *x = tile_mad(k, right, ACROSS, *x);
-  *y = tile_mad(k, below, DOWN, *y);
+  *y = tile_mad(k, pair, 2, *y);
+  SpvId right = op_u(k, SpvOpUMod, group, beside);
+  SpvId below = op_u(k, SpvOpUDiv, group, beside);
+  *x = tile_mad(k, right, columns, *x);
+  *y = tile_mad(k, below, rows, *y);
 }
 
-static void fragments(Kernel *k, const TileFactor *f, int term, SpvId *out) {
+void tile_fragments(Kernel *k, const TileFactor *f, int term, SpvId *out) {
   for (int i = 0; i < f->blocks; i++) {
     SpvId at = op_u(k, SpvOpIAdd, f->own, (uint32_t)(term * f->pitch + i * f->apart));
     at = spv_at(k->b, f->shared, at);
@@ -194,18 +204,23 @@ static void fragments(Kernel *k, const TileFactor *f, int term, SpvId *out) {
   }
 }
 
-void tile_multiply(Kernel *k, const TileFactor *a, const TileFactor *b, int terms, SpvId *acc) {
-  SpvId x[TILE_MAX_BLOCKS], y[TILE_MAX_BLOCKS];
-  for (int term = 0; term < terms; term++) {
-    fragments(k, a, term, x);
-    fragments(k, b, term, y);
-    for (int r = 0; r < 4 * a->blocks; r++) {
-      SpvId s = spv_extract(k->b, x[r / 4], (uint32_t)r % 4);
-      s = spv_result(k->b, SpvOpCompositeConstruct, tile_vec4(k), s, s, s, s);
-      for (int j = 0; j < b->blocks; j++) {
-        SpvId *sum = &acc[r * b->blocks + j];
-        *sum = spv_fma(k->b, s, y[j], *sum);
-      }
+void tile_add_term(Kernel *k, const TileFactor *a, const TileFactor *b, const SpvId *of_a,
+                   const SpvId *of_b, SpvId *acc) {
+  for (int r = 0; r < 4 * a->blocks; r++) {
+    SpvId s = spv_extract(k->b, of_a[r / 4], (uint32_t)r % 4);
+    s = spv_result(k->b, SpvOpCompositeConstruct, tile_vec4(k), s, s, s, s);
+    for (int j = 0; j < b->blocks; j++) {
+      SpvId *sum = &acc[r * b->blocks + j];
+      *sum = spv_fma(k->b, s, of_b[j], *sum);
     }
+  }
+}
+
+void tile_multiply(Kernel *k, const TileFactor *a, const TileFactor *b, int terms, SpvId *acc) {
+  SpvId of_a[TILE_MAX_BLOCKS], of_b[TILE_MAX_BLOCKS];
+  for (int term = 0; term < terms; term++) {
+    tile_fragments(k, a, term, of_a);
+    tile_fragments(k, b, term, of_b);
+    tile_add_term(k, a, b, of_a, of_b, acc);
   }
 }

@@ -35,6 +35,7 @@ typedef struct TileStage {
   SpvId shared;           /* array of vec4 */
   int at;                 /* the slice's place in it */
   SpvId lane;             /* of the workgroup */
+  SpvId counted;          /* whether sums take in what is written next; 0: they do */
   bool add_up;            /* sums over all terms are wanted */
   TileSource source;
   int n, run;                      /* vec4s that an invocation reads; elements of a run */
@@ -52,14 +53,16 @@ int tile_quads(int rows, int terms);    /* that a slice takes */
 SpvId tile_component(Kernel *, SpvId shared, SpvId index, SpvId part);
 
 void tile_stage(Kernel *, TileStage *, const TileSource *);
+/* The same with registers of its own and another place: two slices of one operand are then on their way. */
+TileStage tile_stage_twin(Kernel *, const TileStage *, int at);
 void tile_read(Kernel *, const TileStage *, SpvId slice); /* memory → registers */
 void tile_write(Kernel *, const TileStage *);             /* registers → workgroup memory */
 void tile_write_sums(Kernel *, const TileStage *);        /* the sums so far in the slice's place */
 
-/* Where an invocation of `across` in a row lies: groups of 32 are 8 × 4, whatever the subgroup's size, so that one such group
- * reads 8 and 4 different vec4s; half of one is 8 × 2, neighbours lying above one another: some devices read what two of them
- * share at once. */
-void tile_lane(Kernel *, SpvId lane, int across, SpvId *x, SpvId *y);
+/* Where an invocation of `across` in a row lies: groups of 32 are `wide` = 8 or 4 by 4 or 8, whatever the subgroup's size, so
+ * that one such group reads 8 and 4 different vec4s; half of one is 8 × 2 or 4 × 4, neighbours lying above one another: some
+ * devices read what two of them share at once. */
+void tile_lane(Kernel *, SpvId lane, int across, int wide, SpvId *x, SpvId *y);
 
 /* One side of a product: what an invocation reads for each term. */
 typedef struct TileFactor {
@@ -68,7 +71,12 @@ typedef struct TileFactor {
   int blocks, apart; /* of four rows; vec4s from one to the next */
 } TileFactor;
 
-/* acc[r · b.blocks + j] += Σ over terms of a's row r · b's block j */
+/* A term's vec4s, from workgroup memory. */
+void tile_fragments(Kernel *, const TileFactor *, int term, SpvId *out);
+/* With those of one term of a and b: acc[r · b.blocks + j] += a's row r · b's block j */
+void tile_add_term(Kernel *, const TileFactor *a, const TileFactor *b, const SpvId *of_a,
+                   const SpvId *of_b, SpvId *acc);
+/* The same of all terms of a slice. */
 void tile_multiply(Kernel *, const TileFactor *a, const TileFactor *b, int terms, SpvId *acc);
 
 #endif
