@@ -116,6 +116,20 @@ static double time_of(const Matmul *mm, const Target *t, const TargetMatrix *u,
   return time;
 }
 
+/* Of one that begins before others about as large: they fill the cores that it leaves, so that waves need not be whole, but its
+ * workgroups must not outlast both. */
+static double time_filled(const Matmul *mm, const Target *t, const TargetMatrix *u,
+                          const MatmulTile *x) {
+  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
+  double tiles =
+    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
+  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x);
+  int most = resident(mm, t, x);
+  double all = tiles / (cores * most) * (START / 4 + steps * step_time(work, most, most));
+  double one = START + steps * step_time(work, 1, most);
+  return fmax(all, one / 2);
+}
+
 /* Of one that leaves a device half idle while others run beside it: there must be room for all. */
 static double time_beside(const Matmul *mm, const Target *t, const TargetMatrix *u,
                           const MatmulTile *x) {
@@ -181,13 +195,18 @@ double matmul_tile_time(const Matmul *mm, const Target *t, const MatmulTile *til
   return matmul_units(mm, t, &u) ? time_of(mm, t, &u, tile) : 0;
 }
 
-double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k) {
+double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k,
+                      bool filled) {
   Matmul mm = {.batches = batches, .m = m, .n = n, .kk = k};
   mm.a = (Side){.type = d, .row = 1, .k = m, .unit_row = true};
   mm.b = (Side){.type = d, .row = 1, .k = n, .unit_row = true};
   SharedTile shared[MATMUL_MAX_SHARED];
   MatmulTile tile[MATMUL_MAX_TILES];
+  TargetMatrix u;
   if (!dtype_is_16(d))
     return matmul_shared_tiles(&mm, t, shared) ? matmul_shared_time(&mm, t, shared) : 0;
-  return matmul_tiles(&mm, t, tile) ? matmul_tile_time(&mm, t, tile) : 0;
+  if (!matmul_tiles(&mm, t, tile)) return 0;
+  if (!filled || !matmul_units(&mm, t, &u)) return matmul_tile_time(&mm, t, tile);
+  rank(&mm, t, &u, time_filled, tile);
+  return time_filled(&mm, t, &u, tile);
 }

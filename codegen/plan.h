@@ -140,8 +140,10 @@ int cg_forms(const KernelJob *, const Target *, KernelForm *);
 /* What the choice depends on, as text: jobs of equal keys share it. Of a job that has forms. */
 void cg_form_key(const KernelJob *, const Target *, Buf *);
 /* The time that a product of operands of the type, whose rows and columns lie together, is expected to take on a GPU, in
- * operations that a core's matrix units could do meanwhile at their best; 0: unknown. */
-double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k);
+ * operations that a core's matrix units could do meanwhile at their best; 0: unknown. `filled`: another product, about as large,
+ * takes the cores that it leaves. */
+double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k,
+                      bool filled);
 /* How often the kernel that is expected to be best for the product loads each element of operand 0 or 1; *busy: which part of
  * the device it keeps busy while it waits for them, where few others wait meanwhile. */
 double cg_operand_reads(const Target *, const Node *product, int operand, double *busy);

@@ -95,19 +95,42 @@ static DType widened_from(const Node *a, const Node *b) {
   return type[0] == type[1] ? type[0] : DT_f32;
 }
 
-/* On matrix units a product with few tiles leaves cores idle: as many parts as make it and the sum over parts fastest. Few parts
- * are added wherever the sum is read, which takes no kernel, unless an update reads it: its kernels want what they read at their
- * own place (flat.c). */
-static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k, bool updates) {
+static const Node *read_by(const Node *n, int operand) {
+  const Node *x = n->src[operand];
+  while (cg_reads_through(x)) x = x->src[0];
+  return x;
+}
+
+/* Whether another product reads the later one of n's operands, a cotangent of which it is the other gradient, and has so
+ * many tiles that it can fill the cores that n leaves: it runs beside n. */
+static bool is_filled(const Planner *p, const Node *n) {
+  enum { WAVES = 2, TILE = 128 * 192 };
+  const Node *a = read_by(n, 0), *b = read_by(n, 1), *last = a->id > b->id ? a : b;
+  int64_t cores = p->target->cores ? p->target->cores : 32;
+  for (int i = last->id + 1; i < p->g->n_node; i++) {
+    const Node *other = p->g->node[i];
+    if (other != n && p->needed[i] && other->op == OP_matmul &&
+        (read_by(other, 0) == last || read_by(other, 1) == last) &&
+        type_count(&other->type) >= WAVES * TILE * cores)
+      return true;
+  }
+  return false;
+}
+
+/* On matrix units a product with few tiles leaves cores idle that no other one fills: as many parts as make it
+ * and the sum over parts fastest. Few parts are added wherever the sum is read, which takes no kernel, unless an update reads it:
+ * its kernels want what they read at their own place (flat.c). */
+static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k, bool updates,
+                          bool filled) {
   enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */, BALANCE = 128 /* operations a byte */ };
   const double ANOTHER = 5e6; /* for one kernel more */
   const double GAIN = 0.95;   /* parts are memory: more of them must be worth it */
-  double cores = t->cores ? t->cores : 32, best = cg_matmul_time(t, d, 1, m, n, k);
+  double cores = t->cores ? t->cores : 32, best = cg_matmul_time(t, d, 1, m, n, k, filled);
   int64_t found = 1;
   for (int64_t parts = 2; parts <= MOST && k / parts >= PART && best > 0; parts++) {
     if (k % (parts * TERMS)) continue;
     double bytes = 4.0 * (double)(m * n) * (double)(parts + 1);
-    double time = cg_matmul_time(t, d, parts, m, n, k / parts) + bytes * BALANCE / cores;
+    double time = cg_matmul_time(t, d, parts, m, n, k / parts, filled) + bytes * BALANCE / cores;
     if (parts > FEW_PARTS || updates) time += ANOTHER;
     if (time >= GAIN * best) continue;
     best = time;
@@ -123,8 +146,9 @@ int64_t plan_product_parts(const Planner *p, const Node *n) {
   if (a->type.rank != 2 || type_count(&n->type) < FEW || n->type.dtype != DT_f32) return 1;
   int64_t k = a->type.dim[1];
   DType d = widened_from(a, n->src[1]);
-  return t->is_cpu ? cpu_parts(k)
-                   : unit_parts(t, d, n->type.dim[0], n->type.dim[1], k, p->updating[n->id]);
+  if (t->is_cpu) return cpu_parts(k);
+  bool filled = is_filled(p, n);
+  return unit_parts(t, d, n->type.dim[0], n->type.dim[1], k, p->updating[n->id], filled);
 }
 
 /* Part + part + …, neighbours first. */

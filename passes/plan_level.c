@@ -12,6 +12,8 @@
  *                                   hold up the first level, one by one they would be many dispatches)
  *   sums that nothing soon reads    beside the next products
  *
+ * Of a level's products those with by far the longest sums begin.
+ *
  * Kernels of one level need their operands and results at the same time: plan_memory.c compares with the schedule's order, one
  * kernel after the other. */
 #include "passes/plan_internal.h"
@@ -156,6 +158,28 @@ static void sort(const Levels *s, int *order, int *level) {
   free(at);
 }
 
+/* Terms of a product's sums; −1: it is none. */
+static int64_t terms_of(const Planner *p, int k) {
+  const Node *product = p->kernel[k].anchor;
+  if (!product || product->op != OP_matmul) return -1;
+  const Node *a = product->src[0];
+  return a->type.dim[a->type.rank - 1];
+}
+
+/* Of neighbouring products of a level those with by far the longest sums begin: workgroups of the shorter ones fill the cores
+ * that they leave. */
+static void longest_first(const Planner *p, int *order, const int *level) {
+  enum { FAR = 4 };
+  for (int i = 1; i < p->n_kernel; i++)
+    for (int j = i; j > 0 && level[j] == level[j - 1]; j--) {
+      int64_t before = terms_of(p, order[j - 1]), terms = terms_of(p, order[j]);
+      if (before < 0 || terms < FAR * before) break;
+      int k = order[j];
+      order[j] = order[j - 1];
+      order[j - 1] = k;
+    }
+}
+
 void plan_level(Planner *p) {
   size_t n_kernel = (size_t)p->n_kernel + 1, n_node = (size_t)p->g->n_node + 1;
   Levels s = {.p = p};
@@ -172,6 +196,7 @@ void plan_level(Planner *p) {
   put_beside_products(&s, first);
   free(first);
   sort(&s, order, level);
+  longest_first(p, order, level);
   p->order = order;
   p->level = level;
 }

@@ -15,8 +15,9 @@
   X(update)                                                                                        \
   X(reversed)                                                                                      \
   X(aliases)                                                                                       \
-  X(checkpoint) X(attention) X(concat) X(operands) X(reuse) X(one_row) X(long_sums) X(runs)        \
-    X(levels) X(side_by_side) X(gpu_side_by_side) X(gpu_columns) X(units_parts) X(prologue)        \
+  X(checkpoint)                                                                                    \
+  X(attention) X(concat) X(operands) X(reuse) X(one_row) X(long_sums) X(runs) X(levels)            \
+    X(side_by_side) X(gpu_side_by_side) X(gpu_columns) X(units_parts) X(units_beside) X(prologue)  \
       X(no_prologue) X(gpu_prologue)
 
 /* Every param and state gets a random node of its type as its next value. */
