@@ -3,6 +3,7 @@
 #include "driver/driver.h"
 #include "driver/compile.h"
 #include "driver/programs.h"
+#include "runtime/vk/vk.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -260,6 +261,7 @@ static int check_output(int status) {
 
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
+  vk_own_driver_cache();    /* what check compiles a runner finds */
   for (int i = 0; i < COUNT_OF(command); i++)
     if (argc > 1 && strcmp(argv[1], command[i].name) == 0)
       return check_output(command[i].run(argc - 1, argv + 1));

@@ -30,6 +30,15 @@ bool vk_cache_folder(bool make, Buf *out) {
   return true;
 }
 
+void vk_own_driver_cache(void) {
+  Buf path = {0};
+  if (vk_cache_folder(true, &path)) {
+    buf_str(&path, "/driver");
+    setenv("MESA_SHADER_CACHE_DIR", path.data, false);
+  }
+  buf_free(&path);
+}
+
 /* The file's path in `out`; false where there is no home. Makes the directories when asked. */
 static bool cache_path(const Device *d, bool make, Buf *out) {
   if (!vk_cache_folder(make, out)) return false;

@@ -148,6 +148,27 @@ static void test_file(void **state) {
   forget(&c);
 }
 
+/* The driver's own cache is ours, where the user names no other. */
+static void test_driver_cache(void **state) {
+  (void)state;
+  const char *before = getenv("MESA_SHADER_CACHE_DIR");
+  Buf was = {0}, ours = {0};
+  if (before) buf_str(&was, before);
+  buf_printf(&ours, "%s/alphac/driver", cache_dir);
+  setenv("MESA_SHADER_CACHE_DIR", "/the/users", 1);
+  vk_own_driver_cache();
+  assert_string_equal(getenv("MESA_SHADER_CACHE_DIR"), "/the/users");
+  unsetenv("MESA_SHADER_CACHE_DIR");
+  vk_own_driver_cache();
+  assert_string_equal(getenv("MESA_SHADER_CACHE_DIR"), ours.data);
+  if (before)
+    setenv("MESA_SHADER_CACHE_DIR", was.data, 1);
+  else
+    unsetenv("MESA_SHADER_CACHE_DIR");
+  buf_free(&was);
+  buf_free(&ours);
+}
+
 /* What is oldest goes when it is too much. */
 static void test_bound(void **state) {
   (void)state;
@@ -186,6 +207,7 @@ int main(void) {
     cmocka_unit_test(test_binaries),
     cmocka_unit_test(test_file),
     cmocka_unit_test(test_bound),
+    cmocka_unit_test(test_driver_cache),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   Buf remove = {0};
