@@ -307,7 +307,7 @@ void emit_attention(Kernel *k) {
   const AttForm *f = &form[form_choose(k, name, n)];
   switch (f->kind) {
   case ATT_portable: portable(&m); break;
-  case ATT_shared: att_shared(&m, f->own); break;
+  case ATT_shared: att_shared(&m, &f->shared); break;
   case ATT_matrices: att_coop(&m, &f->tile);
   }
 }

@@ -72,16 +72,22 @@ void att_stream_heads(Attention *, SpvId tile, int64_t tile_rows, int64_t times,
 void att_coop(Attention *, const AttTile *);
 
 /* ---- attention_shared.c ---- */
-enum { ATT_MAX_SHARED = 2 };
-/* The numbers of own rows that tiles in workgroup memory can have, the one that is expected to be best first; how many. */
-int att_shared_rows(Attention *, int own[ATT_MAX_SHARED]);
-void att_shared(Attention *, int own);
+/* How attention with tiles in workgroup memory shares out rows; see there. */
+typedef struct AttShared {
+  int own;     /* rows of a tile */
+  int across;  /* invocations that share them */
+  int columns; /* blocks of four streamed rows, of an invocation */
+} AttShared;
+enum { ATT_MAX_SHARED = 6 };
+/* The tiles that it can have, the one that is expected to be best first; how many. */
+int att_shared_tiles(Attention *, AttShared out[ATT_MAX_SHARED]);
+void att_shared(Attention *, const AttShared *);
 
 /* ---- attention_form.c ---- */
 enum { ATT_MAX_TILES = 16, ATT_MAX_FORMS = ATT_MAX_TILES + ATT_MAX_SHARED + 1 };
 typedef struct AttForm {
   enum { ATT_portable, ATT_shared, ATT_matrices } kind;
-  int own;      /* shared */
+  AttShared shared;
   AttTile tile; /* matrices */
 } AttForm;
 /* The tiles that matrix units can take, the one that is expected to be best first; at most ATT_MAX_TILES. */
@@ -118,6 +124,8 @@ typedef struct AttPair {
   SpvId own, streamed;
   const Ix *own_ix, *streamed_ix;
 } AttPair;
+/* Whether the two rows see each other; 0: always. */
+SpvId att_visible(Attention *, const AttPair *);
 /* scale · product, capped; −∞ where not visible. *slope: d score / d (scale · product), 0: 1 */
 SpvId att_score(Attention *, const AttPair *, SpvId product, SpvId *slope);
 SpvId att_times_keep(Attention *, const AttPair *, SpvId x);

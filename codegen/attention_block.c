@@ -141,9 +141,17 @@ static void sums_quad(Attention *m, SpvId quad, int n, void *context) {
 
 /* ---- what is visible ---- */
 
-/* Whether the two rows see each other; 0: always. */
-static SpvId visible(Attention *m, const AttPair *p, const Ix *const *index) {
+/* The pair's index in mask and keep. */
+static void pair_index(Attention *m, const AttPair *p, const Ix **index) {
+  for (int i = 0; i < m->n_batch; i++) index[i] = m->batch[i];
+  index[m->n_batch] = m->query_head;
+  index[m->n_batch + 1] = m->to_keys ? p->streamed_ix : p->own_ix;
+  index[m->n_batch + 2] = m->to_keys ? p->own_ix : p->streamed_ix;
+}
+
+SpvId att_visible(Attention *m, const AttPair *p) {
   Kernel *k = m->k;
+  const Ix *index[IR_MAX_RANK];
   SpvId i = m->to_keys ? p->streamed : p->own, key = m->to_keys ? p->own : p->streamed;
   SpvId test[4];
   int n = 0;
@@ -159,23 +167,17 @@ static SpvId visible(Attention *m, const AttPair *p, const Ix *const *index) {
     SpvId rows = const_u(k, (uint32_t)m->stream_rows);
     test[n++] = spv_cmp(k->b, SpvOpULessThan, p->streamed, rows);
   }
-  if (m->a.mask) test[n++] = expr_value(k, m->a.mask, index);
+  if (m->a.mask) {
+    pair_index(m, p, index);
+    test[n++] = expr_value(k, m->a.mask, index);
+  }
   SpvId all = n ? test[0] : 0;
   for (int t = 1; t < n; t++) all = both(k, all, test[t]);
   return all;
 }
 
-/* The pair's index in mask and keep. */
-static void pair_index(Attention *m, const AttPair *p, const Ix **index) {
-  for (int i = 0; i < m->n_batch; i++) index[i] = m->batch[i];
-  index[m->n_batch] = m->query_head;
-  index[m->n_batch + 1] = m->to_keys ? p->streamed_ix : p->own_ix;
-  index[m->n_batch + 2] = m->to_keys ? p->own_ix : p->streamed_ix;
-}
-
 SpvId att_score(Attention *m, const AttPair *p, SpvId product, SpvId *slope) {
   Kernel *k = m->k;
-  const Ix *index[IR_MAX_RANK];
   SpvId x = math_mul_c(k, product, (float)m->a.scale);
   *slope = 0;
   if (m->a.cap > 0) {
@@ -186,8 +188,7 @@ SpvId att_score(Attention *m, const AttPair *p, SpvId product, SpvId *slope) {
     SpvId square = mul_f(k, bent, bent);
     *slope = sub_f(k, one, square);
   }
-  pair_index(m, p, index);
-  SpvId seen = visible(m, p, index);
+  SpvId seen = att_visible(m, p);
   SpvId never = const_f(k, -INFINITY);
   return seen ? choose(k, seen, x, never) : x;
 }

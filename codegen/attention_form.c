@@ -128,7 +128,8 @@ static AttTile best_tile(Coop *c) {
   if (tiles < target->cores)
     t.fragments = 1; /* fewer than there are cores: rather soon than shared */
   if (t.step > t.block / c->unit) t.step = t.block / c->unit;
-  t.ahead = !(m->to_keys && t.fragments > 1);
+  bool full = m->backward && (m->c > MAX_CHANNELS || m->e > MAX_CHANNELS); /* are registers */
+  t.ahead = !full && !(m->to_keys && t.fragments > 1);
   return t;
 }
 
@@ -138,9 +139,9 @@ int att_tiles(Attention *m, AttTile *out) {
                                     {1, 4, 64, 4, true}, {1, 8, 64, 2, true},  {1, 8, 64, 4, true},
                                     {1, 2, 32, 2, true}};
   static const AttTile backward[] = {
-    {2, 4, 32, 1, false}, {2, 4, 32, 1, true}, {2, 4, 64, 1, false},
-    {2, 4, 64, 1, true},  {1, 4, 32, 1, true}, {1, 4, 64, 1, false},
-    {1, 4, 64, 1, true},  {1, 8, 64, 1, true}, {1, 2, 32, 1, true}};
+    {2, 4, 32, 1, false}, {2, 4, 32, 1, true},  {2, 4, 64, 1, false}, {2, 4, 64, 1, true},
+    {1, 4, 32, 1, true},  {1, 4, 64, 1, false}, {1, 4, 64, 1, true},  {1, 8, 64, 1, true},
+    {1, 8, 32, 1, true},  {1, 8, 32, 1, false}, {1, 2, 32, 1, true}};
   const AttTile *other = m->backward ? backward : forward;
   int n_other = m->backward ? COUNT_OF(backward) : COUNT_OF(forward);
   Coop c;
@@ -168,11 +169,12 @@ int att_tiles(Attention *m, AttTile *out) {
 
 int att_forms(Attention *m, AttForm *out) {
   AttTile tile[ATT_MAX_TILES];
-  int own[ATT_MAX_SHARED], n_tile = att_tiles(m, tile), n_own = att_shared_rows(m, own), n = 0;
+  AttShared shared[ATT_MAX_SHARED];
+  int n_tile = att_tiles(m, tile), n_shared = att_shared_tiles(m, shared), n = 0;
   bool last = m->k->target->is_cpu; /* a CPU's matrices are no faster than its vectors */
   if (last) out[n++] = (AttForm){.kind = ATT_portable};
   for (int i = 0; i < n_tile; i++) out[n++] = (AttForm){.kind = ATT_matrices, .tile = tile[i]};
-  for (int i = 0; i < n_own; i++) out[n++] = (AttForm){.kind = ATT_shared, .own = own[i]};
+  for (int i = 0; i < n_shared; i++) out[n++] = (AttForm){.kind = ATT_shared, .shared = shared[i]};
   if (!last) out[n++] = (AttForm){.kind = ATT_portable};
   return n;
 }
@@ -182,7 +184,8 @@ void att_form_name(const AttForm *f, KernelForm *out) {
   if (f->kind == ATT_portable)
     snprintf(out->name, sizeof out->name, "portable");
   else if (f->kind == ATT_shared)
-    snprintf(out->name, sizeof out->name, "tiles of %d rows", f->own);
+    snprintf(out->name, sizeof out->name, "tiles of %d x %d, %d across", f->shared.own,
+             4 * f->shared.columns * f->shared.across, f->shared.across);
   else
     snprintf(out->name, sizeof out->name, "matrices %d x %d, block %d, step %d%s", t->subgroups,
              t->fragments, t->block, t->step, t->ahead ? ", ahead" : "");

@@ -1,127 +1,98 @@
 /* attention and its gradients for GPUs without using matrix units: a workgroup owns a tile of rows of one side, and tiles of the
  * other side's rows pass, all products being products of tiles in workgroup memory (tile.h).
  *
- *               streamed rows (64)                  an invocation has 8 own rows (two blocks of four) and 4 streamed ones of
- *             ┌───────────────────┐                 the scores, and of what is summed the same rows and 4 channels, or 4 and
- *             │ channels, 16 at a │                 4 more 64 further. Weights go through workgroup memory, 32 streamed rows
- *             │ time              │                 at a time, as the left factor of the second product:
+ *               streamed rows (64)                  an invocation has 8 own rows (two blocks of four) and, of 16 that share
+ *             ┌───────────────────┐                 those, 4 streamed ones of the scores, or 4 and 4 more 64 further, and as
+ *             │ channels, 16 at a │                 many channels of what is summed. Weights go through workgroup memory, 32
+ *             │ time              │                 streamed rows at a time, as the left factor of the second product:
  *   ┌───────┐ ├───────────────────┤
  *   │  own  │ │ scores → weights  │                   o   S = Q·Kᵀ                  o += P·V
  *   │  rows │ │                   │                   dq  S = Q·Kᵀ   dP = dO·Vᵀ    dq += dS·K
  *   └───────┘ └───────────────────┘                   dk  S = K·Qᵀ   dP = V·dOᵀ    dk += dS·Q, dv += P·dO
  *
- * Rows of the scores are shared by 16 invocations: their maxima meet in workgroup memory, where one invocation for each row finds
- * what it and the others need; sums of weights stay apart until the end. */
+ * The invocations that share own rows are neighbours of one subgroup in the forward kernel: their maxima meet by shuffles; sums of
+ * weights stay apart until the end. Weights are powers of two: exp(score − x) = 2^(score · log2 e − x · log2 e), one
+ * multiply-add, where the scale of the scores is in its factor. */
 #include "codegen/attention_shared.h"
 
 #include <math.h>
 
-/* ---- places in workgroup memory ---- */
-
-static SpvId number_at(AttTiles *s, int quad, SpvId number) {
-  Kernel *k = s->m->k;
-  SpvId at = op_u(k, SpvOpShiftRightLogical, number, 2), part = op_u(k, SpvOpBitwiseAnd, number, 3);
-  at = op_u(k, SpvOpIAdd, at, (uint32_t)quad);
-  return tile_component(k, s->pool, at, part);
-}
-
-/* Numbers of this invocation's own rows, of which the pool has one for each of the tile. */
-static void own_numbers(AttTiles *s, int quad, SpvId *to) {
-  Kernel *k = s->m->k;
-  for (int i = 0; i < BLOCKS; i++) {
-    SpvId at = op_u(k, SpvOpIAdd, s->y, (uint32_t)(quad + i * s->own / (4 * BLOCKS)));
-    at = spv_at(k->b, s->pool, at);
-    SpvId four = spv_get(k->b, at);
-    for (uint32_t r = 0; r < 4; r++) to[4 * i + (int)r] = spv_extract(k->b, four, r);
-  }
-}
-
-/* x[r] of this invocation's own row r, to where one invocation reads those of a row, which are `STREAMED / 4`. */
-static void gather_row(AttTiles *s, const SpvId *x) {
-  Kernel *k = s->m->k;
-  SpvId first = op_u(k, SpvOpIMul, s->y, STREAMED);
-  first = spv_bin(k->b, SpvOpIAdd, first, s->x);
-  for (int r = 0; r < ROWS; r++) {
-    int row = r / 4 * s->own / BLOCKS + r % 4;
-    SpvId number = op_u(k, SpvOpIAdd, first, (uint32_t)(row * STREAMED / 4));
-    SpvId at = number_at(s, s->weights_at, number);
-    spv_set(k->b, at, x[r]);
-  }
-}
-
-static SpvId gathered(AttTiles *s, int quad) {
-  Kernel *k = s->m->k;
-  SpvId at = op_u(k, SpvOpIMul, s->lane, STREAMED / 16);
-  at = op_u(k, SpvOpIAdd, at, (uint32_t)(s->weights_at + quad));
-  at = spv_at(k->b, s->pool, at);
-  return spv_get(k->b, at);
-}
-
-/* Opens a scope for the invocations that stand for an own row each, the tile's row of their number. */
-static void begin_keepers(AttTiles *s) {
-  Kernel *k = s->m->k;
-  SpvId rows = const_u(k, (uint32_t)s->own);
-  SpvId keeper = spv_cmp(k->b, SpvOpULessThan, s->lane, rows);
-  spv_if(k->b, keeper);
-}
-
 /* ---- scores of a tile ---- */
 
-static void pair_of(AttTiles *s, int r, int j, AttPair *p) {
+static AttPair pair_of(const AttTiles *s, int r, int j) {
   Attention *m = s->m;
   Kernel *k = m->k;
-  *p = (AttPair){.own = s->row[r], .streamed = s->column[j]};
-  if (!m->a.mask && !m->a.keep) return;
-  p->own_ix = s->row_ix[r];
+  AttPair p = {.own = s->row[r], .streamed = s->column[j]};
+  if (!m->a.mask && !m->a.keep) return p;
+  p.own_ix = s->row_ix[r];
   SpvId last = const_u(k, (uint32_t)(m->stream_rows - 1));
-  SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, p->streamed, last);
-  SpvId row = choose(k, past, last, p->streamed);
-  p->streamed_ix = ix_value(k->ix, row, m->stream_rows);
+  SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, p.streamed, last);
+  SpvId row = choose(k, past, last, p.streamed);
+  p.streamed_ix = ix_value(k->ix, row, m->stream_rows);
+  return p;
 }
 
 static void place_columns(AttTiles *s, SpvId first) {
-  SpvId column = tile_mad(s->m->k, s->x, 4, first);
-  for (int j = 0; j < 4; j++) s->column[j] = op_u(s->m->k, SpvOpIAdd, column, (uint32_t)j);
+  Kernel *k = s->m->k;
+  SpvId column = tile_mad(k, s->x, 4, first);
+  for (int j = 0; j < s->columns; j++) {
+    int more = j / 4 * 4 * s->t.across + j % 4;
+    s->column[j] = op_u(k, SpvOpIAdd, column, (uint32_t)more);
+  }
 }
 
-/* The maxima so far with this tile's: base, what is taken off scores, and decay, the factor of what was summed before. */
-static void find_maxima(AttTiles *s, SpvId (*score)[4], SpvId *base, SpvId *decay) {
+/* What times s->factor is the score in powers of two; −∞ where not visible. */
+static SpvId score_of(AttTiles *s, const AttPair *p, SpvId product, SpvId *slope) {
+  Attention *m = s->m;
+  Kernel *k = m->k;
+  *slope = 0;
+  if (!s->plain) return att_score(m, p, product, slope);
+  SpvId seen = att_visible(m, p), never = const_f(k, -INFINITY);
+  return seen ? choose(k, seen, product, never) : product;
+}
+
+/* exp of a score, where `off` is what is taken off it, times s->factor. */
+static SpvId weight_of(AttTiles *s, SpvId score, SpvId off) {
   Kernel *k = s->m->k;
-  SpvId most[ROWS];
-  for (int r = 0; r < ROWS; r++) {
-    most[r] = score[r][0];
-    for (int j = 1; j < 4; j++) {
-      SpvId less = less_f(k, most[r], score[r][j]);
-      most[r] = choose(k, less, score[r][j], most[r]);
-    }
+  SpvId factor = const_f(k, s->factor);
+  SpvId x = neg_f(k, off);
+  x = spv_fma(k->b, score, factor, x);
+  return spv_glsl(k->b, GLSLstd450Exp2, x);
+}
+
+/* ---- weights ---- */
+
+/* What all invocations that share a row have of it: their largest or their sum. */
+static SpvId over_row(AttTiles *s, SpvId x, bool largest) {
+  Kernel *k = s->m->k;
+  for (int mask = 1; mask < s->t.across; mask *= 2) {
+    SpvId other = spv_shuffle_xor(k->b, x, (uint32_t)(s->apart * mask));
+    SpvId less = largest ? less_f(k, x, other) : 0;
+    x = largest ? choose(k, less, other, x) : add_f(k, x, other);
   }
-  spv_barrier(k->b);
-  gather_row(s, most);
-  spv_barrier(k->b);
-  begin_keepers(s);
+  return x;
+}
+
+/* The maxima so far with this tile's: off, for the weights, and decay, the factor of what was summed before. */
+static void find_maxima(AttTiles *s, AttWeights score, SpvId *off, SpvId *decay) {
+  Kernel *k = s->m->k;
   SpvId never = const_f(k, -INFINITY), zero = const_f(k, 0);
-  SpvId before = spv_get(k->b, s->most), now = before;
-  for (int q = 0; q < STREAMED / 16; q++) {
-    SpvId four = gathered(s, q);
-    for (uint32_t i = 0; i < 4; i++) {
-      SpvId x = spv_extract(k->b, four, i);
-      SpvId less = less_f(k, now, x);
-      now = choose(k, less, x, now);
+  for (int r = 0; r < ROWS; r++) {
+    SpvId now = score[r][0];
+    for (int j = 1; j < s->columns; j++) {
+      SpvId less = less_f(k, now, score[r][j]);
+      now = choose(k, less, score[r][j], now);
     }
+    now = over_row(s, now, true);
+    SpvId before = spv_get(k->b, s->most[r]);
+    SpvId less = less_f(k, before, now);
+    now = choose(k, less, now, before);
+    spv_set(k->b, s->most[r], now);
+    SpvId empty = equal_f(k, now, never);
+    off[r] = choose(k, empty, zero, now);
+    off[r] = math_mul_c(k, off[r], s->factor);
+    decay[r] = weight_of(s, before, off[r]);
   }
-  spv_set(k->b, s->most, now);
-  SpvId empty = equal_f(k, now, never);
-  SpvId off = choose(k, empty, zero, now);
-  SpvId factor = sub_f(k, before, off);
-  factor = math_exp(k, factor);
-  SpvId at = number_at(s, s->base_at, s->lane);
-  spv_set(k->b, at, off);
-  at = number_at(s, s->decay_at, s->lane);
-  spv_set(k->b, at, factor);
-  spv_end(k->b);
-  spv_barrier(k->b);
-  own_numbers(s, s->base_at, base);
-  own_numbers(s, s->decay_at, decay);
 }
 
 static void decay_sums(AttTiles *s, const SpvId *sum, int blocks, const SpvId *decay) {
@@ -136,25 +107,23 @@ static void decay_sums(AttTiles *s, const SpvId *sum, int blocks, const SpvId *d
     }
 }
 
-static void forward_weights(AttTiles *s, SpvId (*score)[4]) {
+static void forward_weights(AttTiles *s, AttWeights score) {
   Attention *m = s->m;
   Kernel *k = m->k;
-  SpvId base[ROWS], decay[ROWS], slope;
-  AttPair p;
+  SpvId off[ROWS], decay[ROWS], slope;
   for (int r = 0; r < ROWS; r++)
-    for (int j = 0; j < 4; j++) {
-      pair_of(s, r, j, &p);
-      score[r][j] = att_score(m, &p, score[r][j], &slope);
+    for (int j = 0; j < s->columns; j++) {
+      AttPair p = pair_of(s, r, j);
+      score[r][j] = score_of(s, &p, score[r][j], &slope);
     }
-  find_maxima(s, score, base, decay);
+  find_maxima(s, score, off, decay);
   if (m->sum_b) decay_sums(s, s->b_sum, s->b_blocks, decay);
   for (int r = 0; r < ROWS; r++) {
     SpvId sum = 0;
-    for (int j = 0; j < 4; j++) {
-      SpvId x = sub_f(k, score[r][j], base[r]);
-      x = math_exp(k, x);
+    for (int j = 0; j < s->columns; j++) {
+      AttPair p = pair_of(s, r, j);
+      SpvId x = weight_of(s, score[r][j], off[r]);
       sum = j ? add_f(k, sum, x) : x;
-      pair_of(s, r, j, &p);
       score[r][j] = att_times_keep(m, &p, x);
     }
     SpvId total = spv_get(k->b, s->total[r]);
@@ -163,40 +132,48 @@ static void forward_weights(AttTiles *s, SpvId (*score)[4]) {
   }
 }
 
-/* lse and delta of the streamed row. */
-static void streamed_numbers(AttTiles *s, int j, SpvId *lse, SpvId *delta) {
+/* A query's numbers as weights need them: *lse in powers of two. */
+static void query_numbers(AttTiles *s, SpvId row, SpvId *lse, SpvId *delta) {
   Attention *m = s->m;
   Kernel *k = m->k;
-  SpvId row = s->column[j];
-  if (m->edge) {
-    SpvId last = const_u(k, (uint32_t)(m->stream_rows - 1));
-    SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, row, last);
-    row = choose(k, past, last, row);
-  }
   SpvId at = att_row(m, &m->lse, m->query_head, row);
   *lse = kernel_load_at(k, m->lse.at.base, at);
   at = att_row(m, &m->delta, m->query_head, row);
   *delta = kernel_load_at(k, m->delta.at.base, at);
   att_without_keys(m, lse, delta);
+  *lse = math_mul_c(k, *lse, (float)M_LOG2E);
+}
+
+/* Of the streamed rows. */
+static void streamed_numbers(AttTiles *s, SpvId *lse, SpvId *delta) {
+  Attention *m = s->m;
+  Kernel *k = m->k;
+  for (int j = 0; j < s->columns; j++) {
+    SpvId row = s->column[j];
+    if (m->edge) {
+      SpvId last = const_u(k, (uint32_t)(m->stream_rows - 1));
+      SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, row, last);
+      row = choose(k, past, last, row);
+    }
+    query_numbers(s, row, &lse[j], &delta[j]);
+  }
 }
 
 /* p = exp(score − lse) and ds = p·(keep·dp − delta)·slope: p·keep goes to score, ds to dp. */
-static void backward_weights(AttTiles *s, SpvId (*score)[4], SpvId (*dp)[4]) {
+static void backward_weights(AttTiles *s, AttWeights score, AttWeights dp, const SpvId *lse,
+                             const SpvId *delta) {
   Attention *m = s->m;
   Kernel *k = m->k;
-  SpvId lse[4], delta[4], slope;
-  AttPair at;
-  for (int j = 0; j < 4 && m->to_keys; j++) streamed_numbers(s, j, &lse[j], &delta[j]);
+  SpvId slope;
   for (int r = 0; r < ROWS; r++)
-    for (int j = 0; j < 4; j++) {
-      pair_of(s, r, j, &at);
-      SpvId p = att_score(m, &at, score[r][j], &slope);
-      p = sub_f(k, p, m->to_keys ? lse[j] : s->lse[r]);
-      p = math_exp(k, p);
+    for (int j = 0; j < s->columns; j++) {
+      AttPair at = pair_of(s, r, j);
+      SpvId p = score_of(s, &at, score[r][j], &slope);
+      p = weight_of(s, p, lse[m->to_keys ? j : r]);
       score[r][j] = att_times_keep(m, &at, p);
       if (!m->sum_a) continue;
       SpvId ds = att_times_keep(m, &at, dp[r][j]);
-      ds = sub_f(k, ds, m->to_keys ? delta[j] : s->delta[r]);
+      ds = sub_f(k, ds, delta[m->to_keys ? j : r]);
       ds = mul_f(k, p, ds);
       dp[r][j] = slope ? mul_f(k, ds, slope) : ds;
     }
@@ -205,13 +182,15 @@ static void backward_weights(AttTiles *s, SpvId (*score)[4], SpvId (*dp)[4]) {
 static void tile(void *context, SpvId first) {
   AttTiles *s = context;
   Attention *m = s->m;
-  SpvId score[ROWS][4], dp[ROWS][4];
+  AttWeights score, dp;
+  SpvId lse[MAX_COLUMNS], delta[MAX_COLUMNS];
   const Ix *stream_head = m->to_keys ? m->query_head : m->key_head;
   place_columns(s, first);
+  if (m->to_keys) streamed_numbers(s, lse, delta);
   att_tile_scores(s, &m->own_a, &m->stream_a, stream_head, first, score);
   if (m->backward && m->sum_a) att_tile_scores(s, &m->own_b, &m->stream_b, stream_head, first, dp);
   if (m->backward)
-    backward_weights(s, score, dp);
+    backward_weights(s, score, dp, m->to_keys ? lse : s->lse, m->to_keys ? delta : s->delta);
   else
     forward_weights(s, score);
   if (m->sum_b) att_tile_sums(s, &m->stream_b, stream_head, first, score, s->b_sum, s->b_blocks);
@@ -234,51 +213,35 @@ static void begin_rows(AttTiles *s) {
   for (int i = 0; i < ROWS * s->b_blocks; i++) s->b_sum[i] = variable(k, none);
   for (int r = 0; r < ROWS; r++) {
     SpvId in_tile = tile_mad(k, s->y, 4, s->tile);
-    s->row[r] = op_u(k, SpvOpIAdd, in_tile, (uint32_t)(r / 4 * s->own / BLOCKS + r % 4));
+    s->row[r] = op_u(k, SpvOpIAdd, in_tile, (uint32_t)(r / 4 * s->t.own / BLOCKS + r % 4));
     SpvId last = const_u(k, (uint32_t)(m->own_rows - 1));
     SpvId past = spv_cmp(k->b, SpvOpUGreaterThan, s->row[r], last);
     SpvId row = choose(k, past, last, s->row[r]);
     s->row_ix[r] = ix_value(k->ix, row, m->own_rows);
-    if (!m->backward) s->total[r] = variable(k, zero);
-    if (!m->backward || m->to_keys) continue;
-    SpvId at = att_row(m, &m->lse, m->query_head, row);
-    s->lse[r] = kernel_load_at(k, m->lse.at.base, at);
-    at = att_row(m, &m->delta, m->query_head, row);
-    s->delta[r] = kernel_load_at(k, m->delta.at.base, at);
-    att_without_keys(m, &s->lse[r], &s->delta[r]);
+    if (m->backward && !m->to_keys) query_numbers(s, row, &s->lse[r], &s->delta[r]);
+    if (m->backward) continue;
+    s->most[r] = variable(k, never);
+    s->total[r] = variable(k, zero);
   }
-  if (!m->backward) s->most = variable(k, never);
 }
 
 /* o = sum / total and lse = most + log total; of a query that sees no key zeros or NaN, and −∞. */
 static void finish_forward(AttTiles *s) {
   Attention *m = s->m;
   Kernel *k = m->k;
-  SpvId part[ROWS], factor[ROWS], total = 0;
-  for (int r = 0; r < ROWS; r++) part[r] = spv_get(k->b, s->total[r]);
-  spv_barrier(k->b);
-  gather_row(s, part);
-  spv_barrier(k->b);
-  begin_keepers(s);
-  for (int q = 0; q < STREAMED / 16; q++) {
-    SpvId four = gathered(s, q);
-    for (uint32_t i = 0; i < 4; i++) {
-      SpvId x = spv_extract(k->b, four, i);
-      total = total ? add_f(k, total, x) : x;
-    }
-  }
+  SpvId factor[ROWS], lse[ROWS];
   SpvId zero = const_f(k, 0), one = const_f(k, 1), empty = const_f(k, m->a.empty_nan ? NAN : 0);
-  SpvId none = equal_f(k, total, zero);
-  SpvId by = div_f(k, one, total);
-  by = choose(k, none, empty, by);
-  SpvId at = number_at(s, s->base_at, s->lane);
-  spv_set(k->b, at, by);
-  SpvId most = spv_get(k->b, s->most), lse = math_log(k, total);
-  lse = add_f(k, most, lse);
+  for (int r = 0; r < ROWS; r++) {
+    SpvId total = spv_get(k->b, s->total[r]), most = spv_get(k->b, s->most[r]);
+    total = over_row(s, total, false);
+    SpvId none = equal_f(k, total, zero);
+    factor[r] = div_f(k, one, total);
+    factor[r] = choose(k, none, empty, factor[r]);
+    lse[r] = math_log(k, total);
+    if (s->plain) most = math_mul_c(k, most, (float)m->a.scale);
+    lse[r] = add_f(k, most, lse[r]);
+  }
   att_tile_store_lse(s, lse);
-  spv_end(k->b);
-  spv_barrier(k->b);
-  own_numbers(s, s->base_at, factor);
   att_tile_store(s, OP_attention, s->b_sum, s->b_blocks, factor);
 }
 
@@ -301,65 +264,98 @@ static void finish(AttTiles *s) {
 
 /* ---- the kernel ---- */
 
-static int blocks(int64_t channels, bool summed) {
-  return summed ? (int)((channels + STREAMED - 1) / STREAMED) : 0;
+static void make(AttTiles *s, Attention *m, const AttShared *t) {
+  *s = (AttTiles){.m = m, .t = *t, .lanes = t->own / ROWS * t->across, .columns = 4 * t->columns};
+  s->streamed = s->columns * t->across;
+  int quads = 4 * t->across;
+  s->a_blocks = m->sum_a ? (int)((m->c + quads - 1) / quads) : 0;
+  s->b_blocks = m->sum_b ? (int)((m->e + quads - 1) / quads) : 0;
+  s->plain = m->a.cap <= 0 && m->a.scale >= 0x1p-60;
+  s->factor = (float)(s->plain ? m->a.scale * M_LOG2E : M_LOG2E);
 }
 
-/* Places in the pool: slices of streamed rows and of channels at its start, then slices of own rows or weights, then numbers. */
-static void lay_out(AttTiles *s) {
-  Attention *m = s->m;
-  int most = s->a_blocks > s->b_blocks ? s->a_blocks : s->b_blocks;
-  int columns = most > 1 ? STREAMED * most : STREAMED;
-  int slices = tile_quads(columns, TERMS), own = tile_quads(s->own, PART);
-  int gathers = s->own * STREAMED / 16;
-  s->weights_at = slices;
-  s->base_at = slices + (own > gathers ? own : gathers);
-  s->decay_at = s->base_at + s->own / 4;
-  s->quads = m->backward ? slices + own : s->decay_at + s->own / 4;
+/* vec4s of workgroup memory: slices of streamed rows or of channels at its start, then slices of own rows or weights. */
+static int lay_out(AttTiles *s) {
+  int most = s->a_blocks > s->b_blocks ? s->a_blocks : s->b_blocks,
+      channels = 4 * s->t.across * most;
+  int rows = s->streamed > channels ? s->streamed : channels;
+  s->own_at = tile_quads(rows, TERMS);
+  return s->own_at + tile_quads(s->t.own, PART);
 }
 
-static void make(AttTiles *s, Attention *m, int own) {
-  *s = (AttTiles){.m = m, .own = own, .lanes = own / ROWS * (STREAMED / 4)};
-  s->a_blocks = blocks(m->c, m->sum_a);
-  s->b_blocks = blocks(m->e, m->sum_b);
-  lay_out(s);
+static bool fits(Attention *m, const AttShared *t) {
+  const Target *target = m->k->target;
+  AttTiles s;
+  make(&s, m, t);
+  int most = s.a_blocks > s.b_blocks ? s.a_blocks : s.b_blocks;
+  bool exchange = m->backward || (uint32_t)t->across <= target->subgroup_size;
+  return exchange && (uint32_t)s.lanes <= target->max_invocations &&
+         16 * (uint32_t)lay_out(&s) <= target->shared_bytes && most <= TILE_MAX_BLOCKS;
 }
 
-int att_shared_rows(Attention *m, int own[ATT_MAX_SHARED]) {
-  enum { CHANNELS = 128, FEW = 2 /* workgroups for each core */, CORES = 32, LARGE = 64 };
+int att_shared_tiles(Attention *m, AttShared out[ATT_MAX_SHARED]) {
+  enum {
+    CHANNELS = 128,
+    FEW = 2 /* workgroups for each core */,
+    CORES = 32,
+    LEAST = 8,
+    LARGE = 64
+  };
+  static const AttShared tile[] = {{64, 16, 1}, {64, 16, 2}, {64, 8, 1},
+                                   {128, 8, 2}, {32, 16, 1}, {32, 8, 1}};
   const Target *t = m->k->target;
   int n = 0;
-  if (t->is_cpu || !t->subgroup_size || m->c > CHANNELS || m->e > CHANNELS) return 0;
+  bool shuffles = t->subgroup_shuffle && t->subgroup_size >= LEAST;
+  if (t->is_cpu || !shuffles || m->c > CHANNELS || m->e > CHANNELS) return 0;
   int64_t heads = m->own_heads * m->batches, cores = t->cores ? t->cores : CORES;
   bool large = m->own_rows > LARGE / 2 && (m->own_rows + LARGE - 1) / LARGE * heads >= FEW * cores;
-  for (int i = 0; i < ATT_MAX_SHARED; i++) {
-    AttTiles s;
-    make(&s, m, (i == 0) == large ? LARGE : LARGE / 2);
-    if ((uint32_t)s.lanes <= t->max_invocations && 16 * (uint32_t)s.quads <= t->shared_bytes)
-      own[n++] = s.own;
-  }
+  for (int other = 0; other < 2; other++)
+    for (int i = 0; i < COUNT_OF(tile); i++)
+      if ((tile[i].own >= LARGE) == (large != other) && fits(m, &tile[i])) out[n++] = tile[i];
   return n;
 }
 
-void att_shared(Attention *m, int own) {
+/* Where this invocation lies. What shares own rows is in one subgroup where it exchanges anything; two lie above one another, as
+ * in tile_lane, where a subgroup has room for that. */
+static void place_lane(AttTiles *s) {
+  Kernel *k = s->m->k;
+  uint32_t size = k->target->subgroup_size, across = (uint32_t)s->t.across;
+  if (s->m->backward) {
+    s->lane = kernel_lane(k, 0);
+    tile_lane(k, s->lane, s->t.across, 8, &s->x, &s->y);
+    return;
+  }
+  k->out->subgroup_size = size;
+  SpvId subgroup = spv_builtin(k->b, SpvBuiltInSubgroupId, spv_u32(k->b));
+  SpvId within = spv_builtin(k->b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(k->b));
+  s->lane = tile_mad(k, subgroup, size, within);
+  s->apart = size >= 2 * across ? 2 : 1;
+  s->x = op_u(k, SpvOpUDiv, s->lane, s->apart);
+  s->y = op_u(k, SpvOpUDiv, s->x, across);
+  s->x = op_u(k, SpvOpUMod, s->x, across);
+  SpvId above = op_u(k, SpvOpUMod, s->lane, s->apart);
+  s->y = tile_mad(k, s->y, s->apart, above);
+}
+
+void att_shared(Attention *m, const AttShared *t) {
   AttTiles all, *s = &all;
   Kernel *k = m->k;
-  make(s, m, own);
-  int64_t tiles = (m->own_rows + own - 1) / own, total = tiles * m->own_heads * m->batches;
+  make(s, m, t);
+  int64_t tiles = (m->own_rows + t->own - 1) / t->own, total = tiles * m->own_heads * m->batches;
   kernel_groups(k, total, (uint32_t)s->lanes);
   SpvId group = kernel_group(k), limit = const_u(k, (uint32_t)total);
   SpvId within = spv_cmp(k->b, SpvOpULessThan, group, limit);
   spv_if(k->b, within);
   const Ix *at = ix_value(k->ix, group, total);
-  s->tile = ix_emit(k->ix, ix_mul(k->ix, ix_mod(k->ix, at, tiles), own));
+  s->tile = ix_emit(k->ix, ix_mul(k->ix, ix_mod(k->ix, at, tiles), t->own));
   att_heads(m, ix_div(k->ix, at, tiles));
-  s->pool = tile_shared(k, s->quads);
-  s->lane = kernel_lane(k, 0);
-  tile_lane(k, s->lane, STREAMED / 4, 8, &s->x, &s->y);
-  m->stream = STREAMED;
+  int quads = lay_out(s);
+  s->pool = tile_shared(k, quads);
+  place_lane(s);
+  m->stream = s->streamed;
   begin_rows(s);
-  int64_t loops = 2 + (m->c + m->e) / TERMS + 2 * STREAMED / TERMS;
-  att_stream_heads(m, s->tile, own, loops, tile, s);
+  int64_t loops = 2 + (m->c + m->e) / TERMS + 2 * s->streamed / TERMS;
+  att_stream_heads(m, s->tile, t->own, loops, tile, s);
   finish(s);
   spv_end(k->b);
 }

@@ -7,41 +7,46 @@
 #include "codegen/tile.h"
 
 enum {
-  STREAMED = 64,     /* rows of a tile; channels of a block of results */
   BLOCKS = 2,        /* of four own rows, of an invocation */
   ROWS = 4 * BLOCKS, /* its own rows */
   TERMS = 16,        /* of a slice */
+  MAX_COLUMNS = 8,   /* its streamed ones, of a tile */
   PART = 32,         /* streamed rows whose weights are in workgroup memory at a time */
-  MAX_SUMS = 2 * ROWS
+  MAX_SUMS = 4 * ROWS
 };
 
 typedef struct AttTiles {
   Attention *m;
-  int own, lanes; /* rows of the tile; invocations */
+  AttShared t;
+  int lanes, streamed, columns; /* invocations; streamed rows of a tile, and of an invocation */
   int a_blocks,
-    b_blocks; /* of four channels of what is summed, that an invocation has; 0: nothing is */
-  int weights_at, base_at, decay_at, quads; /* places in the pool; its size */
+    b_blocks;     /* of four channels of what is summed, that an invocation has; 0: nothing is */
+  int own_at;     /* place of own rows' slices, and of weights, in the pool */
+  uint32_t apart; /* of neighbours in a row, in the subgroup */
   SpvId pool, lane, x,
-    y;        /* x: which four streamed rows and channels; y: which four own rows of a block */
-  SpvId tile; /* first own row */
-  SpvId row[ROWS], column[4]; /* own and streamed rows, unclamped */
+    y; /* x: which four streamed rows and channels of a block; y: which four own rows of a block */
+  SpvId tile;                           /* first own row */
+  SpvId row[ROWS], column[MAX_COLUMNS]; /* own and streamed rows, unclamped */
   const Ix *row_ix[ROWS];
   SpvId a_sum[MAX_SUMS], b_sum[MAX_SUMS]; /* variables, by row and block */
-  SpvId total[ROWS];                      /* variables: sums of this invocation's weights */
-  SpvId most; /* variable: the maximum so far of the row this invocation stands for */
-  SpvId lse[ROWS], delta[ROWS];
+  SpvId most[ROWS], total[ROWS]; /* variables: maxima so far; sums of this invocation's weights */
+  SpvId lse[ROWS], delta[ROWS];  /* lse in powers of two */
+  bool plain;                    /* scores are products that want their scale, else finished */
+  float factor;                  /* makes them powers of two */
 } AttTiles;
+
+typedef SpvId AttWeights[ROWS][MAX_COLUMNS];
 
 /* ---- attention_tiles.c ---- */
 /* Products of own rows with the streamed ones from `first` on. */
 void att_tile_scores(AttTiles *, const AttRows *own, const AttRows *streamed, const Ix *stream_head,
-                     SpvId first, SpvId (*score)[4]);
+                     SpvId first, AttWeights score);
 /* sums += weights · streamed rows */
 void att_tile_sums(AttTiles *, const AttRows *streamed, const Ix *stream_head, SpvId first,
-                   SpvId (*weight)[4], const SpvId *sum, int blocks);
+                   AttWeights weight, const SpvId *sum, int blocks);
 /* Own rows, each times its factor, to every out that is this member of the family. */
 void att_tile_store(AttTiles *, Op, const SpvId *sum, int blocks, const SpvId *factor);
-/* Of the row that this invocation stands for. */
-void att_tile_store_lse(AttTiles *, SpvId lse);
+/* Of own rows. */
+void att_tile_store_lse(AttTiles *, const SpvId *lse);
 
 #endif

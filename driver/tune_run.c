@@ -299,13 +299,14 @@ static bool measure(Exec *e, const ImgProgram *p, double seconds, int most, doub
   return ok;
 }
 
-/* A GPU that waited has a slow clock, which rises with work: runs the program until it gets no faster. */
+/* A GPU that waited has a slow clock, which rises with work, on an H100 after 0.3 seconds of it: runs the program that long, and
+ * until it gets no faster. */
 static bool warm_up(const TuneJob *t, const ImgProgram *p, int most, Buf *why) {
-  enum { CALM = 2, ROUNDS = 40 };
+  enum { CALM = 2, LEAST = 15, ROUNDS = 40 };
   const double faster = 0.98, round = 0.02; /* seconds */
   double s;
   if (!measure(t->exec, p, round, most, &s, why)) return false;
-  for (int i = 0, calm = 0; i < ROUNDS && calm < CALM; i++) {
+  for (int i = 0, calm = 0; i < ROUNDS && (i < LEAST || calm < CALM); i++) {
     double before = s;
     if (!measure(t->exec, p, round, most, &s, why)) return false;
     calm = s < faster * before ? 0 : calm + 1;

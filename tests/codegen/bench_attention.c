@@ -1,6 +1,6 @@
-/* Attention on the device's matrix units, timed: TFLOP/s of the form that is chosen and of the fastest one, each checked against
- * a kernel without matrices.
- *   bench_attention [all] [NAME …]     all: every form, not the best four expected; NAME: only cases whose name begins so
+/* Attention on the device's matrix units, or of f32 with tiles in workgroup memory, timed: TFLOP/s of the form that is chosen
+ * and of the fastest one, each checked against a kernel without.
+ *   bench_attention [f32] [all] [NAME …]   all: every form, not the best four expected; NAME: only cases whose name begins so
  * A causal mask halves the work that is counted. Backward is 2.5 times the forward's work, though its two kernels do 3.5
  * times: both compute the scores. */
 #include "driver/tune.h"
@@ -89,12 +89,13 @@ static double pairs(const Case *n) {
   return all * (double)(n->b * n->h);
 }
 
-/* The forms to run, one without matrices first: the others are compared with it. */
-static int choose(const KernelForm *all, int n, int most, KernelForm *out) {
+/* The forms to run, of matrices or tiles, after one without: those are compared with it. */
+static int choose(const KernelForm *all, int n, int most, DType low, KernelForm *out) {
+  const char *kind = low == DT_f32 ? "tiles" : "matrices";
   int found = 1, units = 0;
   bool other = false;
   for (int i = 0; i < n; i++) {
-    if (strncmp(all[i].name, "matrices", 8) == 0) {
+    if (strncmp(all[i].name, kind, strlen(kind)) == 0) {
       if (units++ < most) out[found++] = all[i];
     } else if (!other) {
       out[0] = all[i];
@@ -115,7 +116,7 @@ static double run(Device *device, const Target *target, Setup *s, const char *wh
   while (!ir_attention_sources(anchor->op)) anchor = anchor->src[0];
   KernelJob job = {.out = out, .n_out = n_out, .anchor = anchor, .stored = stored};
   KernelForm all[CG_MAX_FORMS], form[CG_MAX_FORMS];
-  int n = choose(all, cg_forms(&job, target, all), most, form), best = 1;
+  int n = choose(all, cg_forms(&job, target, all), most, s->low, form), best = 1;
   Buf why = {0};
   TuneJob *t = n > 1 ? tune_begin(device, target, &job, form, n, &why) : NULL;
   double us[CG_MAX_FORMS] = {0}, work = 2e-6 * pairs(s->n) * (double)(s->n->c * products);
@@ -131,8 +132,7 @@ static double run(Device *device, const Target *target, Setup *s, const char *wh
   if (measured)
     printf("%-14s %-8s |%9.1f us %4.0f | %s", s->n->name, what, us[1], work / us[1], form[1].name);
   else
-    printf("%-14s %-8s not measured: %s", s->n->name, what,
-           why.len ? why.data : "no form for matrix units");
+    printf("%-14s %-8s not measured: %s", s->n->name, what, why.len ? why.data : "no such form");
   if (measured && best > 1) printf(" (%.0f: %s)", work / us[best], form[best].name);
   puts("");
   fflush(stdout);

@@ -11,6 +11,8 @@ static bool wanted(const char *name, int argc, char **argv, bool all) {
 
 int measure_main(const Measured *cases, int argc, char **argv) {
   Buf why = {0};
+  bool f32 = argc > 1 && strcmp(argv[1], "f32") == 0;
+  if (f32) argc--, argv++;
   bool all = argc > 1 && strcmp(argv[1], "all") == 0;
   Device *device = vk_open(-1, &why);
   if (!device) {
@@ -19,7 +21,7 @@ int measure_main(const Measured *cases, int argc, char **argv) {
     return 0;
   }
   Target target = device_target(vk_info(device), vk_info(device)->name);
-  DType d = target.matrix_bf16.m ? DT_bf16 : DT_f16;
+  DType d = f32 ? DT_f32 : target.matrix_bf16.m ? DT_bf16 : DT_f16;
   int wrong = 0;
   printf("%s, %s; %s, time of the chosen form, TFLOP/s, form (if another is faster: its TFLOP/s: "
          "it)\n",

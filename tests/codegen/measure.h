@@ -1,4 +1,4 @@
-/* What the benches of kernels on matrix units have in common. */
+/* What the benches of kernels have in common. */
 #ifndef TESTS_CODEGEN_MEASURE_H
 #define TESTS_CODEGEN_MEASURE_H
 
@@ -13,8 +13,8 @@ typedef struct Measured {
   int (*run)(Device *, const Target *, DType, int i, int most);
 } Measured;
 
-/* BENCH [all] [NAME ...]: cases whose name begins with a NAME, or every one; all: in every form. In bf16 where the device's
- * matrix units have it, else f16. The program's exit status: 1 where a form was wrong. */
+/* BENCH [f32] [all] [NAME ...]: cases whose name begins with a NAME, or every one; all: in every form. In bf16 where the device's
+ * matrix units have it, else f16, or in f32. The program's exit status: 1 where a form was wrong. */
 int measure_main(const Measured *, int argc, char **argv);
 
 #endif
