@@ -148,6 +148,7 @@ typedef struct SharedTile {
     terms; /* of a workgroup: its part of C; terms of the sum that it takes at once */
   int blocks_m, blocks_n; /* of an invocation: so many blocks of 4 × 4 */
   int wide;               /* invocations of a group of 32 that lie beside each other */
+  int slices;             /* of each operand in workgroup memory: 1 or 2 */
   double speed;           /* of a core with enough of them, relative */
   int resident;           /* how many are enough */
 } SharedTile;

@@ -18,9 +18,11 @@
 /* ---- which tile ---- */
 
 static const SharedTile choice[] = {
-  /* rows × columns, terms, blocks of an invocation, their group's width; relative speed of a busy core, how many keep it busy */
-  {256, 128, 8, 4, 2, 8, 1.035, 1}, {64, 128, 8, 2, 2, 4, 1.0, 3}, {128, 64, 8, 2, 2, 8, 0.99, 3},
-  {64, 64, 8, 2, 1, 8, 0.9, 4},     {32, 32, 16, 1, 1, 8, 0.6, 6},
+  /* rows × columns, terms, blocks of an invocation, their group's width, slices; relative speed of a busy core, how many keep it
+     busy. Small tiles are for products whose workgroups wait rather than compute: those run beside more others with one slice. */
+  {256, 128, 8, 4, 2, 8, 2, 1.035, 1}, {64, 128, 8, 2, 2, 4, 2, 1.0, 3},
+  {128, 64, 8, 2, 2, 8, 2, 0.99, 3},   {64, 64, 16, 2, 1, 8, 1, 0.9, 4},
+  {32, 32, 16, 1, 1, 8, 1, 0.6, 6},
 };
 
 static int tile_lanes(const SharedTile *t) {
@@ -31,7 +33,7 @@ int shared_count(const SharedSum *s) { return 4 * s->t->blocks_m * s->t->blocks_
 
 static uint32_t tile_bytes(const SharedTile *t) {
   int quads = tile_quads(t->rows, t->terms) + tile_quads(t->columns, t->terms);
-  return 16 * SHARED_SLICES * (uint32_t)quads;
+  return 16 * (uint32_t)(t->slices * quads);
 }
 
 /* Whether the kernel has more to read or to store than what the product needs itself, element by element. */
@@ -107,7 +109,8 @@ static void compute(const void *context, SpvId row, SpvId term, bool along_term,
   matmul_values(c->mm, c->side, row, term, along_term, n, value);
 }
 
-static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, SpvId first_row) {
+static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, int slices,
+                       SpvId first_row) {
   Kernel *k = mm->k;
   const Side *side = computed->side;
   TileSource from = {.base = side->base,
@@ -122,7 +125,7 @@ static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, SpvId
                      .terms = mm->tail ? mm->kk_id : 0,
                      .value = side->computed ? compute : NULL,
                      .context = computed};
-  s->shared = tile_shared(k, SHARED_SLICES * tile_quads(s->rows, s->terms));
+  s->shared = tile_shared(k, slices * tile_quads(s->rows, s->terms));
   tile_stage(k, s, &from);
 }
 
@@ -206,7 +209,7 @@ static void store(Matmul *mm, const SharedSum *t) {
 void matmul_shared(Matmul *mm, const SharedTile *tile) {
   Kernel *k = mm->k;
   int lanes = tile_lanes(tile);
-  matmul_begin(mm, tile->rows, tile->columns, SHARED_SLICES * tile->terms, (uint32_t)lanes);
+  matmul_begin(mm, tile->rows, tile->columns, tile->slices * tile->terms, (uint32_t)lanes);
   SpvId lane = kernel_lane(k, 0);
   TileStage stage = {.terms = tile->terms, .lanes = lanes, .lane = lane};
   SharedSum t = {.t = tile, .a = stage, .b = stage};
@@ -215,8 +218,8 @@ void matmul_shared(Matmul *mm, const SharedTile *tile) {
   t.a.add_up = mm->sum_a;
   t.b.add_up = mm->sum_b;
   const Computed a = {mm, &mm->a}, b = {mm, &mm->b};
-  begin_side(mm, &t.a, &a, mm->tile_m_id);
-  begin_side(mm, &t.b, &b, mm->tile_n_id);
+  begin_side(mm, &t.a, &a, tile->slices, mm->tile_m_id);
+  begin_side(mm, &t.b, &b, tile->slices, mm->tile_n_id);
   tile_lane(k, lane, tile->columns / (4 * tile->blocks_n), tile->wide, &t.x, &t.y);
   shared_sum_up(mm, &t);
   store(mm, &t);

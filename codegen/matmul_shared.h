@@ -15,9 +15,8 @@ typedef struct SharedSum {
 int shared_count(const SharedSum *); /* vec4s of sums that an invocation has */
 
 /* ---- matmul_shared_sum.c ---- */
-enum { SHARED_SLICES = 2 }; /* of each operand in workgroup memory */
-/* The sums over k of the tile, in acc; terms are added SHARED_SLICES slices at a time, so that past the end of k there must be
- * zeros up to a multiple of that. */
+/* The sums over k of the tile, in acc. Terms are added t->slices slices at a time, so that past the end of k there must be zeros
+ * up to a multiple of that. */
 void shared_sum_up(Matmul *, SharedSum *);
 
 #endif

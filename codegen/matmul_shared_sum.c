@@ -10,16 +10,20 @@
  * keeps drivers from moving a step's reads of memory towards its end, where nothing would hide how long they take; beside sums
  * over k of an operand that costs more registers than there are.
  *
+ * Small tiles have one slice in workgroup memory, read a slice ahead, and two barriers.
+ *
  * Long sums are cut into blocks, for the error's sake. Their totals lie in an array of the invocation's, at indices that a driver
  * cannot know: it would keep them in registers and have none left for the loop. */
 #include "codegen/matmul_shared.h"
 
 enum { BLOCK = 2048 /* terms summed by themselves, of sums longer than */, SINGLE = 4096 };
 
-/* An operand's two slices. */
+enum { MAX_SLICES = 2 };
+
+/* An operand's slices. */
 typedef struct Pair {
-  TileStage stage[SHARED_SLICES];
-  TileFactor factor[SHARED_SLICES];
+  TileStage stage[MAX_SLICES];
+  TileFactor factor[MAX_SLICES];
   SpvId first[TILE_MAX_BLOCKS]; /* variables: the factors of the next turn's first term */
 } Pair;
 
@@ -30,9 +34,10 @@ typedef struct Loop {
   SpvId totals, none; /* of long sums; 0, which drivers do not know */
 } Loop;
 
-static void make_pair(Kernel *k, const TileStage *stage, SpvId own, int blocks, Pair *p) {
+static void make_pair(Kernel *k, const TileStage *stage, int slices, SpvId own, int blocks,
+                      Pair *p) {
   int quads = tile_quads(stage->rows, stage->terms), across = stage->rows / 4;
-  for (int i = 0; i < SHARED_SLICES; i++) {
+  for (int i = 0; i < slices; i++) {
     p->stage[i] = i ? tile_stage_twin(k, stage, i * quads) : *stage;
     SpvId from = op_u(k, SpvOpIAdd, own, (uint32_t)(i * quads));
     p->factor[i] = (TileFactor){stage->shared, from, across + TILE_PAD, blocks, across / blocks};
@@ -137,9 +142,9 @@ static void turn(Loop *l, SpvId i, SpvId last) {
   for (int j = 0; j < l->sum->t->blocks_n; j++) of_b[0][j] = spv_get(b, l->b.first[j]);
   SpvId more = spv_cmp(b, SpvOpULessThan, i, last), next = op_u(k, SpvOpIAdd, i, 1);
   next = choose(k, more, next, last); /* the last slices again rather than none: no branch */
-  SpvId slice = op_u(k, SpvOpIMul, next, SHARED_SLICES);
+  SpvId slice = op_u(k, SpvOpIMul, next, MAX_SLICES);
   bool sums = l->mm->sum_a || l->mm->sum_b;
-  for (int which = 0; which < SHARED_SLICES; which++) {
+  for (int which = 0; which < MAX_SLICES; which++) {
     SpvId own = op_u(k, SpvOpIAdd, slice, (uint32_t)which);
     read_slice(l, which, own);
     if (!sums) spv_barrier_subgroup(b);
@@ -149,12 +154,28 @@ static void turn(Loop *l, SpvId i, SpvId last) {
   for (int j = 0; j < shared_count(l->sum); j++) spv_set(b, l->sum->acc[j], acc[j]);
 }
 
+/* The same of one slice. */
+static void short_turn(Loop *l, SpvId i, SpvId last) {
+  Kernel *k = l->mm->k;
+  SpvId acc[TILE_MAX_ACC];
+  spv_barrier(k->b);
+  write_slice(l, 0, 0);
+  spv_barrier(k->b);
+  SpvId more = spv_cmp(k->b, SpvOpULessThan, i, last), next = op_u(k, SpvOpIAdd, i, 1);
+  next = choose(k, more, next, last);
+  read_slice(l, 0, next);
+  for (int j = 0; j < shared_count(l->sum); j++) acc[j] = spv_get(k->b, l->sum->acc[j]);
+  tile_multiply(k, &l->a.factor[0], &l->b.factor[0], l->sum->t->terms, acc);
+  for (int j = 0; j < shared_count(l->sum); j++) spv_set(k->b, l->sum->acc[j], acc[j]);
+}
+
 /* The slices that the first turn finds. */
 static void begin_loop(Loop *l) {
   Kernel *k = l->mm->k;
   SpvId of_a[TILE_MAX_BLOCKS], of_b[TILE_MAX_BLOCKS];
   SpvId first = const_u(k, 0), second = const_u(k, 1);
   read_slice(l, 0, first);
+  if (l->sum->t->slices == 1) return;
   write_slice(l, 0, 0);
   read_slice(l, 1, second);
   spv_barrier(k->b);
@@ -166,11 +187,11 @@ void shared_sum_up(Matmul *mm, SharedSum *s) {
   Kernel *k = mm->k;
   Spv *b = k->b;
   bool blocks = mm->kk > SINGLE;
-  uint32_t terms = SHARED_SLICES * (uint32_t)s->t->terms;
+  uint32_t terms = (uint32_t)(s->t->slices * s->t->terms);
   SpvId zero = tile_zero(k);
   Loop l = {.mm = mm, .sum = s};
-  make_pair(k, &s->a, s->y, s->t->blocks_m, &l.a);
-  make_pair(k, &s->b, s->x, s->t->blocks_n, &l.b);
+  make_pair(k, &s->a, s->t->slices, s->y, s->t->blocks_m, &l.a);
+  make_pair(k, &s->b, s->t->slices, s->x, s->t->blocks_n, &l.b);
   for (int i = 0; i < shared_count(s); i++) {
     s->acc[i] = spv_local(b, tile_vec4(k));
     spv_set(b, s->acc[i], zero);
@@ -181,7 +202,10 @@ void shared_sum_up(Matmul *mm, SharedSum *s) {
   SpvId last = op_u(k, SpvOpISub, n, 1);
   begin_loop(&l);
   SpvId i = spv_for(b, n);
-  turn(&l, i, last);
+  if (s->t->slices == 1)
+    short_turn(&l, i, last);
+  else
+    turn(&l, i, last);
   if (blocks) {
     SpvId next = op_u(k, SpvOpIAdd, i, 1);
     SpvId within = op_u(k, SpvOpUMod, next, BLOCK / terms);
