@@ -1,12 +1,12 @@
 /* Each kernel is compared with the evaluator on the very values its operands had: the job's
- * expression is copied into a graph whose inputs are the operands. Bounds: arithmetic 1e-6 of the
- * result, exp and its kind 1e-5, sums 1e-5 of the sum of magnitudes, which the evaluator computes
- * from the same expression with absolute values. Kernels with several results, or with reductions
- * inside, are allowed what rounding every operation to f32 does to the result, four times over. */
+ * expression is copied into a graph whose inputs are the operands. How far a result may be from the
+ * evaluator's in f64 follows from what each operation of the expression may err by (noise.h), and
+ * from what is rounded to 16 bits at last. */
 #include "tests/codegen/check.h"
 
 #include "tests/codegen/cut.h"
 #include "tests/gen/gen.h"
+#include "tests/gen/noise.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -86,94 +86,68 @@ static Node *copy_node(Copy *t, Node *n) {
   return t->made[n->id] = r;
 }
 
-/* The same sum with absolute values; NULL where the bound is the result's own magnitude. */
-static Node *magnitudes(Graph *g, Node *root) {
-  Node *src[2];
-  if (root->op == OP_permute || root->op == OP_reshape) {
-    src[0] = magnitudes(g, root->src[0]);
-    return src[0] ? ir_rebuild(g, root, src) : NULL;
-  }
-  if (root->op == OP_cast && ir_attention_sources(root->src[0]->op))
-    return magnitudes(g, root->src[0]);
-  if (ir_attention_sources(root->op)) return gen_attention_definition(g, root, true);
-  if (root->op != OP_reduce_sum && root->op != OP_matmul && root->op != OP_cumsum &&
-      root->op != OP_scatter_add)
-    return NULL;
-  if (root->type.dtype == DT_i32) return NULL;
-  for (int i = 0; i < root->n_src; i++)
-    src[i] = root->src[i]->type.dtype == DT_i32 ? root->src[i] : ir_abs(g, root->src[i]);
-  return ir_rebuild(g, root, src);
-}
-
 typedef struct Want {
-  Tensor value, magnitude, rounded; /* f64; the bound's scale; f32 mode */
+  Tensor value, bound, rounded; /* f64; by how much results may differ from it; f32 mode */
   struct Want *flushed; /* of boundary cases: the same where subnormal operands are zero, as devices
                            may have it */
-  double scale; /* of fused chains: the largest magnitude inside, times the terms of a result */
-  double noise; /* of whole kernels: see the top; infinite values do not count */
 } Want;
 
-/* Something is computed below the root, so that errors can grow there: the sources' nodes that are
- * neither read nor moved. */
-static bool computes_below(const Check *c, const KernelJob *job, const Node *n) {
-  for (int i = 0; i < n->n_src; i++) {
-    const Node *s = n->src[i];
-    if (c->stored[s->id] && !cg_is_out(job, s)) continue;
-    bool moves = (ir_op[s->op].flags & (IR_VIEW | IR_LEAF)) || s->op == OP_pad ||
-                 s->op == OP_concat || s->op == OP_gather;
-    if (!moves || computes_below(c, job, s)) return true;
+/* Kernels that round weights of attention to 16 bits: the most that each is off by, and by how much
+ * results are then. NULL where none is rounded. */
+static Node *rounded_weights(Check *c, Graph *g, const Node *root, Node *exact) {
+  double part = cg_rounded_terms(root, c->stored, c->target);
+  if (part == 0) return NULL;
+  Node *src = exact->src[0];
+  if (exact->op == OP_permute || exact->op == OP_reshape || exact->op == OP_cast) {
+    Node *below = rounded_weights(c, g, root, src);
+    return ir_rebuild(g, exact, &below);
   }
-  return false;
+  Node *sum = gen_attention_definition(g, exact, true);
+  return ir_mul(g, sum, ir_const(g, part, &sum->type));
 }
 
-static void largest(const Check *c, const Graph *g, const Copy *t, Want *w) {
-  Tensor *all = arena_alloc(c->arena, sizeof *all * (size_t)g->n_node);
+static void eval_bounds(Check *c, const Graph *g, const Copy *t, Want *w) {
+  Graph *noisy = noise_graph(g);
   Buf why = {0};
-  if (!ir_eval(c->arena, g, EVAL_f64, t->feed, t->n_feed, g->node, g->n_node, all, &why))
+  int n;
+  const Feed *feed = noise_feeds(c->arena, noisy, t->feed, t->n_feed, &n);
+  Node *want[NOISE_COPIES];
+  Tensor result[NOISE_COPIES];
+  for (int i = 0; i < NOISE_COPIES; i++) want[i] = noisy->output[i].node;
+  if (!ir_eval(c->arena, noisy, EVAL_f64, feed, n, want, NOISE_COPIES, result, &why))
     die("%s: %s", c->title, why.data);
-  for (int n = 0; n < g->n_node; n++)
-    for (int64_t i = 0; i < type_count(&all[n].type); i++)
-      if (isfinite(all[n].data[i]) && fabs(all[n].data[i]) > w->scale)
-        w->scale = fabs(all[n].data[i]);
-  const Node *root = g->node[g->n_node - 1];
-  w->scale *= fmax(1, (double)type_count(&root->src[0]->type) / (double)type_count(&root->type));
+  w->value = result[0];
+  w->bound = noise_bound(c->arena, result, 0);
+  graph_free(noisy);
 }
 
 /* The same graph on operands without subnormals. */
-static Want *evaluate_flushed(Check *c, const Graph *g, Copy t, Node *r, Node *exact) {
-  Want *w = arena_alloc(c->arena, sizeof *w);
-  Buf why = {0};
-  Feed *feed = arena_alloc(c->arena, sizeof *feed * (size_t)(t.n_feed + 1));
-  for (int i = 0; i < t.n_feed; i++) {
+static Feed *flushed(Check *c, const Graph *g, const Copy *t) {
+  Feed *feed = arena_alloc(c->arena, sizeof *feed * (size_t)(t->n_feed + 1));
+  for (int i = 0; i < t->n_feed; i++) {
     const Node *leaf = NULL;
     for (int n = 0; n < g->n_node; n++)
-      if (g->node[n]->op == OP_input && g->node[n]->name == t.feed[i].name) leaf = g->node[n];
+      if (g->node[n]->op == OP_input && g->node[n]->name == t->feed[i].name) leaf = g->node[n];
     int64_t n = type_count(&leaf->type);
-    double *x = arena_copy(c->arena, t.feed[i].data, sizeof *x * (size_t)n);
+    double *x = arena_copy(c->arena, t->feed[i].data, sizeof *x * (size_t)n);
     for (int64_t k = 0; k < n; k++)
       if (fabs(x[k]) < 0x1p-126) x[k] = copysign(0, x[k]);
-    feed[i] = (Feed){OP_input, t.feed[i].name, x};
+    feed[i] = (Feed){OP_input, t->feed[i].name, x};
   }
-  if (!ir_eval(c->arena, g, EVAL_f64, feed, t.n_feed, &exact, 1, &w->value, &why) ||
-      !ir_eval(c->arena, g, EVAL_f32, feed, t.n_feed, &r, 1, &w->rounded, &why))
-    die("%s: %s", c->title, why.data);
-  w->magnitude = w->value;
-  return w;
+  return feed;
 }
 
-static bool is_whole(const KernelJob *job) { return job->n_out > 1 || job->anchor; }
-
-/* From the value as f32 operations give it, before a rounding to 16 bits. */
-static void find_noise(Want *w, const Tensor *f32) {
-  int64_t n = type_count(&w->value.type);
-  double mean = 0, worst = 0;
-  for (int64_t i = 0; i < n; i++) {
-    double x = w->value.data[i], y = f32->data[i];
-    if (!isfinite(x) || !isfinite(y)) continue;
-    mean += fabs(x) / (double)n;
-    worst = fmax(worst, fabs(x - y));
-  }
-  w->noise = 4 * worst + 1e-6 * mean;
+/* r: the root's copy; exact: before it is rounded to 16 bits; weights: of rounded_weights. */
+static void eval_all(Check *c, const Copy *t, Node *r, Node *weights, Want *w) {
+  Buf why = {0};
+  Tensor more;
+  eval_bounds(c, t->to, t, w);
+  if (!ir_eval(c->arena, t->to, EVAL_f32, t->feed, t->n_feed, &r, 1, &w->rounded, &why))
+    die("%s: %s", c->title, why.data);
+  if (!weights) return;
+  if (!ir_eval(c->arena, t->to, EVAL_f64, t->feed, t->n_feed, &weights, 1, &more, &why))
+    die("%s: %s", c->title, why.data);
+  for (int64_t i = 0; i < type_count(&more.type); i++) w->bound.data[i] += more.data[i];
 }
 
 static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
@@ -181,52 +155,19 @@ static void evaluate(Check *c, const KernelJob *job, Node *root, Want *w) {
             .job = job,
             .to = graph_new("want"),
             .made = arena_alloc(c->arena, sizeof(Node *) * (size_t)c->g->n_node)};
-  Node *r = copy_node(&t, root), *exact = cg_unrounded(t.to, r), *m = magnitudes(t.to, exact);
-  Buf why = {0};
-  bool ok = ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &exact, 1, &w->value, &why) &&
-            ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &r, 1, &w->rounded, &why);
-  w->magnitude = w->value;
-  if (m) ok = ok && ir_eval(c->arena, t.to, EVAL_f64, t.feed, t.n_feed, &m, 1, &w->magnitude, &why);
-  Tensor f32;
-  ok = ok && ir_eval(c->arena, t.to, EVAL_f32, t.feed, t.n_feed, &exact, 1, &f32, &why);
-  if (!ok) die("%s: %s", c->title, why.data);
-  if (is_whole(job)) find_noise(w, &f32);
-  if ((!is_whole(job) || (c->flags & CHECK_cut)) && computes_below(c, job, root))
-    largest(c, t.to, &t, w);
-  if (c->flags & CHECK_boundary) w->flushed = evaluate_flushed(c, t.to, t, r, exact);
+  Node *r = copy_node(&t, root), *exact = cg_unrounded(t.to, r);
+  ir_output(t.to, OUT_value, "y", exact);
+  Node *weights = rounded_weights(c, t.to, root, exact);
+  eval_all(c, &t, r, weights, w);
+  if (c->flags & CHECK_boundary) {
+    t.feed = flushed(c, t.to, &t);
+    w->flushed = arena_alloc(c->arena, sizeof *w);
+    eval_all(c, &t, r, weights, w->flushed);
+  }
   graph_free(t.to);
 }
 
 /* ---- comparing ---- */
-
-/* Arithmetic, choosing and moving 1e-6; exp and its kind and sums 1e-5. */
-static double relative(Op op) {
-  switch (op) {
-  case OP_exp:
-  case OP_expm1:
-  case OP_log:
-  case OP_log1p:
-  case OP_sin:
-  case OP_cos:
-  case OP_tanh:
-  case OP_sigmoid:
-  case OP_erf:
-  case OP_erfc:
-  case OP_pow:
-  case OP_random:
-  case OP_matmul:
-  case OP_cumsum:
-  case OP_scatter_add:
-  case OP_reduce_sum:
-  case OP_reduce_prod:
-  case OP_attention:
-  case OP_attention_lse:
-  case OP_attention_dq:
-  case OP_attention_dk:
-  case OP_attention_dv: return 1e-5;
-  default: return 1e-6;
-  }
-}
 
 static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t i, double got) {
   if (w->flushed && element_ok(c, root, w->flushed, i, got)) return true;
@@ -239,11 +180,7 @@ static bool element_ok(const Check *c, const Node *root, const Want *w, int64_t 
     return flushed;
   }
   if (!isfinite(got) || !isfinite(rounded)) return false;
-  double bound =
-    (w->noise > 0 ? 1e-5 : relative(root->op)) + cg_rounded_terms(root, c->stored, c->target);
-  bound *= isfinite(w->magnitude.data[i]) ? fabs(w->magnitude.data[i]) : INFINITY;
-  bound += 5e-7 * w->scale + w->noise; /* some f32 roundings of what is inside */
-  bound += cg_unit_roundoff(d) * fabs(want);
+  double bound = w->bound.data[i] + cg_unit_roundoff(d) * fabs(want);
   if (d == DT_bf16) bound += 0x1p-134; /* half of the least subnormal number */
   if (d == DT_f16) bound += 0x1p-25;
   return fabs(got - want) <= bound + 0x1p-126;
@@ -282,9 +219,9 @@ static void compare(Check *c, const KernelJob *job, Node *root, const KernelCode
     if (!element_ok(c, root, &w, i, got[i]) && bad++ == 0) first = i;
   if (bad)
     fail(c, root, code,
-         "%lld of %lld elements differ, first [%lld]: got %.9g, want %.9g (f64 %.17g, scale %.9g)",
+         "%lld of %lld elements differ, first [%lld]: got %.9g, want %.9g (f64 %.17g ± %.2g)",
          (long long)bad, (long long)n, (long long)first, got[first], w.rounded.data[first],
-         w.value.data[first], w.scale ? w.scale : w.magnitude.data[first]);
+         w.value.data[first], w.bound.data[first]);
 }
 
 /* ---- running ---- */

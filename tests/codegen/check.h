@@ -17,8 +17,7 @@ void check_graph(Bench *, const Target *, const Graph *, const Feed *, int n_fee
                  const char *title, unsigned flags);
 
 /* One kernel, where bench_takes it and none was the same, with these outs (by rising id) and this
- * anchor, operands being the leaves; out i lies over operand over[i] where that is not NULL. Bounds are as of whole expressions: 1e-5, and what
- * rounding each operation to f32 does. */
+ * anchor, operands being the leaves; out i lies over operand over[i] where that is not NULL. */
 void check_job(Bench *, const Target *, const Graph *, const Feed *, int n_feed, const char *title,
                int n_out, Node *const *out, Node *anchor, Node *const *over);
 

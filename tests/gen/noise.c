@@ -43,18 +43,18 @@ static double relative(const Node *n) {
   case OP_mod: return 2 * UNIT;
   case OP_rsqrt:
   case OP_exp:
+  case OP_expm1:
+  case OP_erfc:
   case OP_sigmoid: return 4 * UNIT;
   case OP_div: return 5 * UNIT;
   case OP_sqrt: return 9 * UNIT;
-  case OP_expm1:
   case OP_log:
   case OP_log1p:
+  case OP_tanh:
+  case OP_erf: return 16 * UNIT;
   case OP_sin:
   case OP_cos:
-  case OP_tanh:
-  case OP_erf:
-  case OP_erfc:
-  case OP_pow: return 16 * UNIT;
+  case OP_pow: return 80 * UNIT;
   case OP_cast: return n->src[0]->type.dtype == DT_i32 ? UNIT : 0;
   case OP_reduce_sum:
   case OP_reduce_prod:
@@ -65,10 +65,16 @@ static double relative(const Node *n) {
   }
 }
 
-/* |n|·(least + |x|·part): e^x errs by what x does on its way to a power of 2. */
-static Node *with_argument(Graph *g, Node *n, double least, Node *part) {
-  Node *x = ir_mul(g, ir_abs(g, n->src[0]), part);
-  return ir_mul(g, ir_abs(g, n), ir_add(g, x, ir_const(g, least, &n->type)));
+static Node *square(Graph *g, Node *x) { return ir_mul(g, x, x); }
+
+/* What the error is relative to besides the result; NULL: nothing. e^x errs by what x does on its
+ * way to a power of 2, within limits, and so does what is made of it. */
+static Node *more_of(Graph *g, Node *n) {
+  if (n->op != OP_exp && n->op != OP_expm1 && n->op != OP_sigmoid && n->op != OP_erfc) return NULL;
+  Node *x = ir_abs(g, n->src[0]), *one = ir_const(g, 1, &n->type);
+  if (n->op == OP_sigmoid) x = ir_mul(g, x, ir_sub(g, one, n));
+  if (n->op == OP_erfc) x = square(g, x);
+  return ir_add(g, ir_min(g, x, ir_const(g, 16, &n->type)), ir_const(g, 4, &n->type));
 }
 
 /* The least of Σ |x| and |Σ x| + 2·√Σ x²: partial sums of terms with changing signs stay small. */
@@ -78,14 +84,10 @@ static Node *sum_size(Graph *g, Node *n, Node *magnitudes, Node *squares) {
   return ir_min(g, magnitudes, partial);
 }
 
-static Node *square(Graph *g, Node *x) { return ir_mul(g, x, x); }
-
-/* What the error is relative to; n is of a float type. */
+/* A sum's error is relative to this; NULL: n is no sum. */
 static Node *size_of(Graph *g, Node *n) {
-  Node *one = ir_const(g, 1, &n->type), *x = n->src[0], *y = n->src[n->n_src - 1];
+  Node *x = n->n_src ? n->src[0] : NULL, *y = n->n_src > 1 ? n->src[1] : NULL;
   switch (n->op) {
-  case OP_exp: return with_argument(g, n, 2, one);
-  case OP_sigmoid: return with_argument(g, n, 3, ir_sub(g, one, n));
   case OP_reduce_sum:
     return sum_size(g, n, ir_rebuild(g, n, (Node *[]){ir_abs(g, x)}),
                     ir_rebuild(g, n, (Node *[]){square(g, x)}));
@@ -94,32 +96,44 @@ static Node *size_of(Graph *g, Node *n) {
                     ir_matmul(g, square(g, x), square(g, y)));
   case OP_cumsum: return ir_rebuild(g, n, (Node *[]){ir_abs(g, x)});
   case OP_scatter_add: return ir_rebuild(g, n, (Node *[]){x, ir_abs(g, y)});
-  default: return ir_abs(g, n);
+  default: return NULL;
   }
 }
 
 /* ---- a copy ---- */
 
-static Node *sign_of(const Noise *k, const Node *n) {
+/* ±error by element: a tensor of signs for each copy and shape, times a sign for each operation.
+ * `alone`: nothing else errs, so that one sign will do. */
+static Node *error_of(const Noise *k, const Node *of, double error, bool alone) {
   Graph *g = k->g;
-  Node *up = ir_const(g, 1, &n->type), *down = ir_const(g, -1, &n->type);
-  if (k->copy <= 2) return k->copy == 1 ? up : down;
-  Type t = n->type;
-  t.dtype = DT_f32;
-  Node *u = ir_random(g, k->rng, (int64_t)n->id * NOISE_COPIES + k->copy, &t);
-  return ir_where(g, ir_lt(g, u, ir_const(g, 0.5, &t)), down, up);
+  const Type *t = &of->type;
+  if (k->copy <= 2 || alone) return ir_const(g, k->copy % 2 ? error : -error, t);
+  Type f32 = *t;
+  f32.dtype = DT_f32;
+  Node *u = ir_random(g, k->rng, k->copy, &f32);
+  Node *up = ir_lt(g, u, ir_const(g, 0.5, &f32));
+  uint64_t key[] = {(uint64_t)of->id, (uint64_t)k->copy};
+  if (hash_bytes(key, sizeof key, 0) & 1) error = -error;
+  return ir_where(g, up, ir_const(g, error, t), ir_const(g, -error, t));
 }
 
-static Node *with_error(const Noise *k, const Node *of, Node *n) {
+/* of: the node without errors, which n is with those of its sources. What the error is relative to
+ * is taken from there, so that all copies share it. */
+static Node *with_error(const Noise *k, Node *of, Node *n, bool is_output) {
   Graph *g = k->g;
   DType d = (DType)n->type.dtype;
   double error = relative(n);
   if (!dtype_is_float(d) || error == 0) return n;
-  if (d == DT_bf16) error += 0x1p-8;
-  if (d == DT_f16) error += 0x1p-11;
-  Node *size = ir_mul(g, size_of(g, n), ir_const(g, error, &n->type));
-  Node *off = ir_add(g, n, ir_mul(g, sign_of(k, of), size));
-  return ir_where(g, ir_isfinite(g, off), off, n);
+  if (d == DT_bf16 && !is_output) error += 0x1p-8;
+  if (d == DT_f16 && !is_output) error += 0x1p-11;
+  Node *e = error_of(k, of, error, is_output && n == of), *size = size_of(g, of),
+       *more = more_of(g, of);
+  if (!size) {
+    Node *one = ir_const(g, 1, &n->type);
+    return ir_mul(g, n, ir_add(g, one, more ? ir_mul(g, e, more) : e));
+  }
+  size = ir_where(g, ir_isfinite(g, size), size, ir_const(g, 0, &n->type));
+  return ir_add(g, n, ir_mul(g, e, size));
 }
 
 static const char *name_of(const Noise *k, const char *name) {
@@ -133,6 +147,18 @@ static Node *copy_leaf(const Noise *k, Node *n) {
   return n;
 }
 
+static Node *copy_node(Noise *k, Node *n);
+
+static Node *computed(Noise *k, Node *n, bool is_output) {
+  Node *src[IR_MAX_SRC];
+  if (ir_attention_sources(n->op)) return copy_node(k, gen_attention_definition(k->g, n, false));
+  if (ir_op[n->op].flags & IR_RAISED) return copy_node(k, ir_define(k->g, n, n->src));
+  if (n->op == OP_param || n->op == OP_state) return copy_leaf(k, n);
+  if (n->op == OP_fold) return n;
+  for (int i = 0; i < n->n_src; i++) src[i] = copy_node(k, n->src[i]);
+  return with_error(k, n, ir_rebuild(k->g, n, src), is_output);
+}
+
 static Node *copy_node(Noise *k, Node *n) {
   if (n->id >= k->n_made) {
     int n_made = 2 * n->id + 64;
@@ -141,21 +167,11 @@ static Node *copy_node(Noise *k, Node *n) {
     k->made = made;
     k->n_made = n_made;
   }
-  if (k->made[n->id]) return k->made[n->id];
-  Node *r, *src[IR_MAX_SRC];
-  if (ir_attention_sources(n->op))
-    r = copy_node(k, gen_attention_definition(k->g, n, false));
-  else if (ir_op[n->op].flags & IR_RAISED)
-    r = copy_node(k, ir_define(k->g, n, n->src));
-  else if (n->op == OP_param || n->op == OP_state)
-    r = copy_leaf(k, n);
-  else if (n->op == OP_fold)
-    r = n;
-  else {
-    for (int i = 0; i < n->n_src; i++) src[i] = copy_node(k, n->src[i]);
-    r = with_error(k, n, ir_rebuild(k->g, n, src));
+  if (!k->made[n->id]) {
+    Node *r = computed(k, n, false); /* which may move k->made */
+    k->made[n->id] = r;
   }
-  return k->made[n->id] = r;
+  return k->made[n->id];
 }
 
 Graph *noise_graph(const Graph *of) {
@@ -170,7 +186,7 @@ Graph *noise_graph(const Graph *of) {
   for (int i = 0; i < n_output; i++)
     for (int c = 0; c < NOISE_COPIES; c++)
       ir_output(g, output[i].kind, name_of(&k[c], output[i].name),
-                c ? copy_node(&k[c], output[i].node) : output[i].node);
+                c ? computed(&k[c], output[i].node, true) : output[i].node);
   ir_output(g, OUT_update, rng->name,
             ir_add(g, rng, ir_const(g, 1, &four))); /* other errors in the next run */
   return g;

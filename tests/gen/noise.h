@@ -15,13 +15,14 @@
 
 #include "ir/ir.h"
 
-enum { NOISE_COPIES = 19 }; /* without errors, with all upward, with all downward, 16 at random */
+enum { NOISE_COPIES = 11 }; /* without errors, with all upward, with all downward, 8 at random */
 
 /* Output i · NOISE_COPIES + c is output i of `g` from copy c; a last one updates the noise's state. */
 Graph *noise_graph(const Graph *g);
 /* Those given, of all copies, and the noise's. */
 Feed *noise_feeds(Arena *, const Graph *noisy, const Feed *, int n_feed, int *n);
-/* By element, what |result − exact| may be: twice what any copy has; infinite where one is NaN. */
+/* By element, what |result − exact| may be: twice what any copy has; infinite where one is NaN. What
+ * an output of a 16-bit type is rounded by at last is not in it. */
 Tensor noise_bound(Arena *, const Tensor *result, int output);
 
 #endif
