@@ -8,8 +8,10 @@
 #include <string.h>
 
 #define UNIT 0x1p-24
-#define SUM_LIMIT 5e-6 /* of long sums: many threads share the terms, in a tree at last */
-#define LEAF "noise"   /* what the random signs are drawn from */
+#define SUM_LIMIT                                                                                  \
+  5e-6 /* of long sums but products': many threads share the terms, in a tree at last */
+#define SMALLEST 0x1p-126 /* of the numbers that every device keeps: f32's normal ones */
+#define LEAF "noise"      /* what the random signs are drawn from */
 
 typedef struct Noise {
   Graph *g;
@@ -34,7 +36,8 @@ static double terms(const Node *n) {
 }
 
 /* In f32, relative to size_of: Vulkan's limits, or what codegen's own functions keep. A sum's terms
- * may be added in any order; what each addition is off by is random, so it grows with the root. */
+ * may be added in any order; what each addition is off by is random, so it grows with the root. A
+ * product's element, attention's over all keys too, may be one lane's sum, term after term. */
 static double relative(const Node *n) {
   switch (n->op) {
   case OP_add:
@@ -56,9 +59,9 @@ static double relative(const Node *n) {
   case OP_cos:
   case OP_pow: return 80 * UNIT;
   case OP_cast: return n->src[0]->type.dtype == DT_i32 ? UNIT : 0;
+  case OP_matmul: return (2 + sqrt(terms(n))) * UNIT;
   case OP_reduce_sum:
   case OP_reduce_prod:
-  case OP_matmul:
   case OP_cumsum:
   case OP_scatter_add: return fmin((2 + sqrt(terms(n))) * UNIT, SUM_LIMIT);
   default: return 0;
@@ -136,6 +139,16 @@ static Node *with_error(const Noise *k, Node *of, Node *n, bool is_output) {
   return ir_add(g, n, ir_mul(g, e, size));
 }
 
+/* A device may take a number below f32's normal ones for zero: one copy, the one with all errors
+ * downward, always does. */
+static Node *flushed(const Noise *k, Node *n) {
+  Graph *g = k->g;
+  DType d = (DType)n->type.dtype;
+  if (k->copy != 2 || (d != DT_f32 && d != DT_bf16)) return n;
+  Node *is_small = ir_lt(g, ir_abs(g, n), ir_const(g, SMALLEST, &n->type));
+  return ir_where(g, is_small, ir_const(g, 0, &n->type), n);
+}
+
 static const char *name_of(const Noise *k, const char *name) {
   return k->copy ? intern(arena_printf(k->g->arena, "%s~%d", name, k->copy)) : name;
 }
@@ -156,7 +169,7 @@ static Node *computed(Noise *k, Node *n, bool is_output) {
   if (n->op == OP_param || n->op == OP_state) return copy_leaf(k, n);
   if (n->op == OP_fold) return n;
   for (int i = 0; i < n->n_src; i++) src[i] = copy_node(k, n->src[i]);
-  return with_error(k, n, ir_rebuild(k->g, n, src), is_output);
+  return flushed(k, with_error(k, n, ir_rebuild(k->g, n, src), is_output));
 }
 
 static Node *copy_node(Noise *k, Node *n) {

@@ -15,7 +15,9 @@
 
 #include "ir/ir.h"
 
-enum { NOISE_COPIES = 11 }; /* without errors, with all upward, with all downward, 8 at random */
+enum {
+  NOISE_COPIES = 11
+}; /* without errors, with all upward, with all downward and no subnormals, 8 at random */
 
 /* Output i · NOISE_COPIES + c is output i of `g` from copy c; a last one updates the noise's state. */
 Graph *noise_graph(const Graph *g);
