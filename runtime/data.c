@@ -128,9 +128,10 @@ static bool read_text(Data *d, const char *const *file, int n_file, const Tokeni
   }
   int64_t need = d->context + d->shifted;
   if (d->text.n < need) {
-    buf_printf(why, "%s%s: %lld tokens are too few: one window needs %lld (context %lld%s)",
-               file[0], n_file > 1 ? " and the others" : "", (long long)d->text.n, (long long)need,
-               (long long)d->context, d->shifted ? " and one more to predict" : "");
+    buf_printf(why, "%s%s: %lld %s too few: one window needs %lld (context %lld%s)", file[0],
+               n_file > 1 ? " and the others" : "", (long long)d->text.n,
+               d->text.n == 1 ? "token is" : "tokens are", (long long)need, (long long)d->context,
+               d->shifted ? " and one more to predict" : "");
     return false;
   }
   d->rows = (d->text.n - d->shifted) / d->context;

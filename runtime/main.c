@@ -56,7 +56,8 @@ static const Image *open_image(Arena *a, uint32_t *n_target, Buf *why) {
   }
   const unsigned char *trailer = file + size - IMG_TRAILER_BYTES;
   if (size < IMG_TRAILER_BYTES || memcmp(trailer + 16, IMG_TRAILER, 8) != 0) {
-    buf_str(why, "this runner holds no model; 'alphac MODEL.alpha -o NAME' makes one that does");
+    buf_str(why, "this runner holds no model, or its file was cut short; "
+                 "'alphac MODEL.alpha -o NAME' makes it");
     return NULL;
   }
   uint64_t at = little_endian(trailer), n = little_endian(trailer + 8);

@@ -164,7 +164,7 @@ size=$(wc -c <"$m")
 head -c $((size - 100)) "$m" >"$dir/cut"
 cp "$m" "$dir/edit" && printf '\125\252' | dd of="$dir/edit" bs=1 seek=$((size - 200)) conv=notrunc 2>/dev/null
 chmod +x "$dir/cut" "$dir/edit"
-expect 1 "this runner holds no model" "$dir/cut" train --steps 3 --data "$text" --out "$dir/fresh"
+expect 1 "this runner holds no model, or its file was cut short" "$dir/cut" train --steps 3 --data "$text" --out "$dir/fresh"
 expect 1 "damaged" "$dir/edit" train --steps 3 --data "$text" --out "$dir/fresh"
 expect 1 "error: " "$m" train --data "$text" --out "$run" --resume --device 77
 expect 1 "error: " env VK_DRIVER_FILES=/nonexistent VK_ICD_FILENAMES=/nonexistent "$m" train --data "$text" --out "$run" --resume
