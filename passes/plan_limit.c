@@ -117,15 +117,13 @@ static void fit_prologue(Planner *p, Node *product, Expression *e) {
   for (int s = 0; s < 2; s++) p->stored[base[s]->id] = true;
 }
 
-void plan_limit(Planner *p) {
-  Expression *e = xcalloc(1, sizeof *e);
+static void limit_once(Planner *p, Expression *e) {
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (p->needed[i] && !plan_given(n) && n->op != OP_matmul && !p->assembles[i]) fit(p, n, e);
   }
   for (int i = 0; i < p->g->n_node; i++)
     if (p->needed[i] && p->g->node[i]->op == OP_matmul) fit_prologue(p, p->g->node[i], e);
-  free(e);
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *n = p->g->node[i];
     if (!p->needed[i]) continue;
@@ -133,4 +131,21 @@ void plan_limit(Planner *p) {
       if (plan_source(n, s) == SOURCE_strided && p->stored[plan_operand(n->src[s])->id])
         store_source(p, n->src[s]);
   }
+}
+
+static int n_stored(const Planner *p) {
+  int n = 0;
+  for (int i = 0; i < p->g->n_node; i++) n += p->stored[i];
+  return n;
+}
+
+/* What is stored for one node's sake is one operand more of another that goes on reading what it is computed from:
+ * so again, until nothing has to be stored. */
+void plan_limit(Planner *p) {
+  Expression *e = xcalloc(1, sizeof *e);
+  for (int before = -1; before != n_stored(p);) {
+    before = n_stored(p);
+    limit_once(p, e);
+  }
+  free(e);
 }
