@@ -165,6 +165,24 @@ Image *sample_targets(Arena *a) {
   return m;
 }
 
+Image *sample_modules(Arena *a, uint32_t n) {
+  Image *m = sample_image(a);
+  const ImgModule one = m->module[0];
+  m->module = arena_alloc(a, sizeof *m->module * n);
+  m->n_module = n;
+  for (uint32_t i = 0; i < n; i++) {
+    uint32_t *word = arena_copy(a, one.word, 4 * (size_t)one.n_word);
+    word[2] += i;
+    m->module[i] = one;
+    m->module[i].word = word;
+    m->module[i].name = arena_printf(a, "add.%u", i);
+  }
+  for (uint32_t k = 0; k < m->n_program; k++)
+    for (uint32_t i = 0; i < m->program[k].n_dispatch; i++)
+      m->program[k].dispatch[i].module = (i + 2 * k) % n;
+  return m;
+}
+
 void *sample_bytes(Arena *a, const Image *m, uint32_t n_target, size_t *n) {
   Buf b = {0};
   if (!image_write(&b, m, n_target)) die("sample_bytes: the sample could not be written");

@@ -15,6 +15,9 @@ enum { SAMPLE_N = 1000, SAMPLE_LONG = 120, SAMPLE_ARGUMENTS = 300 };
  *   train  (tokens i32[2,4], targets i32[2,4], rng, total) loss, grad_norm, lr, step, ok: constants;
  *          w = w + t */
 Image *sample_image(Arena *);
+/* The sample's kernel n times, told apart by the generator's number in the header, which means nothing: `long` uses all of
+ * up to SAMPLE_LONG, `init` two and `step` three of them. */
+Image *sample_modules(Arena *, uint32_t n);
 /* The sample for four targets: "giant", which no device has all for; "huge", with a piece of memory that no
  * device gives; "small"; "portable". */
 enum { SAMPLE_TARGETS = 4 };

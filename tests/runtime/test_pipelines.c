@@ -26,26 +26,6 @@ static int shown; /* kernels that progress named as being compiled */
     if (!(call)) fail_msg("%s: %s", #call, why.data ? why.data : "");                              \
   } while (0)
 
-/* The sample's kernel many times, told apart by the generator's number in the header, which means
- * nothing: `long` uses all of them, `init` two and `step` three of them. */
-static Image *many_modules(Arena *a) {
-  Image *m = sample_image(a);
-  const ImgModule one = m->module[0];
-  m->module = arena_alloc(a, sizeof *m->module * MODULES);
-  m->n_module = MODULES;
-  for (uint32_t i = 0; i < MODULES; i++) {
-    uint32_t *word = arena_copy(a, one.word, 4 * (size_t)one.n_word);
-    word[2] += i;
-    m->module[i] = one;
-    m->module[i].word = word;
-    m->module[i].name = arena_printf(a, "add.%u", i);
-  }
-  for (uint32_t k = 0; k < m->n_program; k++)
-    for (uint32_t i = 0; i < m->program[k].n_dispatch; i++)
-      m->program[k].dispatch[i].module = (i + 2 * k) % MODULES;
-  return m;
-}
-
 static void take_progress(void *arg, int done, int total, const char *what) {
   (void)arg, (void)what;
   if (done < total) shown++;
@@ -342,7 +322,7 @@ int main(void) {
     return 0;
   }
   Arena *arena = arena_new();
-  image = many_modules(arena);
+  image = sample_modules(arena, MODULES);
   device = vk_open(-1, &why);
   if (!device) return 1;
   device->shader_objects = false; /* what is counted and held here are pipelines */

@@ -21,24 +21,6 @@ static Image *image;
 static Buf why;
 static char cache_dir[] = "/tmp/alphac-shaders-XXXXXX";
 
-/* The sample's kernel several times, told apart by the generator's number in the header. */
-static Image *some_modules(Arena *a) {
-  Image *m = sample_image(a);
-  const ImgModule one = m->module[0];
-  m->module = arena_alloc(a, sizeof *m->module * MODULES);
-  m->n_module = MODULES;
-  for (uint32_t i = 0; i < MODULES; i++) {
-    uint32_t *word = arena_copy(a, one.word, 4 * (size_t)one.n_word);
-    word[2] += i;
-    m->module[i] = one;
-    m->module[i].word = word;
-  }
-  for (uint32_t k = 0; k < m->n_program; k++)
-    for (uint32_t i = 0; i < m->program[k].n_dispatch; i++)
-      m->program[k].dispatch[i].module = i % MODULES;
-  return m;
-}
-
 /* ---- counted, and binaries refused ---- */
 
 static PFN_vkCreateShadersEXT create_shaders;
@@ -200,7 +182,7 @@ int main(void) {
   if (!mkdtemp(cache_dir)) return 1;
   setenv("XDG_CACHE_HOME", cache_dir, 1);
   Arena *arena = arena_new();
-  image = some_modules(arena);
+  image = sample_modules(arena, MODULES);
   create_shaders = vk.CreateShadersEXT;
   vk.CreateShadersEXT = counted;
   const struct CMUnitTest tests[] = {
