@@ -27,8 +27,9 @@
   X(CreateBuffer)                                                                                  \
   X(DestroyBuffer)                                                                                 \
   X(GetBufferMemoryRequirements)                                                                   \
-  X(GetBufferDeviceAddress) X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory)       \
-    X(CreateShaderModule) X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)  \
+  X(GetBufferDeviceAddress)                                                                        \
+  X(AllocateMemory) X(FreeMemory) X(BindBufferMemory) X(MapMemory) X(CreateShaderModule)           \
+    X(DestroyShaderModule) X(CreatePipelineLayout) X(DestroyPipelineLayout)                        \
       X(CreateComputePipelines) X(DestroyPipeline) X(CreatePipelineCache) X(DestroyPipelineCache)  \
         X(GetPipelineCacheData) X(CreateCommandPool) X(DestroyCommandPool)                         \
           X(AllocateCommandBuffers) X(FreeCommandBuffers) X(BeginCommandBuffer)                    \
@@ -254,7 +255,7 @@ VkResult pipeline_layout_new(VkDevice, VkPipelineLayout *);
 void pipeline_maker_for(const Device *, VkDevice,
                         PipelineMaker *); /* all but its layout and cache */
 /* Made of *binary where that is not empty and suits the driver; else of the module, and of shader objects the binary is
- * then put there. Safe in several threads at once. */
+ * then put there; NULL: nobody keeps it. Safe in several threads at once. */
 VkResult pipeline_new(const PipelineMaker *, const ImgModule *, Buf *binary, Pipeline *);
 void pipeline_free(VkDevice, const Pipeline *);
 void pipeline_bind(VkCommandBuffer, const Pipeline *);

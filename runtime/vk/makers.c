@@ -43,7 +43,7 @@ static void make(Exec *e, int index, Spare *spare) {
   const ImgModule *module = &e->image->module[index];
   compile = compile && spare_compile(spare, e->dev, module, &m->binary);
   Pipeline pipeline;
-  VkResult r = pipeline_new(&e->maker, module, &m->binary, &pipeline);
+  VkResult r = pipeline_new(&e->maker, module, e->option.no_cache ? NULL : &m->binary, &pipeline);
   pthread_mutex_lock(&s->lock);
   m->pipeline = pipeline;
   m->result = r;

@@ -98,12 +98,14 @@ static bool get_binary(const PipelineMaker *by, VkShaderEXT shader, Buf *out) {
 static VkResult shader_of(const PipelineMaker *by, const ImgModule *m, Buf *binary,
                           VkShaderEXT *out) {
   VkShaderEXT first;
-  if (binary->len &&
+  if (binary && binary->len &&
       !shader_new(by, m, VK_SHADER_CODE_TYPE_BINARY_EXT, binary->data, binary->len, out))
     return VK_SUCCESS;
   VkResult r =
     shader_new(by, m, VK_SHADER_CODE_TYPE_SPIRV_EXT, m->word, 4 * (size_t)m->n_word, &first);
   if (r) return r;
+  *out = first;
+  if (!binary) return VK_SUCCESS;
   if (get_binary(by, first, binary) &&
       !shader_new(by, m, VK_SHADER_CODE_TYPE_BINARY_EXT, binary->data, binary->len, out)) {
     vk.DestroyShaderEXT(by->device, first, NULL);
