@@ -225,6 +225,22 @@ static void bound_moved(Bounds *b, const Node *n) {
 
 /* ---- the rest ---- */
 enum { SAMPLES = 8 };
+#define DISTURBANCE 1e-6 /* relative, of each source; besides its own error */
+
+/* How much x changes x − mean x and x − max x in a row of one element, which are 0 for any x, where a
+ * kernel that computes x once more rounds it otherwise. */
+static double slope_alone(const Node *n) {
+  const Type *x = &n->src[0]->type;
+  int64_t length = 1;
+  for (int i = 0; i < n->n_int; i++) length *= x->dim[n->ints[i]];
+  switch (n->op) {
+  case OP_layer_norm: return length == 1 ? 1 / sqrt(n->value) : 0;
+  case OP_log_softmax: return length == 1;
+  case OP_cross_entropy: return x->dim[x->rank - 1] == 1;
+  default: return 0;
+  }
+}
+
 static void bound_sampled(Bounds *b, const Node *n) {
   double *error = b->error[n->id], *middle = b->value[n->id], *src[IR_MAX_SRC], largest = 0;
   int64_t count = type_count(&n->type);
@@ -241,7 +257,7 @@ static void bound_sampled(Bounds *b, const Node *n) {
            k++) {
         double x = b->value[n->src[i]->id][k], e = b->error[n->src[i]->id][k];
         uint64_t sign = hash_bytes(&k, sizeof k, (uint64_t)(s * 64 + i)) & 1;
-        e += 1e-6 * fabs(x) + 1e-7;
+        e += DISTURBANCE * fabs(x) + 1e-7;
         src[i][k] = sign ? x + e : x - e;
       }
     const double *y = apply(b, n, (const double *const *)src);
@@ -253,6 +269,10 @@ static void bound_sampled(Bounds *b, const Node *n) {
   for (int64_t k = 0; k < count; k++)
     if (isfinite(middle[k])) largest = fmax(largest, fabs(middle[k]));
   for (int64_t k = 0; k < count; k++) error[k] += 2 * FUNCTION * largest;
+  double alone = slope_alone(n);
+  const Node *x = n->src[0];
+  for (int64_t k = 0; alone > 0 && k < count; k++)
+    error[k] += alone * (b->error[x->id][k] + DISTURBANCE * fabs(b->value[x->id][k]));
 }
 
 static void bound_node(Bounds *b, const Node *n) {

@@ -6,9 +6,11 @@
  *
  * Cases are checked in child processes, a batch in each, since a bug of the compiler ends the
  * process. A case that fails is reduced and printed, and is a test of its own with --file. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -199,7 +201,9 @@ static void save(const char *text, long number) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%ld.ir", option.save, number);
   FILE *f = fopen(path, "w");
-  if (!f || fputs(text, f) < 0 || fclose(f) != 0) die("never_wrong: cannot write %s", path);
+  if (f && fputs(text, f) >= 0 && fclose(f) == 0) return;
+  fprintf(stderr, "never_wrong: cannot write %s: %s\n", path, strerror(errno));
+  exit(2);
 }
 
 static void report_failure(const Graph *g, long number, const Buf *why) {
@@ -343,6 +347,10 @@ int main(int argc, char **argv) {
     fputs("never_wrong [--seed S] [--first K] [--cases N] [--jobs J] [--save DIR] [--no-device]\n"
           "never_wrong --file CASE.ir [--no-device]\n",
           stderr);
+    return 2;
+  }
+  if (option.save && mkdir(option.save, 0777) != 0 && errno != EEXIST) {
+    fprintf(stderr, "never_wrong: cannot make the folder %s: %s\n", option.save, strerror(errno));
     return 2;
   }
   if (option.file) return check_file();
