@@ -11,7 +11,8 @@ static const struct Family {
   void (*emit)(Kernel *);
 } map = {"map", emit_map}, reduce = {"reduce", emit_reduce}, scan = {"scan", emit_scan},
   flat_sum = {"sum", emit_flat_sum}, matmul = {"matmul", emit_matmul},
-  scatter = {"scatter", emit_scatter_add}, attention = {"attention", emit_attention};
+  matmul_spans = {"matmul", emit_matmul_spans}, scatter = {"scatter", emit_scatter_add},
+  attention = {"attention", emit_attention};
 
 static const struct Family *family(const KernelJob *job) {
   if (job->copy) return &map;
@@ -25,6 +26,7 @@ static const struct Family *family(const KernelJob *job) {
   case OP_argmax: return &reduce;
   case OP_cumsum: return &scan;
   case OP_matmul: return &matmul;
+  case OP_matmul_spans: return &matmul_spans;
   case OP_scatter_add: return &scatter;
   case OP_attention:
   case OP_attention_lse:

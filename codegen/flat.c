@@ -38,8 +38,8 @@ static bool has_loop(Walk *w, const Node *n) {
   if (w->job->stored[n->id] && !cg_is_out(w->job, n)) return false;
   for (int i = 0; i < w->n; i++)
     if (w->seen[i] == n) return false;
-  if (w->n == MAX_NODES || n->op == OP_matmul || n->op == OP_scatter_add ||
-      (n->op >= OP_reduce_sum && n->op <= OP_reduce_min))
+  if (w->n == MAX_NODES || n->op == OP_matmul || n->op == OP_matmul_spans ||
+      n->op == OP_scatter_add || (n->op >= OP_reduce_sum && n->op <= OP_reduce_min))
     return true;
   w->seen[w->n++] = n;
   for (int i = 0; i < n->n_src; i++)

@@ -143,7 +143,7 @@ void emit_map(Kernel *);
 void emit_flat_sum(Kernel *);
 void emit_reduce(Kernel *);
 void emit_scan(Kernel *);
-void emit_matmul(Kernel *);
+void emit_matmul(Kernel *), emit_matmul_spans(Kernel *);
 void emit_scatter_add(Kernel *);
 void emit_attention(Kernel *);
 

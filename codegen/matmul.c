@@ -341,6 +341,20 @@ static bool make_outs(Matmul *mm, const KernelJob *job) {
   return !mm->tiles || mm->kk <= MATMUL_LONGEST;
 }
 
+/* All slots read the same operands. */
+static bool make_spans(Matmul *mm, const KernelJob *job) {
+  mm->product = job->out[0];
+  mm->spans = ir_spans(mm->product);
+  mm->batches = mm->product->type.dim[0];
+  mm->m = mm->product->type.dim[1];
+  mm->n = mm->product->type.dim[2];
+  mm->kk = mm->product->src[0]->type.dim[1];
+  bool ok = matmul_side(mm, job, &mm->a, false) && matmul_side(mm, job, &mm->b, true);
+  mm->n_batch = 1;
+  mm->batch_dim[0] = mm->batches;
+  return ok && make_outs(mm, job);
+}
+
 bool matmul_make(Matmul *mm, Kernel *k) {
   const KernelJob *job = k->job;
   *mm = (Matmul){.k = k, .beside = job->beside};
@@ -402,4 +416,13 @@ void emit_matmul(Kernel *k) {
   case MATMUL_portable: matmul_portable(&mm, &f->portable);
   }
   k->out->flops = 2.0 * (double)type_count(&mm.product->type) * (double)mm.kk;
+}
+
+void emit_matmul_spans(Kernel *k) {
+  Matmul mm = {.k = k, .beside = k->job->beside};
+  if (!make_spans(&mm, k->job))
+    die("codegen: matmul_spans %%%d: a source has no layout", k->job->out[0]->id);
+  MatmulTile tile = matmul_spans_tile(&mm, k->target);
+  matmul_coop(&mm, &tile);
+  k->out->flops = 2.0 * (double)(mm.m * mm.n) * (double)mm.kk;
 }

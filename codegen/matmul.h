@@ -46,6 +46,7 @@ typedef struct Matmul {
   bool tiles;        /* an out needs tiles: it is moved, or from a sum over k */
   bool sum_a, sum_b; /* an out is from the sum over k of that operand */
   int beside;        /* as in KernelJob */
+  Spans spans;       /* of a product in spans, whose slots are its batches; n = 0: it is none */
   int n_batch;
   int64_t batch_dim[IR_MAX_RANK], batches, m, n, kk; /* kk: length of the sum */
   Side a, b;
@@ -134,6 +135,9 @@ int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
 bool matmul_shares_device(const Matmul *, const Target *);
 /* With one of them, as cg_matmul_time. */
 double matmul_tile_time(const Matmul *, const Target *, const MatmulTile *);
+
+/* The tile of a product in spans. */
+MatmulTile matmul_spans_tile(const Matmul *, const Target *);
 
 void matmul_coop(Matmul *, const MatmulTile *);
 

@@ -9,7 +9,7 @@
  *         └──────┴──────┘        The loads of the tile after the last one repeat the last one: a branch costs more.
  *
  * Where the product has more tiles of C than can be computed at one time, a workgroup computes several, and goes on with the loads
- * of the next one before it stores one.
+ * of the next one before it stores one. Of a product in spans it computes parts of tiles (matmul_coop_spans.c).
  *
  * Sums over k of an operand are products with ones, in the workgroups of its first tile alone; the subgroups that have the same
  * fragments share them out. Sizes and strides are constants. */
@@ -24,6 +24,10 @@ static SpvId constant(Coop *c, int64_t v) { return spv_u(c->mm->k->b, (uint32_t)
 static void find_tile(Coop *c, SpvId which) {
   Matmul *mm = c->mm;
   Spv *b = mm->k->b;
+  if (mm->spans.n) {
+    matmul_coop_span_tile(c, which);
+    return;
+  }
   int64_t by_m = (mm->m + mm->tile_m - 1) / mm->tile_m,
           by_n = (mm->n + mm->tile_n - 1) / mm->tile_n;
   int64_t group = c->tile.group < by_m ? c->tile.group : by_m;
@@ -62,7 +66,7 @@ static void find_batch(Coop *c, Side *s, SpvId offset) {
 }
 
 /* Sets the tile's place, and where the operands of its batch begin. */
-static void go_to(Coop *c, SpvId which) {
+void matmul_coop_go_to(Coop *c, SpvId which) {
   Matmul *mm = c->mm;
   Spv *b = mm->k->b;
   find_tile(c, which);
@@ -72,6 +76,12 @@ static void go_to(Coop *c, SpvId which) {
   find_batch(c, &mm->a, offset);
   offset = spv_extract(b, c->offsets, 1);
   find_batch(c, &mm->b, offset);
+}
+
+void matmul_coop_before(Coop *c, SpvId next) {
+  matmul_coop_go_to(c, next);
+  c->a.next = matmul_coop_side_start(c, &c->a);
+  c->b.next = matmul_coop_side_start(c, &c->b);
 }
 
 /* Where there are more tiles than workgroups that run at one time, each of these takes several: the next one's first loads are
@@ -95,8 +105,8 @@ static void begin(Coop *c) {
   mm->edge_m = mm->m % t->m != 0;
   mm->edge_n = mm->n % t->n != 0;
   int64_t by_m = (mm->m + t->m - 1) / t->m, by_n = (mm->n + t->n - 1) / t->n;
-  c->tiles = by_m * by_n * mm->batches;
-  c->groups = count_groups(c);
+  c->tiles = mm->spans.n ? by_m * by_n : by_m * by_n * mm->batches;
+  c->groups = mm->spans.n ? mm->spans.n : count_groups(c);
   kernel_groups(k, c->groups, c->invocations);
   k->out->subgroup_size = c->subgroup_size;
   c->offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
@@ -106,7 +116,7 @@ static void begin(Coop *c) {
   c->group = kernel_group(k);
   SpvId within = spv_cmp(b, SpvOpULessThan, c->group, constant(c, c->groups));
   spv_if(b, within);
-  go_to(c, c->group);
+  matmul_coop_go_to(c, mm->spans.n ? matmul_coop_span_begin(c) : c->group);
   c->lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
   c->subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
   SpvId along_n = constant(c, t->subgroups_n);
@@ -126,10 +136,8 @@ static void for_each_tile(Coop *c) {
   SpvId next = spv_bin(b, SpvOpIAdd, which, groups);
   SpvId more = spv_cmp(b, SpvOpULessThan, next, tiles);
   next = spv_select(b, more, next, which);
-  go_to(c, next);
-  c->a.next = matmul_coop_side_start(c, &c->a);
-  c->b.next = matmul_coop_side_start(c, &c->b);
-  go_to(c, which);
+  matmul_coop_before(c, next);
+  matmul_coop_go_to(c, which);
 }
 
 /* ---- what is kept ---- */
@@ -155,7 +163,7 @@ static bool counts_terms(const Coop *c) {
   return c->a.tail || c->mm->a.computed || c->mm->b.computed;
 }
 
-static void make_sums(Coop *c) {
+void matmul_coop_make_sums(Coop *c) {
   for (int i = 0; i < c->parts_m; i++)
     for (int j = 0; j < c->parts_n; j++) c->sum[i][j] = zeros(c);
   for (int i = 0; i < c->parts_m && c->mm->sum_a; i++) c->sum_a[i] = zeros(c);
@@ -284,10 +292,10 @@ static void fetch(Coop *c) {
 }
 
 /* From terms i of the tile to those after them. */
-static void advance(Coop *c, SpvId i, int64_t steps) {
+static void advance(Coop *c, SpvId i, SpvId steps) {
   Spv *b = c->mm->k->b;
   SpvId next = spv_bin(b, SpvOpIAdd, i, constant(c, 1));
-  SpvId more = spv_cmp(b, c->a.next ? SpvOpINotEqual : SpvOpULessThan, next, constant(c, steps));
+  SpvId more = spv_cmp(b, c->a.next ? SpvOpINotEqual : SpvOpULessThan, next, steps);
   matmul_coop_advance(c, &c->a, more);
   matmul_coop_advance(c, &c->b, more);
   if (!counts_terms(c)) return;
@@ -297,9 +305,14 @@ static void advance(Coop *c, SpvId i, int64_t steps) {
   spv_set(b, c->first_term, term);
 }
 
-static void loop(Coop *c, int64_t steps) {
+void matmul_coop_ahead(Coop *c, SpvId steps) {
+  fetch(c);
+  advance(c, constant(c, 0), steps);
+}
+
+void matmul_coop_loop(Coop *c, SpvId steps) {
   Spv *b = c->mm->k->b;
-  SpvId i = spv_for(b, constant(c, steps));
+  SpvId i = spv_for(b, steps);
   spv_barrier(b);
   matmul_coop_put(c, &c->a);
   matmul_coop_put(c, &c->b);
@@ -311,11 +324,20 @@ static void loop(Coop *c, int64_t steps) {
   spv_end(b);
 }
 
+static void tiles(Coop *c, SpvId steps) {
+  bool several = c->groups < c->tiles;
+  matmul_coop_ahead(c, steps);
+  if (several) for_each_tile(c);
+  matmul_coop_make_sums(c);
+  matmul_coop_loop(c, steps);
+  matmul_coop_store(c);
+  if (several) spv_end(c->mm->k->b);
+}
+
 void matmul_coop(Matmul *mm, const MatmulTile *tile) {
   Coop c;
   matmul_coop_layout(&c, mm, mm->k->target, tile);
   Spv *b = mm->k->b;
-  int64_t steps = (mm->kk + tile->k - 1) / tile->k;
   make_types(&c);
   SpvId runs = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c.shared_runs);
   c.shared = spv_shared(b, runs);
@@ -326,12 +348,9 @@ void matmul_coop(Matmul *mm, const MatmulTile *tile) {
     c.first_term = spv_local(b, spv_u32(b));
     spv_set(b, c.first_term, constant(&c, 0));
   }
-  fetch(&c);
-  advance(&c, constant(&c, 0), steps);
-  if (c.groups < c.tiles) for_each_tile(&c);
-  make_sums(&c);
-  loop(&c, steps);
-  matmul_coop_store(&c);
-  if (c.groups < c.tiles) spv_end(b);
+  if (mm->spans.n)
+    matmul_coop_span(&c);
+  else
+    tiles(&c, constant(&c, (mm->kk + tile->k - 1) / tile->k));
   matmul_end(mm);
 }

@@ -45,8 +45,10 @@ typedef struct Coop {
   DType type;
   uint32_t invocations, subgroup_size;
   CoopSide a, b;
-  int64_t tiles, groups; /* of the product, in all batches; workgroups that share them */
-  SpvId group, offsets;  /* this workgroup; where the operands begin */
+  int64_t tiles, groups;       /* of the product, in all batches; workgroups that share them */
+  SpvId group, offsets;        /* this workgroup; where the operands begin */
+  SpvId span_begin, span_end;  /* of a product in spans: the workgroup's steps, … */
+  SpvId span_first, span_last; /* its first and its last tile */
   SpvId matrix_a, matrix_b, matrix_sum; /* types */
   int shared_runs;                      /* uvec4s of workgroup memory */
   SpvId shared;                         /* array of them */
@@ -67,7 +69,8 @@ void matmul_coop_side_begin(Coop *, CoopSide *);
 bool matmul_coop_side_even(const CoopSide *);
 /* Where this invocation's first load of the tile is; of an even side. */
 SpvId matmul_coop_side_start(Coop *, CoopSide *);
-void matmul_coop_fetch(Coop *, CoopSide *); /* memory → registers */
+void matmul_coop_side_skip(Coop *, CoopSide *, SpvId steps); /* so many slices of terms */
+void matmul_coop_fetch(Coop *, CoopSide *);                  /* memory → registers */
 /* To the next terms where there are more, else to where the next tile of the product begins. */
 void matmul_coop_advance(Coop *, CoopSide *, SpvId more);
 void matmul_coop_put(Coop *, CoopSide *); /* registers → workgroup memory */
@@ -92,5 +95,16 @@ typedef struct SumShare {
   SpvId mine;
 } SumShare;
 void matmul_coop_sharing(const Coop *, bool of_a, SumShare *);
+/* Sets the tile's place, and where the operands of its batch begin. */
+void matmul_coop_go_to(Coop *, SpvId tile);
+void matmul_coop_before(Coop *, SpvId next); /* loads go on to that tile; it is gone to */
+void matmul_coop_make_sums(Coop *);          /* zeros */
+void matmul_coop_ahead(Coop *, SpvId steps); /* the first loads */
+void matmul_coop_loop(Coop *, SpvId steps);
+
+/* ---- matmul_coop_spans.c ---- */
+SpvId matmul_coop_span_begin(Coop *); /* finds the workgroup's span; its first tile */
+void matmul_coop_span_tile(Coop *, SpvId tile);
+void matmul_coop_span(Coop *); /* computes and stores it */
 
 #endif

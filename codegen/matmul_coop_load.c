@@ -179,6 +179,12 @@ SpvId matmul_coop_side_start(Coop *c, CoopSide *s) {
   return index_of(c, s, row, term);
 }
 
+void matmul_coop_side_skip(Coop *c, CoopSide *s, SpvId steps) {
+  SpvId moving = spv_get(c->mm->k->b, s->moving);
+  steps = times(c, steps, s->tile_k * s->side->k / s->width);
+  spv_set(c->mm->k->b, s->moving, plus(c, moving, steps));
+}
+
 void matmul_coop_side_begin(Coop *c, CoopSide *s) {
   Spv *b = c->mm->k->b;
   SpvId lane = spv_builtin(b, SpvBuiltInLocalInvocationIndex, spv_u32(b));

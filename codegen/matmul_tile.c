@@ -13,6 +13,7 @@
 #include "codegen/matmul_coop.h"
 
 #include <math.h>
+#include <string.h>
 
 bool matmul_units(const Matmul *mm, const Target *t, TargetMatrix *units) {
   DType d = mm->a.type;
@@ -37,6 +38,14 @@ void matmul_coop_layout(Coop *c, const Matmul *mm, const Target *t, const Matmul
 }
 
 /* ---- what could serve ---- */
+
+static const MatmulTile all[] = {
+  {128, 128, 32, 2, 2, 8}, {128, 192, 64, 2, 4, 8}, {192, 128, 64, 4, 2, 8}, {64, 128, 32, 1, 2, 8},
+  {128, 64, 32, 2, 1, 8},  {64, 64, 32, 2, 2, 8},   {64, 64, 64, 2, 2, 8},   {32, 64, 64, 1, 2, 8},
+  {64, 32, 64, 2, 1, 8},   {32, 32, 64, 2, 2, 8},   {32, 32, 32, 2, 2, 8},   {16, 64, 64, 1, 4, 8},
+  {32, 64, 128, 2, 2, 8},  {64, 32, 128, 2, 2, 8},  {64, 64, 128, 2, 2, 8},  {32, 32, 128, 2, 2, 8},
+  {32, 16, 32, 2, 1, 8},   {16, 16, 32, 1, 1, 8},   {32, 64, 64, 2, 2, 8},   {64, 32, 64, 2, 2, 8},
+};
 
 /* Registers of an invocation for its share of the sums. */
 static int sums(const MatmulTile *x, const Target *t) {
@@ -150,15 +159,6 @@ typedef double TileTime(const Matmul *, const Target *, const TargetMatrix *, co
 /* The candidates that the target can run, the best first; how many. */
 static int rank(const Matmul *mm, const Target *t, const TargetMatrix *u, TileTime *time_of_tile,
                 MatmulTile *out) {
-  static const MatmulTile all[] = {
-    {128, 128, 32, 2, 2, 8}, {128, 192, 64, 2, 4, 8}, {192, 128, 64, 4, 2, 8},
-    {64, 128, 32, 1, 2, 8},  {128, 64, 32, 2, 1, 8},  {64, 64, 32, 2, 2, 8},
-    {64, 64, 64, 2, 2, 8},   {32, 64, 64, 1, 2, 8},   {64, 32, 64, 2, 1, 8},
-    {32, 32, 64, 2, 2, 8},   {32, 32, 32, 2, 2, 8},   {16, 64, 64, 1, 4, 8},
-    {32, 64, 128, 2, 2, 8},  {64, 32, 128, 2, 2, 8},  {64, 64, 128, 2, 2, 8},
-    {32, 32, 128, 2, 2, 8},  {32, 16, 32, 2, 1, 8},   {16, 16, 32, 1, 1, 8},
-    {32, 64, 64, 2, 2, 8},   {64, 32, 64, 2, 2, 8},
-  };
   double time[MATMUL_MAX_TILES];
   int n = 0;
   for (int i = 0; i < COUNT_OF(all); i++) {
@@ -195,11 +195,88 @@ double matmul_tile_time(const Matmul *mm, const Target *t, const MatmulTile *til
   return matmul_units(mm, t, &u) ? time_of(mm, t, &u, tile) : 0;
 }
 
-double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k,
-                      bool filled) {
+/* Both operands' rows lie together. */
+static Matmul product_of(DType d, int64_t batches, int64_t m, int64_t n, int64_t k) {
   Matmul mm = {.batches = batches, .m = m, .n = n, .kk = k};
   mm.a = (Side){.type = d, .row = 1, .k = m, .unit_row = true};
   mm.b = (Side){.type = d, .row = 1, .k = n, .unit_row = true};
+  return mm;
+}
+
+/* Whether spans can be computed with the tile: loads lie alike in all tiles. */
+static bool fits_spans(const Matmul *mm, const Target *t, const TargetMatrix *u,
+                       const MatmulTile *x) {
+  Coop c;
+  if (mm->m % x->m || mm->n % x->n || mm->kk % x->k || !fits(mm, t, u, x)) return false;
+  matmul_coop_layout(&c, mm, t, x);
+  return matmul_coop_side_even(&c.a) && matmul_coop_side_even(&c.b);
+}
+
+MatmulTile matmul_spans_tile(const Matmul *mm, const Target *t) {
+  TargetMatrix u;
+  const Spans *s = &mm->spans;
+  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
+  for (int i = 0; i < COUNT_OF(all) && unit && matmul_units(mm, t, &u); i++)
+    if (all[i].m == s->tile_m && all[i].n == s->tile_n && all[i].k == s->step &&
+        fits_spans(mm, t, &u, &all[i]))
+      return all[i];
+  die("codegen: no tile for a product in spans");
+}
+
+/* The most tiles that a span meets. */
+static int64_t tiles_of_span(const Spans *s) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < s->n; i++) {
+    int64_t first = ir_span_begin(s, i) / s->steps, last = (ir_span_begin(s, i + 1) - 1) / s->steps;
+    if (last - first + 1 > most) most = last - first + 1;
+  }
+  return most;
+}
+
+/* All spans begin at once, and each stores its part of every tile that it meets. Those of one core are at different terms, so that
+ * they share little of what they read. */
+static double time_in_spans(const Matmul *mm, const Target *t, const TargetMatrix *u,
+                            const MatmulTile *x, const Spans *s) {
+  const double APART = 1.1, ANOTHER = 15e6 /* tile of a span */;
+  int most = resident(mm, t, x), each = (int)((s->n + t->cores - 1) / t->cores);
+  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x) * (each > 1 ? APART : 1);
+  double steps = (double)((s->all + s->n - 1) / s->n);
+  double bytes = 4.0 * (double)(mm->m * mm->n) * (double)(s->slots + 1);
+  return START + (double)(tiles_of_span(s) - 1) * ANOTHER + steps * step_time(work, each, most) +
+         bytes * CG_BALANCE / t->cores;
+}
+
+double cg_spans_time(const Target *t, DType d, int64_t m, int64_t n, int64_t k,
+                     const bool along_k[2], int64_t ints[4]) {
+  enum { LEAST = 16 /* steps of a span, beside which its stores are little */ };
+  Matmul mm = product_of(d, 1, m, n, k);
+  if (along_k[0]) mm.a = (Side){.type = d, .row = k, .k = 1, .unit_k = true};
+  if (along_k[1]) mm.b = (Side){.type = d, .row = k, .k = 1, .unit_k = true};
+  TargetMatrix u;
+  double best = 0;
+  if (!t->cores || t->is_cpu || !matmul_units(&mm, t, &u)) return 0;
+  for (int i = 0; i < COUNT_OF(all); i++) {
+    const MatmulTile *x = &all[i];
+    if (!fits_spans(&mm, t, &u, x)) continue;
+    int64_t tiles = m / x->m * (n / x->n), most = (int64_t)t->cores * resident(&mm, t, x);
+    /* as many as run at once; or fewer, equally many for each tile */
+    int64_t count[] = {most, most / tiles * tiles};
+    for (int c = 0; c < COUNT_OF(count); c++) {
+      Spans s;
+      int64_t numbers[] = {count[c], x->m, x->n, x->k};
+      if (!ir_spans_make(m, n, k, numbers, &s) || s.all / s.n < LEAST) continue;
+      double time = time_in_spans(&mm, t, &u, x, &s);
+      if (best > 0 && time >= best) continue;
+      best = time;
+      memcpy(ints, numbers, sizeof numbers);
+    }
+  }
+  return best;
+}
+
+double cg_matmul_time(const Target *t, DType d, int64_t batches, int64_t m, int64_t n, int64_t k,
+                      bool filled) {
+  Matmul mm = product_of(d, batches, m, n, k);
   SharedTile shared[MATMUL_MAX_SHARED];
   MatmulTile tile[MATMUL_MAX_TILES];
   TargetMatrix u;

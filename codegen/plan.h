@@ -23,7 +23,7 @@ enum {
  *   matmul     outs as cg_matmul_accepts says: functions of the product at its own flat index, permutations of such, functions
  *              of a sum over k of one of its operands
  *   scatter_add   outs are elementwise functions of it at its own flat index, it itself may be an out
- *   argmax, cumsum, attention…   the operation's own loop; outs are the operation, and its siblings of the same sources
+ *   argmax, cumsum, attention…, matmul_spans   the operation's own loop; outs are the operation, and its siblings of the same sources
  *              (attention and attention_lse, attention_dk and attention_dv)
  *
  * rows: the anchor's source has outer · red · inner elements, of which red (neighbouring dimensions) are reduced. A value in the
@@ -37,6 +37,8 @@ enum {
  *   computed inside wherever asked: elementwise, VIEW operations, const, iota, position, pad, concat, random, gather
  *   sources of attention… but for mask and keep: stored, or chains of VIEW operations and widenings over a stored node that
  *     cg_strided accepts
+ *   matmul_spans is an out; its sources are such, of one 16-bit type, with rows or terms that lie together; its tiles are one of the
+ *     target's, of which m, n and k are multiples
  *   sources of matmul: such, or values that kernels compute in place, for which cg_lies_as finds a layout
  *   attention's mask and keep: expressions, evaluated at (b…, h, i, j) for each query and key that see each other
  *   outs of attention…: the operation, or permutes, reshapes and casts to 16 bit of it that cg_store_strides accepts
@@ -144,6 +146,13 @@ void cg_form_key(const KernelJob *, const Target *, Buf *);
  * takes the cores that it leaves. */
 double cg_matmul_time(const Target *, DType, int64_t batches, int64_t m, int64_t n, int64_t k,
                       bool filled);
+enum {
+  CG_BALANCE = 128
+}; /* operations of a device's matrix units in the time of a byte of its memory */
+/* The same of the product in spans with the slots' sum, at its best, and how it is cut, as in ATTR_spans; 0: it cannot be. along_k:
+ * of each operand, whether it is terms that lie together. */
+double cg_spans_time(const Target *, DType, int64_t m, int64_t n, int64_t k, const bool along_k[2],
+                     int64_t spans[4]);
 /* How often the kernel that is expected to be best for the product loads each element of operand 0 or 1; *busy: which part of
  * the device it keeps busy while it waits for them, where few others wait meanwhile. */
 double cg_operand_reads(const Target *, const Node *product, int operand, double *busy);

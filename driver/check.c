@@ -191,7 +191,9 @@ static Node *sum_of_sizes(Graph *g, Node *root) {
   case OP_cumsum: return ir_rebuild(g, root, (Node *[]){ir_abs(g, root->src[0])});
   case OP_scatter_add:
     return ir_rebuild(g, root, (Node *[]){root->src[0], ir_abs(g, root->src[1])});
-  case OP_matmul: return ir_matmul(g, ir_abs(g, root->src[0]), ir_abs(g, root->src[1]));
+  case OP_matmul:
+  case OP_matmul_spans:
+    return ir_rebuild(g, root, (Node *[]){ir_abs(g, root->src[0]), ir_abs(g, root->src[1])});
   case OP_permute:
   case OP_reshape: {
     Node *size = sum_of_sizes(g, root->src[0]);

@@ -72,8 +72,12 @@ static double model_flops(const Plan *plan) {
   for (int i = 0; i < plan->n_step; i++) {
     const Node *n = plan->step[i].job.anchor;
     if (!n) n = plan->step[i].job.out[0];
-    if (n->op != OP_matmul || plan->step[i].job.copy || n->region < 0) continue;
-    sum += 2.0 * (double)type_count(&n->type) * (double)n->src[0]->type.dim[n->type.rank - 1];
+    if (plan->step[i].job.copy || n->region < 0) continue;
+    double elements = (double)type_count(&n->type);
+    if (n->op == OP_matmul)
+      sum += 2.0 * elements * (double)n->src[0]->type.dim[n->type.rank - 1];
+    else if (n->op == OP_matmul_spans)
+      sum += 2.0 * elements / (double)n->type.dim[0] * (double)n->src[0]->type.dim[1];
   }
   return sum;
 }

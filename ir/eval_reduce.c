@@ -85,6 +85,27 @@ void eval_cumsum(EvalStep *s) {
     }
 }
 
+/* Tile by tile: the terms of a step go to the slot of its span. */
+void eval_matmul_spans(EvalStep *s) {
+  const Type *t = &s->n->type;
+  int64_t m = t->dim[1], n = t->dim[2], k = eval_src_type(s, 0)->dim[1];
+  Spans spans = ir_spans(s->n);
+  memset(s->out, 0, sizeof *s->out * (size_t)s->count);
+  for (int64_t tile = 0; tile < spans.by_m * spans.by_n; tile++) {
+    int64_t row, column, first = tile * spans.steps;
+    ir_span_tile(&spans, tile, &row, &column);
+    row *= spans.tile_m;
+    column *= spans.tile_n;
+    for (int64_t i = row; i < m && i < row + spans.tile_m; i++)
+      for (int64_t p = 0; p < k; p++) {
+        int64_t slot = ir_span_at(&spans, first + p / spans.step) - ir_span_at(&spans, first);
+        double f = s->src[0][i * k + p], *out = s->out + (slot * m + i) * n;
+        for (int64_t j = column; j < n && j < column + spans.tile_n; j++)
+          out[j] += f * s->src[1][p * n + j];
+      }
+  }
+}
+
 /* row by row of the result, so that the inner loop runs along memory */
 void eval_matmul(EvalStep *s) {
   const Type *a = eval_src_type(s, 0);

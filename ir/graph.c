@@ -32,6 +32,7 @@ enum {
   given_arg = 0,
   given_cumsum = 0,
   given_matmul = 0,
+  given_matmul_spans = 0,
   given_attention = 0,
   given_attention_lse = 0,
   given_attention_grad = 0,

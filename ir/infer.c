@@ -165,6 +165,18 @@ static bool rule_matmul(Ask *q) {
   return true;
 }
 
+static bool rule_matmul_spans(Ask *q) {
+  const Type *a = src_type(q, 0), *b = src_type(q, 1);
+  Spans s;
+  if (!rule_matmul(q)) return false;
+  if (a->rank != 2) return fail_types(q, "needs two matrices");
+  if (!ir_spans_make(a->dim[0], b->dim[1], a->dim[1], q->attr->ints, &s))
+    return fail_types(q, "needs spans, tiles and steps of at least 1, no more spans than steps, "
+                         "and fewer steps times spans than 2^31");
+  *q->out = type_of(a->dtype, 3, (int64_t[]){s.slots, a->dim[0], b->dim[1]});
+  return true;
+}
+
 /* ---- attention ---- */
 
 static bool attention_values(Ask *q) {
@@ -403,6 +415,7 @@ static bool check_attr(Ask *q) {
   AttrKind kind = ir_op[q->op].attr;
   int want = kind == ATTR_axis || kind == ATTR_place || kind == ATTR_layout ? 1
              : kind == ATTR_scan                                            ? 2
+             : kind == ATTR_spans                                           ? 4
              : kind == ATTR_attention                                       ? ATT_COUNT
                                                                             : -1;
   bool counted = kind == ATTR_axes || kind == ATTR_perm || kind == ATTR_range ||

@@ -41,6 +41,7 @@ typedef enum AttrKind {
   ATTR_place,    /* ints = {place}: distinguishes calls of random */
   ATTR_norm,     /* ints = the axes, ascending; value = eps */
   ATTR_layout,   /* ints = {0: pairs in halves, 1: interleaved} */
+  ATTR_spans,    /* ints = {spans, rows of a tile, columns of a tile, terms of a step} */
   ATTR_attention /* AttentionAttr: read by ir_attention, made by ir_attend */
 } AttrKind;
 
@@ -216,6 +217,20 @@ AttentionAttr ir_attention(const Node *);
  * empty_nan) is left out. Bounds beyond the band's ends mean none. */
 Node *ir_attend(Graph *, Op, Node *const *src, const AttentionAttr *);
 int ir_attention_sources(Op); /* 0: not of the family */
+
+/* ---- spans.c: a product whose sums are cut into spans of equal length (OP_matmul_spans) ---- */
+typedef struct Spans {
+  int64_t n, tile_m, tile_n, step; /* as in ATTR_spans */
+  int64_t by_m, by_n;              /* tiles along m and n */
+  int64_t steps, all;              /* of a tile; of all tiles */
+  int64_t slots;                   /* the most spans that meet a tile */
+} Spans;
+/* Of [m, k] · [k, n]; false where there are more spans than steps, or numbers do not fit 31 bits. */
+bool ir_spans_make(int64_t m, int64_t n, int64_t k, const int64_t ints[4], Spans *);
+Spans ir_spans(const Node *);
+int64_t ir_span_begin(const Spans *, int64_t span); /* its first step; of span n: the end */
+int64_t ir_span_at(const Spans *, int64_t step);    /* the span that has the step */
+void ir_span_tile(const Spans *, int64_t tile, int64_t *row, int64_t *column); /* in tiles */
 
 /* ---- define.c: raised operations in terms of others ---- */
 /* The value of `n`, an IR_RAISED operation, computed from `src` in `g` by operations that are not

@@ -312,6 +312,7 @@ static bool get_attr(Parser *q, Op op, const Type *t, Attr *a) {
     return get_pairs(q, "padding", a) && expect(q, "fill") && expect(q, "=") &&
            get_value(q, (DType)t->dtype, &a->value);
   case ATTR_place: return get_ints(q, "place", UINT32_MAX, a);
+  case ATTR_spans: return get_ints(q, "spans", INT32_MAX, a);
   case ATTR_attention: return get_attention(q, a);
   case ATTR_norm:
     return get_ints(q, "axes", IR_MAX_RANK, a) && expect(q, "eps") && expect(q, "=") &&

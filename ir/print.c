@@ -97,6 +97,7 @@ static void print_attr(Buf *b, const Node *n) {
     buf_str(b, " eps=");
     print_value(b, (DType)n->type.dtype, n->value);
     break;
+  case ATTR_spans: print_ints(b, "spans", n); break;
   case ATTR_layout: buf_str(b, n->ints[0] ? " interleaved" : " halves"); break;
   }
 }

@@ -117,39 +117,65 @@ static bool is_filled(const Planner *p, const Node *n) {
   return false;
 }
 
+/* How a product is computed: whole, in parts of k, or in spans (OP_matmul_spans). */
+typedef struct Cut {
+  int64_t parts;    /* 1: whole; 0: in spans */
+  int64_t spans[4]; /* as in ATTR_spans */
+} Cut;
+
 /* On matrix units a product with few tiles leaves cores idle that no other one fills: as many parts as make it
- * and the sum over parts fastest. Few parts are added wherever the sum is read, which takes no kernel, unless an update reads it:
- * its kernels want what they read at their own place (flat.c). */
-static int64_t unit_parts(const Target *t, DType d, int64_t m, int64_t n, int64_t k, bool updates,
-                          bool filled) {
-  enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */, BALANCE = 128 /* operations a byte */ };
+ * and the sum over parts fastest, or spans. Few parts are added wherever the sum is read, which takes no kernel, unless an update
+ * reads it: its kernels want what they read at their own place (flat.c). along_k: as of cg_spans_time; NULL: no spans. */
+static Cut cut_for_units(const Target *t, DType d, int64_t m, int64_t n, int64_t k, bool updates,
+                         bool filled, const bool *along_k) {
+  enum { MOST = 64, PART = 256, TERMS = 64 /* of a step */ };
   const double ANOTHER = 5e6; /* for one kernel more */
   const double GAIN = 0.95;   /* parts are memory: more of them must be worth it */
   double cores = t->cores ? t->cores : 32, best = cg_matmul_time(t, d, 1, m, n, k, filled);
-  int64_t found = 1;
+  Cut found = {.parts = 1};
   for (int64_t parts = 2; parts <= MOST && k / parts >= PART && best > 0; parts++) {
     if (k % (parts * TERMS)) continue;
     double bytes = 4.0 * (double)(m * n) * (double)(parts + 1);
-    double time = cg_matmul_time(t, d, parts, m, n, k / parts, filled) + bytes * BALANCE / cores;
+    double time = cg_matmul_time(t, d, parts, m, n, k / parts, filled) + bytes * CG_BALANCE / cores;
     if (parts > FEW_PARTS || updates) time += ANOTHER;
     if (time >= GAIN * best) continue;
     best = time;
-    found = parts;
+    found.parts = parts;
   }
+  double time = along_k ? cg_spans_time(t, d, m, n, k, along_k, found.spans) : 0;
+  if (time > 0 && time + ANOTHER < GAIN * best) found.parts = 0;
   return found;
 }
 
-int64_t plan_product_parts(const Planner *p, const Node *n) {
+/* Whether rows or terms of an operand lie together in memory, wherever it is stored. */
+static bool lies_together(const Planner *p, const Node *product, int operand, bool *along_k) {
+  Strided s;
+  Node *n = product->src[operand], *base = plan_operand(n);
+  bool *stored = xcalloc((size_t)p->g->n_node + 1, sizeof *stored);
+  stored[base->id] = true;
+  bool ok = cg_strided(n, stored, &s) && (s.stride[0] == 1 || s.stride[1] == 1);
+  free(stored);
+  *along_k = ok && s.stride[!operand] == 1;
+  return ok;
+}
+
+static Cut cut_of(const Planner *p, const Node *n) {
   enum { FEW = 1024 };
   const Target *t = p->target;
   const Node *a = n->src[0];
-  if (a->type.rank != 2 || type_count(&n->type) < FEW || n->type.dtype != DT_f32) return 1;
+  if (a->type.rank != 2 || type_count(&n->type) < FEW || n->type.dtype != DT_f32)
+    return (Cut){.parts = 1};
   int64_t k = a->type.dim[1];
   DType d = widened_from(a, n->src[1]);
-  if (t->is_cpu) return cpu_parts(k);
-  bool filled = is_filled(p, n);
-  return unit_parts(t, d, n->type.dim[0], n->type.dim[1], k, p->updating[n->id], filled);
+  if (t->is_cpu) return (Cut){.parts = cpu_parts(k)};
+  bool filled = is_filled(p, n), along_k[2];
+  bool spans =
+    !filled && lies_together(p, n, 0, &along_k[0]) && lies_together(p, n, 1, &along_k[1]);
+  return cut_for_units(t, d, n->type.dim[0], n->type.dim[1], k, p->updating[n->id], filled,
+                       spans ? along_k : NULL);
 }
+
+int64_t plan_product_parts(const Planner *p, const Node *n) { return cut_of(p, n).parts; }
 
 /* Part + part + …, neighbours first. */
 static Node *add_parts(Graph *to, Node *x, int64_t parts) {
@@ -166,11 +192,20 @@ static Node *add_parts(Graph *to, Node *x, int64_t parts) {
   return part[0];
 }
 
-/* A product as the sum of products over parts of k. */
+/* A product as the sum of products over parts of k, or of its spans' slots. */
 static Node *split_product(const Planner *p, Graph *to, const Node *n, Node *const *src) {
-  int64_t parts = plan_product_parts(p, n);
-  if (parts == 1) return ir_rebuild(to, n, src);
-  Node *x = ir_matmul(to, in_parts(to, src[0], 1, parts), in_parts(to, src[1], 0, parts));
+  Cut cut = cut_of(p, n);
+  if (cut.parts == 1) return ir_rebuild(to, n, src);
+  Node *x;
+  if (cut.parts) {
+    Node *part[] = {in_parts(to, src[0], 1, cut.parts), in_parts(to, src[1], 0, cut.parts)};
+    x = ir_matmul(to, part[0], part[1]);
+  } else {
+    Attr spans = {.n_int = 4};
+    memcpy(spans.ints, cut.spans, sizeof cut.spans);
+    x = ir_make(to, OP_matmul_spans, NULL, &spans, 2, src);
+  }
+  int64_t parts = x->type.dim[0];
   x = parts <= FEW_PARTS && !p->updating[n->id] ? add_parts(to, x, parts)
                                                 : ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
   return ir_reshape(to, x, 2, n->type.dim);

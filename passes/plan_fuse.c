@@ -51,7 +51,7 @@ static double op_work(const Node *n) {
 }
 
 static bool reduces(const Node *n) {
-  return plan_reduces(n) || n->op == OP_argmax || n->op == OP_cumsum;
+  return plan_reduces(n) || n->op == OP_argmax || n->op == OP_cumsum || n->op == OP_matmul_spans;
 }
 
 /* The kernels that evaluate a node. When there are more than fit, the last entry stands for all the

@@ -40,7 +40,8 @@ static void find_firm(Grouper *s) {
 }
 
 static bool is_own_loop(Op op) {
-  return op == OP_argmax || op == OP_cumsum || op == OP_scatter_add || plan_is_attention(op);
+  return op == OP_argmax || op == OP_cumsum || op == OP_scatter_add || op == OP_matmul_spans ||
+         plan_is_attention(op);
 }
 
 static Kernel single(Planner *p, Node *n) {

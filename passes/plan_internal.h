@@ -64,7 +64,8 @@ static inline bool plan_reduces(const Node *n) {
 typedef enum SourceNeed { SOURCE_any, SOURCE_stored, SOURCE_strided } SourceNeed;
 static inline SourceNeed plan_source(const Node *n, int k) {
   switch (n->op) {
-  case OP_matmul: return SOURCE_strided;
+  case OP_matmul:
+  case OP_matmul_spans: return SOURCE_strided;
   case OP_attention:
   case OP_attention_lse:
   case OP_attention_dq:
@@ -125,8 +126,9 @@ bool plan_is_k_sum(const Node *product, const Node *sum, const bool *stored);
 Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to, Node *x);
 /* By id: operands of products beside which they can be summed over k, as they lie in memory. */
 bool *plan_product_operands(const Planner *);
-int64_t plan_product_parts(const Planner *, const Node *); /* plan.c: of its k; 1: it stays whole */
-void plan_prologues(Planner *);                            /* plan_prologue.c: fills computable */
+int64_t plan_product_parts(const Planner *,
+                           const Node *); /* plan.c: of its k; 1: it stays whole, 0: spans */
+void plan_prologues(Planner *);           /* plan_prologue.c: fills computable */
 /* The value that a product's operand is views and widenings of. */
 Node *plan_operand(Node *);
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */

@@ -23,7 +23,7 @@ bool *plan_product_operands(const Planner *p) {
   return operand;
 }
 
-/* The parts of a product beside which the sum can be had; 0: there is none. */
+/* The parts of a product beside which the sum can be had; 0: there is none, or it is in spans. */
 static int64_t parts_of_product(const Planner *p, const Node *sum, const bool *operand) {
   for (int i = 0; i < p->g->n_node; i++)
     if (p->needed[i] && p->g->node[i]->op == OP_matmul &&

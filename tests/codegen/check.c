@@ -31,7 +31,7 @@ static bool is_leaf(Op op) { return op == OP_param || op == OP_state || op == OP
 
 static bool always_stored(Op op) {
   return is_leaf(op) || op == OP_fold || ir_attention_sources(op) || op == OP_matmul ||
-         op == OP_cumsum || op == OP_scatter_add || op == OP_argmax ||
+         op == OP_matmul_spans || op == OP_cumsum || op == OP_scatter_add || op == OP_argmax ||
          (op >= OP_reduce_sum && op <= OP_reduce_min);
 }
 
@@ -43,7 +43,8 @@ static void choose_stored(Check *c) {
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
     Strided s;
-    int strided = n->op == OP_matmul ? 2 : ir_attention_sources(n->op);
+    bool product = n->op == OP_matmul || n->op == OP_matmul_spans;
+    int strided = product ? 2 : ir_attention_sources(n->op);
     for (int k = 0; k < strided; k++)
       if (!cg_strided(n->src[k], c->stored, &s)) c->stored[n->src[k]->id] = true;
     if (n->op == OP_gather || n->op == OP_random) c->stored[n->src[0]->id] = true;

@@ -362,6 +362,20 @@ static void several_tiles(Bench *b, const Target *t, DType half) {
   batches(b, &one, half, 32, 64, 64);
 }
 
+/* Sums cut into spans: more than tiles and fewer, that meet tiles at any step; each layout of the operands. Some slots of some
+ * tiles are spare. */
+static void in_spans(Bench *b, const Target *t, DType half) {
+  static const int64_t size[][3] = {{64, 96, 256}, {96, 32, 192}};
+  static const int64_t spans[] = {1, 2, 5, 7, 12, 18};
+  for (int i = 0; i < COUNT_OF(size) * COUNT_OF(spans); i++) {
+    Product p = begin(b, t, size[i % 2], (i + i / 2) % 4, half);
+    Attr attr = {.n_int = 4, .ints = {spans[i / 2], 32, 32, 32}};
+    p.y = ir_make(p.g, OP_matmul_spans, NULL, &attr, 2, (Node *[]){p.a, p.b});
+    alone(&p);
+    finish(&p, "in spans");
+  }
+}
+
 void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int n) {
   static const int64_t length[] = {1, 2, 7, 8, 12, 16, 17, 24, 31, 32, 40, 56, 64, 66, 96, 130};
   for (int i = 0; i < n; i++) {
@@ -379,6 +393,7 @@ void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int 
   batches(b, target, half, 20, 36, 8);
   batches(b, target, half, 33, 24, 70);
   several_tiles(b, target, half);
+  in_spans(b, target, half);
   cut_rows(b, target, half, 37, 20, 40);
   cut_rows(b, target, half, 66, 43, 24);
   bias_gradient(b, target, half);

@@ -30,6 +30,7 @@ static const char *const rules[][2] = {
   {"arg", "x: numeric → i32, the axis with length 1"},
   {"cumsum", "x: numeric → the type of x"},
   {"matmul", "a: floating […, m, k], b: […, k, n] → […, m, n]"},
+  {"matmul_spans", "a: floating [m, k], b: [k, n] → [slots, m, n]"},
   {"attention", "q: floating [b…, h, t, c], k: [b…, kv, s, c], v: [b…, kv, s, e], mask: bool "
                 "[b…, h, t, s], keep: [b…, h, t, s] → [b…, h, t, e]"},
   {"attention_lse", "q, k, mask as of attention → f32 [b…, h, t, 1]"},
@@ -64,6 +65,7 @@ static const char *const attribute[] = {
     "`scale=0.125 band=-7..0 cap=30 empty=nan`: band, cap and empty where there are; a band's "
     "end may be left out",
   [ATTR_norm] = "`axes=1 eps=1e-05`",
+  [ATTR_spans] = "`spans=132,128,192,64`: spans, tile_m, tile_n, step",
   [ATTR_layout] = "`halves` or `interleaved`",
 };
 

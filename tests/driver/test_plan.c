@@ -254,6 +254,50 @@ static void products_beside(void **state) {
   buf_free(&why);
 }
 
+/* A weight gradient alone, too small for all cores in whole tiles: in spans, one for each core; the bias's gradient is not
+ * summed beside it then. */
+static void product_in_spans(void **state) {
+  (void)state;
+  static const char text[] = "graph \"spans\" {\n"
+                             "  %0 = input bf16[16384,768] \"x\"\n"
+                             "  %1 = input bf16[16384,768] \"dy\"\n"
+                             "  %2 = cast f32[16384,768] %0\n"
+                             "  %3 = cast f32[16384,768] %1\n"
+                             "  %4 = permute f32[768,16384] %2 perm=1,0\n"
+                             "  %5 = matmul f32[768,768] %4 %3\n"
+                             "  %6 = reduce_sum f32[1,768] %3 axes=0\n"
+                             "  output \"dw\" %5\n"
+                             "  output \"db\" %6\n"
+                             "}\n";
+  Target target = target_of("units_");
+  target.cores = 132;
+  Arena *arena = arena_new();
+  Buf why = {0};
+  Graph *g = ir_parse("spans", text, sizeof text - 1, &why);
+  if (!g || !ir_verify(g, &why)) fail_msg("%s", why.data);
+  Layout *layout = layout_new(arena, &target);
+  Plan *plan = plan_graph(layout, g, &target, &why);
+  assert_non_null(plan);
+  if (!plan_check(plan, layout, &why)) fail_msg("%s", why.data);
+  int n = 0;
+  for (int i = 0; i < plan->n_step; i++) {
+    const KernelJob *job = &plan->step[i].job;
+    if (!job->anchor || job->anchor->op != OP_matmul_spans) continue;
+    assert_int_equal(job->n_out, 1);
+    assert_in_range(job->anchor->ints[0], 120, 132);
+    KernelCode code;
+    cg_emit(arena, job, &target, &code);
+    assert_int_equal(code.groups[0], job->anchor->ints[0]);
+    assert_true(code.flops == 2.0 * 768 * 768 * 16384);
+    n++;
+  }
+  assert_int_equal(n, 1);
+  graph_free(plan->graph);
+  graph_free(g);
+  arena_free(arena);
+  buf_free(&why);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
 #define LIST(name) cmocka_unit_test(golden_##name),
@@ -265,6 +309,7 @@ int main(void) {
     cmocka_unit_test(too_large),
     cmocka_unit_test(programs_share),
     cmocka_unit_test(products_beside),
+    cmocka_unit_test(product_in_spans),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "tests/gen/gen_internal.h"
 
 #include <math.h>
+#include <string.h>
 
 static const Type ranked[] = {
   {.dtype = DT_f32, .rank = 1, .dim = {5}},
@@ -191,5 +192,20 @@ void gen_matmul(Gen *k) {
   if (gen_next(k, GEN_boundary)) { /* infinity times zero is NaN */
     Node *a = gen_in(k, "a", SHAPE(DT_f32, 4, 3), LIST(odd));
     k->y = ir_matmul(k->g, a, gen_in(k, "b", SHAPE(DT_f32, 3, 4), WHOLE(0, 1)));
+  }
+}
+
+/* Whole and cut tiles, spans of parts of tiles and of several; spare slots. */
+void gen_matmul_spans(Gen *k) {
+  static const int64_t spans[][4] = {{1, 8, 8, 16},   {5, 8, 8, 16},    {3, 40, 8, 65},
+                                     {12, 16, 16, 8}, {30, 16, 16, 16}, {3, 5, 7, 9}};
+  const Product *p = &product[6];
+  for (int i = 0; i < COUNT_OF(spans); i++) {
+    if (!gen_next(k, GEN_exact)) continue;
+    Attr attr = {.n_int = 4};
+    memcpy(attr.ints, spans[i], sizeof spans[i]);
+    Node *a = factor(k, "a", p, DT_f32, p->m, p->k, WHOLE(-5, 5), i & 1);
+    Node *b = factor(k, "b", p, DT_f32, p->k, p->n, WHOLE(-5, 5), i & 2);
+    k->y = ir_make(k->g, OP_matmul_spans, NULL, &attr, 2, (Node *[]){a, b});
   }
 }

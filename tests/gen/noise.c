@@ -28,7 +28,8 @@ typedef struct Noise {
 static double terms(const Node *n) {
   const Type *x = &n->src[0]->type;
   switch (n->op) {
-  case OP_matmul: return (double)x->dim[x->rank - 1];
+  case OP_matmul:
+  case OP_matmul_spans: return (double)x->dim[x->rank - 1];
   case OP_cumsum: return (double)x->dim[n->ints[0]];
   case OP_scatter_add: return (double)type_count(x);
   default: return (double)type_count(x) / (double)type_count(&n->type);
@@ -59,7 +60,8 @@ static double relative(const Node *n) {
   case OP_cos:
   case OP_pow: return 80 * UNIT;
   case OP_cast: return n->src[0]->type.dtype == DT_i32 ? UNIT : 0;
-  case OP_matmul: return (2 + sqrt(terms(n))) * UNIT;
+  case OP_matmul:
+  case OP_matmul_spans: return (2 + sqrt(terms(n))) * UNIT;
   case OP_reduce_sum:
   case OP_reduce_prod:
   case OP_cumsum:
@@ -95,8 +97,9 @@ static Node *size_of(Graph *g, Node *n) {
     return sum_size(g, n, ir_rebuild(g, n, (Node *[]){ir_abs(g, x)}),
                     ir_rebuild(g, n, (Node *[]){square(g, x)}));
   case OP_matmul:
-    return sum_size(g, n, ir_matmul(g, ir_abs(g, x), ir_abs(g, y)),
-                    ir_matmul(g, square(g, x), square(g, y)));
+  case OP_matmul_spans:
+    return sum_size(g, n, ir_rebuild(g, n, (Node *[]){ir_abs(g, x), ir_abs(g, y)}),
+                    ir_rebuild(g, n, (Node *[]){square(g, x), square(g, y)}));
   case OP_cumsum: return ir_rebuild(g, n, (Node *[]){ir_abs(g, x)});
   case OP_scatter_add: return ir_rebuild(g, n, (Node *[]){x, ir_abs(g, y)});
   default: return NULL;

@@ -99,7 +99,7 @@ static Node *grow(Grow *k, Op op, const Type *want, Op below, int depth) {
 
 static Op draw_elementwise(Grow *k) {
   for (;;) {
-    Op op = (Op)grow_draw(k, OP_COUNT);
+    Op op = (Op)grow_draw(k, OP_matmul_spans);
     if ((ir_op[op].flags & IR_EW) && !(ir_op[op].flags & IR_RAISED)) return op;
   }
 }
