@@ -397,7 +397,7 @@ static int check_model(Check *c, Buf *errors) {
 }
 
 int check_main(int argc, char **argv) {
-  Options o = {.arena = arena_new()};
+  Options o = {.arena = arena_new(), .command = COMMAND_check};
   int status = options_parse(&o, argc, argv);
   if (status < 0) {
     Buf errors = {0};

@@ -21,6 +21,9 @@ typedef enum Emit {
   EMIT_image
 } Emit;
 
+/* The commands that take a model and its options. */
+typedef enum ModelCommand { COMMAND_make, COMMAND_check, COMMAND_tune } ModelCommand;
+
 typedef struct TextList {
   const char **item;
   int n;
@@ -28,6 +31,7 @@ typedef struct TextList {
 
 typedef struct Options {
   Arena *arena;
+  ModelCommand command;
   const char *model;  /* path of the .alpha file */
   const char *output; /* -o; NULL: chosen from the model's path */
   TextList define;    /* -D */
@@ -45,8 +49,8 @@ typedef struct Options {
 /* −1: go on; else the exit status (help or version was printed, or what is wrong). */
 int options_parse(Options *, int argc, char **argv);
 bool device_number(const char *text, int64_t *); /* as --device takes it */
-int usage_error(const char *fmt, ...)
-  PRINTF_LIKE(1, 2); /* prints it with a hint at --help; EXIT_usage */
+int usage_error(const Options *, const char *fmt, ...)
+  PRINTF_LIKE(2, 3); /* prints it with a hint at the command's --help; EXIT_usage */
 int failed(const char *fmt, ...) PRINTF_LIKE(1, 2); /* prints it; EXIT_failed */
 
 /* ---- main.c ---- */

@@ -3,7 +3,6 @@
 #include "driver/driver.h"
 #include "driver/compile.h"
 #include "driver/programs.h"
-#include "runtime/vk/vk.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -201,8 +200,8 @@ static int make_image(const Options *o, Model *m, const ProgramSet *p) {
   if (!targets_choose(o, &list, &note, &why)) return failed("%s", why.data);
   if (note.len) fprintf(stderr, "alphac: note: %s\n", note.data);
   if (list.n > 1 && o->emit != EMIT_runner && o->emit != EMIT_image)
-    return usage_error("--emit %s shows one target; --target %s names %d", o->emit_name, o->target,
-                       list.n);
+    return usage_error(o, "--emit %s shows one target; --target %s names %d", o->emit_name,
+                       o->target, list.n);
   CompileOptions option = {.plan = o->emit == EMIT_plan ? &plan : NULL,
                            .dot = o->emit == EMIT_kernels ? &plan : NULL,
                            .times = o->pass.time ? o->pass.out : NULL};
@@ -243,14 +242,14 @@ static int compile_model(const Options *o) {
 }
 
 /* A first word that is no file may be a command misspelt. */
-static int check_command(const char *word) {
+static int check_command(const Options *o, const char *word) {
   const char *name[COUNT_OF(command)];
   for (int i = 0; i < COUNT_OF(command); i++) name[i] = command[i].name;
   if (word[0] == '-' || strpbrk(word, "./") || access(word, F_OK) == 0) return -1;
   const char *near = suggest(word, name, COUNT_OF(command));
-  return near
-           ? usage_error("there is no file and no command %s; did you mean alphac %s?", word, near)
-           : -1;
+  return near ? usage_error(o, "there is no file and no command %s; did you mean alphac %s?", word,
+                            near)
+              : -1;
 }
 
 /* What was printed has arrived. */
@@ -261,12 +260,11 @@ static int check_output(int status) {
 
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error of write() like a full disk */
-  vk_own_driver_cache();    /* what check compiles a runner finds */
   for (int i = 0; i < COUNT_OF(command); i++)
     if (argc > 1 && strcmp(argv[1], command[i].name) == 0)
       return check_output(command[i].run(argc - 1, argv + 1));
   Options o = {.arena = arena_new()};
-  int status = argc > 1 ? check_command(argv[1]) : -1;
+  int status = argc > 1 ? check_command(&o, argv[1]) : -1;
   if (status < 0) status = options_parse(&o, argc, argv);
   if (status < 0) status = compile_model(&o);
   arena_free(o.arena);

@@ -75,6 +75,8 @@ int devices_main(int argc, char **argv) {
     .name = "devices",
     .usage = "alphac devices [--json [--device N]]",
     .about = "Lists the Vulkan devices of this machine, with the number that --device takes.",
+    .more = "Example: alphac devices --json >mine.json\n"
+            "         alphac models/gpt2.alpha --target mine.json -o gpt2\n",
     .spec = spec,
     .n_spec = COUNT_OF(spec),
     .no_file = true};

@@ -264,10 +264,8 @@ static int tune_model(const Options *o, Model *m, Buf *errors) {
 }
 
 int tune_main(int argc, char **argv) {
-  Options o = {.arena = arena_new()};
+  Options o = {.arena = arena_new(), .command = COMMAND_tune};
   int status = options_parse(&o, argc, argv);
-  if (status < 0 && o.target)
-    status = usage_error("alphac tune measures the device at hand (--device N), no --target");
   if (status < 0) {
     Buf errors = {0};
     Model *m = load_model(&o, &errors);

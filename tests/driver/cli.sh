@@ -6,6 +6,7 @@ alphac=$1 models=$2
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
+export XDG_CACHE_HOME="$dir/cache"
 failed=0
 
 # expect STATUS TEXT COMMAND...: the command ends with the status and says TEXT (a grep pattern)
@@ -39,6 +40,23 @@ mkdir folder
 
 expect 2 'no model given: alphac MODEL.alpha' "$alphac"
 expect 0 'Examples:' "$alphac" --help
+expect 0 'alphac COMMAND --help' "$alphac" --help
+# each command explains itself, with its own options and an example
+for c in check tune; do
+  expect 0 "^alphac $c MODEL.alpha" "$alphac" $c --help
+  expect 0 "^  alphac $c models/gpt2.alpha" "$alphac" $c --help
+  expect 0 '^  --device N ' "$alphac" $c --help
+  expect 2 "alphac $c: error: no model given: alphac $c MODEL.alpha" "$alphac" $c
+  expect 2 "alphac $c: error: alphac $c has no option --emit" "$alphac" $c tiny.alpha --emit=ir
+  expect 2 "unknown option --devise; did you mean --device?" "$alphac" $c tiny.alpha --devise 1
+  expect 2 "^.alphac $c --help. lists the options" "$alphac" $c tiny.alpha --devise 1
+done
+for c in opt eval devices; do expect 0 "^Example: *alphac" "$alphac" $c --help; done
+expect 0 'reference evaluator' "$alphac" check --help
+grep -q -e '^  -o' -e '^  --emit' out && { echo "FAILED: check lists what it does not take"; failed=1; }
+expect 0 '^  -o FILE .*profile' "$alphac" tune --help
+grep -q -e '^  --target' -e '^  --emit' out && { echo "FAILED: tune lists what it does not take"; failed=1; }
+expect 2 'alphac check has no option -o' "$alphac" check tiny.alpha -o x
 expect 0 '^alphac 0' "$alphac" --version
 expect 2 'unknown option --emitt; did you mean --emit?' "$alphac" --emitt=ir tiny.alpha
 expect 2 'unknown option -x$' "$alphac" -x tiny.alpha
@@ -118,6 +136,8 @@ expect 1 'keep: writing failed: File too large' sh -c "ulimit -f 8; '$alphac' ti
 "$alphac" tiny.alpha -o once --target portable && "$alphac" tiny.alpha -o twice --target portable && cmp once twice ||
   { echo "FAILED: two compilations differ"; failed=1; }
 
+# what opens no device makes no folder for a driver's cache
+[ ! -e cache ] || { echo "FAILED: a cache of kernels, without any"; failed=1; }
 "$alphac" tiny.alpha -o tiny --target portable >out 2>&1 && [ -x tiny ] && ./tiny info --json >out 2>&1 ||
   { echo "FAILED: the runner"; cat out; failed=1; }
 grep -q '"parameters": *4' out || { echo "FAILED: info"; cat out; failed=1; }

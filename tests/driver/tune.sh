@@ -79,7 +79,7 @@ expect 0 "step 3" "$dir/first" train --data "$text" --out "$dir/run" --resume --
 # ---- mistakes ----
 expect 1 "m.alpha:1: is not JSON" tune -o "$m"
 cmp "$m" "$SOURCE/models/gpt2.alpha" || fail "the model was overwritten"
-expect 2 "no --target" tune --target portable
+expect 2 "alphac tune has no option --target" tune --target portable
 expect 1 "there is no device 77" tune --device 77
 expect 2 "no model given" "$ALPHAC" tune
 exit $failed
