@@ -124,7 +124,6 @@ static int check_output(const Runner *r, int status) {
 int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write(), which is reported */
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report, not an end without a word */
-  vk_own_driver_cache();
   Runner r = {.program = argc > 0 ? argv[0] : "runner", .device = -1, .arena = arena_new()};
   int status;
   if (argc < 2) {

@@ -30,19 +30,25 @@ bool vk_cache_folder(bool make, Buf *out) {
   return true;
 }
 
-void vk_own_driver_cache(void) {
+static const char driver_folder[] =
+  "MESA_SHADER_CACHE_DIR"; /* what Mesa asks the environment for */
+
+void cache_own_driver(void) {
   Buf path = {0};
-  if (vk_cache_folder(true, &path)) {
+  if (!getenv(driver_folder) && vk_cache_folder(true, &path)) {
     buf_str(&path, "/driver");
-    setenv("MESA_SHADER_CACHE_DIR", path.data, false);
+    setenv(driver_folder, path.data, false);
   }
   buf_free(&path);
 }
 
-/* The file's path in `out`; false where there is no home. Makes the directories when asked. */
+/* The file's path in `out`; false where there is no home. It lies in the folder of Mesa's own cache, so that it
+ * knows no module that the driver has forgotten. Makes the folder when asked. */
 static bool cache_path(const Device *d, bool make, Buf *out) {
-  if (!vk_cache_folder(make, out)) return false;
-  buf_str(out, "/pipelines-");
+  const char *folder = getenv(driver_folder);
+  if (!folder || !*folder) return false;
+  if (make) mkdir(folder, 0755);
+  buf_printf(out, "%s/alphac-pipelines-", folder);
   for (unsigned i = 0; i < VK_UUID_SIZE; i++) buf_printf(out, "%02x", d->uuid[i]);
   buf_printf(out, "-%x-%x-%x", d->info.vendor_id, d->device_id, d->driver_version);
   return true;

@@ -52,6 +52,7 @@ static PFN_vkGetInstanceProcAddr load(Buf *why) {
 static VkInstance instance_new(Buf *why) {
   PFN_vkGetInstanceProcAddr get = load(why);
   if (!get) return NULL;
+  cache_own_driver();
   PFN_vkCreateInstance create = (PFN_vkCreateInstance)get(NULL, "vkCreateInstance");
   PFN_vkEnumerateInstanceVersion version_of =
     (PFN_vkEnumerateInstanceVersion)get(NULL, "vkEnumerateInstanceVersion");

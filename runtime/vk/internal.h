@@ -240,6 +240,10 @@ bool buffer_begin(Exec *, VkCommandBuffer *, Buf *why); /* allocated, and record
 bool buffer_end(Exec *, VkCommandBuffer, Buf *why);
 
 /* ---- cache.c ---- */
+/* Mesa's drivers look for each kernel through a cache on the disk that all programs share, part after part: where others have
+ * filled it, that takes longer than to load the kernel. From here on they use a folder of our own, unless the user's environment
+ * names one. Before the driver is loaded, and before threads. */
+void cache_own_driver(void);
 void cache_load(const Device *, PipelineCache *,
                 Buf *note); /* why a file that is there is not used */
 /* Whether the driver compiled the module before; *binary: what it made of it, empty where that was not kept. */

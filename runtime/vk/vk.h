@@ -27,6 +27,8 @@ typedef struct DeviceInfo {
   uint32_t api_version;
 } DeviceInfo;
 
+/* The first time that devices are asked for, Mesa's drivers are told to keep what they compile in a folder of the user's
+ * cache (MESA_SHADER_CACHE_DIR, unless the environment names one): before threads. */
 int vk_devices(DeviceInfo *out, int max, Buf *why); /* how many there are; −1: no Vulkan at all */
 Device *vk_open(int index,
                 Buf *why); /* −1: the best: a discrete GPU before an integrated one before a CPU */
@@ -43,11 +45,6 @@ const Image *vk_choose(const Device *, const Image *target, uint32_t n, Buf *why
 /* The folder in the user's cache where alphac and runners keep what they found out; false where there is no
  * home. Makes it when asked. */
 bool vk_cache_folder(bool make, Buf *out);
-/* Mesa's drivers look for each kernel through a cache on the disk that all programs share, part after part: where others have
- * filled it, that takes longer than to load the kernel. From here on they use a folder of our own, unless the user's environment
- * names one. Before the first device is asked for, and before threads. */
-void vk_own_driver_cache(void);
-
 typedef struct ExecOptions {
   bool poison; /* fill scratch and outputs with NaN before every run, to show reads of what was not
                   written */

@@ -133,21 +133,16 @@ static void test_file(void **state) {
 /* The driver's own cache is ours, where the user names no other. */
 static void test_driver_cache(void **state) {
   (void)state;
-  const char *before = getenv("MESA_SHADER_CACHE_DIR");
-  Buf was = {0}, ours = {0};
-  if (before) buf_str(&was, before);
+  static const char folder[] = "MESA_SHADER_CACHE_DIR";
+  Buf ours = {0};
   buf_printf(&ours, "%s/alphac/driver", cache_dir);
-  setenv("MESA_SHADER_CACHE_DIR", "/the/users", 1);
-  vk_own_driver_cache();
-  assert_string_equal(getenv("MESA_SHADER_CACHE_DIR"), "/the/users");
-  unsetenv("MESA_SHADER_CACHE_DIR");
-  vk_own_driver_cache();
-  assert_string_equal(getenv("MESA_SHADER_CACHE_DIR"), ours.data);
-  if (before)
-    setenv("MESA_SHADER_CACHE_DIR", was.data, 1);
-  else
-    unsetenv("MESA_SHADER_CACHE_DIR");
-  buf_free(&was);
+  assert_string_equal(getenv(folder), ours.data);
+  setenv(folder, "/the/users", 1);
+  cache_own_driver();
+  assert_string_equal(getenv(folder), "/the/users");
+  unsetenv(folder);
+  cache_own_driver();
+  assert_string_equal(getenv(folder), ours.data);
   buf_free(&ours);
 }
 
@@ -170,17 +165,26 @@ static void test_bound(void **state) {
   forget(&c);
 }
 
+static int remove_cache(void) {
+  Buf remove = {0};
+  buf_printf(&remove, "rm -rf %s", cache_dir);
+  int status = system(remove.data);
+  buf_free(&remove);
+  return status != 0;
+}
+
 int main(void) {
+  if (!mkdtemp(cache_dir)) return 1;
+  setenv("XDG_CACHE_HOME", cache_dir, 1);
+  unsetenv("MESA_SHADER_CACHE_DIR");
   device = vk_open(-1, &why);
   if (!device || !device->shader_objects) {
     printf("skipped: kernels are no shader objects on this device (%s)\n",
            device ? vk_info(device)->driver : why.data);
     buf_free(&why);
     vk_close(device);
-    return 0;
+    return remove_cache();
   }
-  if (!mkdtemp(cache_dir)) return 1;
-  setenv("XDG_CACHE_HOME", cache_dir, 1);
   Arena *arena = arena_new();
   image = sample_modules(arena, MODULES);
   create_shaders = vk.CreateShadersEXT;
@@ -192,10 +196,7 @@ int main(void) {
     cmocka_unit_test(test_driver_cache),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
-  Buf remove = {0};
-  buf_printf(&remove, "rm -rf %s", cache_dir);
-  if (system(remove.data)) failed++;
-  buf_free(&remove);
+  failed += remove_cache();
   vk_close(device);
   arena_free(arena);
   buf_free(&why);
