@@ -91,12 +91,25 @@ static SpvId round_f16(Kernel *k, SpvId x) {
   return with_sign(k, r, x);
 }
 
-/* The low half goes last: where the value is only stored that takes no instruction. */
+/* The same for bf16 by multiply-adds: bits are dear where arithmetic is not (an H100 has half as many units for them), and
+ * infinities and NaN stay what they are. For a value of exponent e and last bit o (of the upper half) the two masks leave
+ * p = 2^e and q = 2^e·(1 + o/2^7):
+ *
+ *   x + 2^-16·q + (2^-8 − 2^-23 − 2^-16)·p = x + 2^e·(2^-8 − 2^-23 + o·2^-23)
+ *
+ * Each product and each sum is exact, or passes 2^(e + 1), which is then the nearest value. (A driver that rounds products by
+ * themselves may lose those of values below 2^-110: then the low half is cut off.) The low half goes last: where the value is
+ * only stored that takes no instruction. */
 static SpvId round_bf16(Kernel *k, SpvId x) {
-  SpvId nan = math_is_nan(k, x);
-  SpvId quiet = const_u(k, 0x7fc00000);
-  SpvId u = add_half(k, x, 16);
-  u = choose(k, nan, quiet, u);
+  SpvId u = as_bits(k, x);
+  SpvId power = op_u(k, SpvOpBitwiseAnd, u, 0xff800000u);
+  SpvId odd = op_u(k, SpvOpBitwiseAnd, u, 0xff810000u);
+  power = as_float(k, power);
+  odd = as_float(k, odd);
+  SpvId less = const_f(k, 0x1p-16f), half = const_f(k, 0x1p-8f - 0x1p-23f - 0x1p-16f);
+  SpvId sum = spv_fma(k->b, odd, less, x);
+  sum = spv_fma(k->b, power, half, sum);
+  u = as_bits(k, sum);
   return clear_low(k, u, 16);
 }
 
