@@ -52,6 +52,7 @@ typedef struct AttTile {
   int block;     /* streamed rows in workgroup memory */
   int step;      /* fragments of n of them that are worked on at a time */
   bool ahead;    /* the next block is read while this one is worked on, into registers */
+  int team; /* subgroups that share own rows, each with its part of the channels: a power of two */
 } AttTile;
 
 /* ---- attention.c ---- */

@@ -19,8 +19,8 @@
  * factors without workgroup memory; without, a subgroup does both through a scratch of its own.
  *
  * A block that the band hides from all of a subgroup's rows is skipped by it; one of which it hides nothing is not
- * masked. Channels are filled up with zeros to whole matrices. The channels of wide results are shared
- * out among workgroups. */
+ * masked. Channels are filled up with zeros to whole matrices. Where a row's channels and sums are more than the registers
+ * of a subgroup hold, a team of them shares rows (attention_coop_team.c). */
 #include "codegen/attention_coop.h"
 
 #include <math.h>
@@ -40,8 +40,8 @@ static void share_memory(Coop *c) {
   Attention *m = c->m;
   Spv *b = m->k->b;
   int block = c->tile.block;
-  coop_side(c, &c->a, &m->stream_a, 0, block);
-  if (m->e) coop_side(c, &c->b, &m->stream_b, block * c->a.pitch, block);
+  coop_side(c, &c->a, &m->stream_a, c->a_units, 0, block);
+  if (m->e) coop_side(c, &c->b, &m->stream_b, c->b_units, block * c->a.pitch, block);
   c->pool_size = coop_pool_size(c, &c->tile);
   c->n_number = m->backward && m->to_keys ? coop_pieces(block, c->invocations) : 0;
   SpvId type = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c->pool_size);
@@ -63,22 +63,33 @@ static void put_iota(Coop *c) {
   }
 }
 
-/* Which rows are this subgroup's: tiles with much to do first, those that see many rows of a causal band. Opens a
- * scope. */
+/* Heads whose tiles are begun together, a divisor of all. Queries and cotangents, which stream past keys, stay in the
+ * device's cache where those are as few as give every core some work; keys and values do so anyway. */
+static int64_t heads_together(const Coop *c, int64_t tiles) {
+  enum { EACH = 4 }; /* tiles of a core */
+  const Attention *m = c->m;
+  int64_t heads = m->own_heads * m->batches;
+  int64_t n = coop_pieces(EACH * (int64_t)m->k->target->cores, tiles);
+  if (n == 0 || !m->to_keys) return heads;
+  while (n < heads && heads % n) n++;
+  return n < heads ? n : heads;
+}
+
+/* Which rows are this subgroup's: of the heads that are begun together, tiles with much to do first, those that see many
+ * rows of a causal band. Opens a scope. */
 static void place(Coop *c) {
   Attention *m = c->m;
   Kernel *k = m->k;
-  int64_t tiles = coop_pieces(m->own_rows, c->own),
-          total = tiles * m->own_heads * m->batches * c->parts;
+  int64_t tiles = coop_pieces(m->own_rows, c->own), total = tiles * m->own_heads * m->batches;
   kernel_groups(k, total, (uint32_t)c->invocations);
   SpvId group = kernel_group(k);
   spv_if(k->b, spv_cmp(k->b, SpvOpULessThan, group, const_u(k, (uint32_t)total)));
+  int64_t together = heads_together(c, tiles);
   const Ix *at = ix_value(k->ix, group, total);
-  if (c->parts > 1) c->part = ix_emit(k->ix, ix_mod(k->ix, at, c->parts));
-  int64_t heads = m->own_heads * m->batches;
-  at = ix_div(k->ix, at, c->parts);
-  att_heads(m, ix_mod(k->ix, at, heads));
-  SpvId tile = ix_emit(k->ix, ix_div(k->ix, at, heads));
+  const Ix *chunk = ix_div(k->ix, at, together * tiles);
+  at = ix_mod(k->ix, at, together * tiles);
+  att_heads(m, ix_add(k->ix, ix_mul(k->ix, chunk, together), ix_mod(k->ix, at, together)));
+  SpvId tile = ix_emit(k->ix, ix_div(k->ix, at, together));
   if (!m->to_keys) {
     SpvId last = const_u(k, (uint32_t)(tiles - 1));
     tile = spv_bin(k->b, SpvOpISub, last, tile);
@@ -87,8 +98,13 @@ static void place(Coop *c) {
   c->subgroup = spv_builtin(k->b, SpvBuiltInSubgroupId, spv_u32(k->b));
   c->lane = spv_builtin(k->b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(k->b));
   c->tile_row = op_u(k, SpvOpIMul, tile, (uint32_t)c->own);
-  SpvId rows = op_u(k, SpvOpIMul, c->subgroup, (uint32_t)(c->tile.fragments * c->rows));
-  c->own_row = spv_bin(k->b, SpvOpIAdd, c->tile_row, rows);
+  SpvId team = c->subgroup;
+  if (c->tile.team > 1) {
+    c->part = op_u(k, SpvOpUMod, team, (uint32_t)c->tile.team);
+    team = op_u(k, SpvOpUDiv, team, (uint32_t)c->tile.team);
+  }
+  c->row_in_tile = op_u(k, SpvOpIMul, team, (uint32_t)(c->tile.fragments * c->rows));
+  c->own_row = spv_bin(k->b, SpvOpIAdd, c->tile_row, c->row_in_tile);
 }
 
 static SpvId variable(Coop *c, float start) {
@@ -107,6 +123,7 @@ static void all_is_scratch(Coop *c) {
 static void blocks_and_scratch(Coop *c) {
   c->scratch = c->tile.block * (c->a.pitch + c->b.pitch);
   c->scratch_size = coop_scratch_size(c, &c->tile);
+  c->meeting = c->scratch + (c->direct ? 0 : c->tile.subgroups * c->scratch_size);
 }
 
 static void begin_rows(Coop *c) {
@@ -115,8 +132,8 @@ static void begin_rows(Coop *c) {
   CoopOwn a, b;
   bool both_sides = m->backward && m->sum_a;
   all_is_scratch(c);
-  coop_fetch_own(c, &a, &m->own_a, head);
-  if (both_sides) coop_fetch_own(c, &b, &m->own_b, head);
+  coop_fetch_own(c, &a, &m->own_a, c->a_units, head);
+  if (both_sides) coop_fetch_own(c, &b, &m->own_b, c->b_units, head);
   coop_own(c, &a, c->own_a);
   if (both_sides) coop_own(c, &b, c->own_b);
   blocks_and_scratch(c);
@@ -245,10 +262,7 @@ static void finish_forward(Coop *c) {
     scale_sums(c, c->b_sum, c->b_sums, spv_get(k->b, by), i);
   }
   coop_store(c, OP_attention, c->b_sum, c->b_sums);
-  if (!m->node[OP_attention_lse]) return;
-  if (c->part) spv_if(k->b, spv_cmp(k->b, SpvOpIEqual, c->part, const_u(k, 0)));
-  coop_store_lse(c, lse);
-  if (c->part) spv_end(k->b);
+  if (m->node[OP_attention_lse]) coop_store_lse(c, lse);
 }
 
 static void finish(Coop *c) {
@@ -281,6 +295,10 @@ void att_coop(Attention *m, const AttTile *tile) {
   c->at_delta = m->to_keys && m->sum_a && !m->a.keep; /* own ones cost registers so */
   c->invocations = tile->subgroups * c->lanes;
   c->own = coop_own_rows(c, tile);
+  c->a_units = coop_units(c, tile, m->c);
+  c->b_units = coop_units(c, tile, m->e);
+  c->a_sums = m->sum_a ? c->a_units : 0;
+  c->b_sums = m->sum_b ? c->b_units : 0;
   matrix_types(c);
   k->out->subgroup_size = (uint32_t)c->lanes;
   m->edge = m->stream_rows % c->tile.block != 0;

@@ -13,10 +13,16 @@ enum { SLACK = 8 }; /* a weight is at most 2^SLACK before the maximum is taken a
 
 /* ---- products ---- */
 
+/* Rows from `row` on of the block, a unit of this member's channels. */
 static SpvId streamed(Coop *c, const CoopSide *s, int row, int unit, bool as_columns) {
   Kernel *k = c->m->k;
   SpvId pitch = const_u(k, (uint32_t)s->pitch);
-  SpvId at = coop_pool_at(c, s->base + row * s->pitch + unit * c->unit / RUN);
+  SpvId at = const_u(k, (uint32_t)(s->base + row * s->pitch + unit * c->unit / RUN));
+  if (c->part) {
+    SpvId begin = op_u(k, SpvOpIMul, c->part, (uint32_t)(s->units * c->unit / RUN));
+    at = spv_bin(k->b, SpvOpIAdd, at, begin);
+  }
+  at = coop_pool(c, at);
   return spv_matrix_load(k->b, c->factor_b, at, as_columns, pitch, 0);
 }
 
@@ -74,17 +80,9 @@ static void scores(Coop *c, int first, int n) {
 static void add_rows(Coop *c, const CoopSide *s, int x, const SpvId *weight,
                      SpvId (*sum)[MAX_UNITS], int units) {
   SpvId left[MAX_FRAGMENTS];
-  Kernel *k = c->m->k;
   coop_as_factors(c, weight, left);
   for (int u = 0; u < units; u++) {
-    SpvId at = const_u(k, (uint32_t)(s->base + x * c->unit * s->pitch + u * c->unit / RUN));
-    if (c->part) {
-      SpvId begin = op_u(k, SpvOpIMul, c->part, (uint32_t)(units * c->unit / RUN));
-      at = spv_bin(k->b, SpvOpIAdd, at, begin);
-    }
-    SpvId pitch = const_u(k, (uint32_t)s->pitch);
-    at = coop_pool(c, at);
-    SpvId y = spv_matrix_load(k->b, c->factor_b, at, false, pitch, 0);
+    SpvId y = streamed(c, s, x * c->unit, u, false);
     for (int i = 0; i < c->tile.fragments; i++) add_product(c, sum[i][u], left[i], y);
   }
 }
@@ -224,9 +222,28 @@ static void backward_weights(Coop *c, SpvId first, int from, int n, SpvId some) 
 
 /* ---- the block ---- */
 
-static void step(Coop *c, SpvId first, int from, int n, SpvId some) {
+static void unless(Coop *c, SpvId nothing) {
+  Spv *b = c->m->k->b;
+  if (nothing) spv_if(b, spv_un(b, SpvOpLogicalNot, nothing));
+}
+
+/* A team's partial scores become whole: between its members there are barriers of the workgroup, which all its subgroups
+ * reach, those too that see nothing of the block. */
+static void meet(Coop *c, int n, SpvId nothing) {
+  Spv *b = c->m->k->b;
+  for (int distance = 1; distance < c->tile.team; distance *= 2) {
+    coop_send(c, n);
+    if (nothing) spv_end(b);
+    spv_barrier(b);
+    unless(c, nothing);
+    coop_receive(c, n, distance);
+  }
+}
+
+static void step(Coop *c, SpvId first, int from, int n, SpvId nothing, SpvId some) {
   Attention *m = c->m;
   scores(c, from, n);
+  meet(c, n, nothing);
   if (m->backward)
     backward_weights(c, first, from, n, some);
   else
@@ -241,8 +258,9 @@ void coop_block(Coop *c, SpvId first) {
   Kernel *k = c->m->k;
   int all = c->tile.block / c->unit;
   SpvId nothing = coop_hidden(c, first, true), some = coop_hidden(c, first, false);
-  if (nothing) spv_if(k->b, spv_un(k->b, SpvOpLogicalNot, nothing));
+  c->n_meeting = 0;
+  unless(c, nothing);
   for (int x = 0; x < all; x += c->tile.step)
-    step(c, first, x, all - x < c->tile.step ? all - x : c->tile.step, some);
+    step(c, first, x, all - x < c->tile.step ? all - x : c->tile.step, nothing, some);
   if (nothing) spv_end(k->b);
 }

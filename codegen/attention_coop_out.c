@@ -272,6 +272,7 @@ void coop_store_lse(Coop *c, const SpvId *lse) {
         own = spv_bin(k->b, SpvOpIAdd, own, row);
         SpvId inside = spv_cmp(k->b, SpvOpULessThan, row, const_u(k, (uint32_t)c->rows));
         inside = both(k, inside, spv_cmp(k->b, SpvOpULessThan, own, const_u(k, (uint32_t)m->t)));
+        if (c->part) inside = both(k, inside, spv_cmp(k->b, SpvOpIEqual, c->part, const_u(k, 0)));
         spv_if(k->b, inside);
         SpvId value = spv_extract(k->b, vec4_at(c, op_u(k, SpvOpIMul, row, (uint32_t)pitch)), 0);
         kernel_store(k, o, att_row(m, &to, m->query_head, own), 1, &value);

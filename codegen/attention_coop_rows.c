@@ -3,7 +3,7 @@
  * Workgroup memory is a pool of uvec4s and an array of numbers. While rows stream past, the pool has the block of
  * side a and that of side b, a row's channels one after another and 16 bytes between rows, so that the rows of a
  * matrix begin in different banks; where rows and factors have no shorter way (Coop.direct), a scratch
- * for each subgroup after them. Before, own rows come through it; after, results leave through it. */
+ * for each subgroup after them, and where teams meet. Before, own rows come through it; after, results leave through it. */
 #include "codegen/attention_coop.h"
 
 #include <math.h>
@@ -34,11 +34,11 @@ SpvId coop_elements(Coop *c) {
 
 /* ---- blocks of rows ---- */
 
-void coop_side(Coop *c, CoopSide *s, const AttRows *from, int base, int rows) {
+void coop_side(Coop *c, CoopSide *s, const AttRows *from, int units, int base, int rows) {
   s->from = from;
   s->used = true;
-  s->units = coop_pieces((int)from->channels, c->unit);
-  s->runs = s->units * c->unit / RUN;
+  s->units = units;
+  s->runs = c->tile.team * units * c->unit / RUN;
   s->pitch = s->runs + 1;
   s->base = base;
   s->n_move = coop_pieces(rows * s->runs, c->invocations);
@@ -66,8 +66,8 @@ static SpvId is_run(Coop *c, int n, int i) {
   return spv_cmp(c->m->k->b, SpvOpULessThan, c->invocation, end);
 }
 
-/* The uvec4 at a row and run: zeros past the last row and channel. `whole`: there is no row past the last. */
-static SpvId load_run(Coop *c, const AttRows *from, const Ix *head, SpvId row, SpvId run,
+/* The uvec4 at a row and run, one of `runs`: zeros past the last row and channel. `whole`: there is no row past the last. */
+static SpvId load_run(Coop *c, const AttRows *from, const Ix *head, SpvId row, SpvId run, int runs,
                       bool whole) {
   Kernel *k = c->m->k;
   SpvId inside = 0, zero = const_u(k, 0);
@@ -75,9 +75,9 @@ static SpvId load_run(Coop *c, const AttRows *from, const Ix *head, SpvId row, S
     SpvId rows = const_u(k, (uint32_t)from->rows);
     inside = spv_cmp(k->b, SpvOpULessThan, row, rows);
   }
-  if (from->channels % c->unit) {
-    SpvId runs = const_u(k, (uint32_t)from->channels / RUN);
-    SpvId channel = spv_cmp(k->b, SpvOpULessThan, run, runs);
+  if (from->channels < runs * RUN) {
+    SpvId end = const_u(k, (uint32_t)from->channels / RUN);
+    SpvId channel = spv_cmp(k->b, SpvOpULessThan, run, end);
     inside = inside ? both(k, inside, channel) : channel;
   }
   if (inside) {
@@ -109,7 +109,7 @@ void coop_fetch(Coop *c, CoopSide *s, const Ix *head, SpvId first) {
     if (here) spv_if(k->b, here);
     run_at(c, s, i, &row, &run);
     row = spv_bin(k->b, SpvOpIAdd, row, first);
-    SpvId value = load_run(c, s->from, head, row, run, whole);
+    SpvId value = load_run(c, s->from, head, row, run, s->runs, whole);
     spv_set(k->b, s->moved[i], value);
     if (here) spv_end(k->b);
   }
@@ -139,7 +139,8 @@ void coop_put(Coop *c, CoopSide *s) {
 /* ---- lse and delta ---- */
 
 /* −lse as scores are before they are multiplied with the factor, and −delta, of a query; one without keys, or past
- * the last, passes no gradient: its weights are 0 with lse = ∞. */
+ * the last, passes no gradient: its weights are 0 with lse = ∞. Where products begin there, those of a team's members
+ * begin at equal parts of it. */
 static void load_numbers(Coop *c, SpvId row, SpvId *lse, SpvId *delta) {
   Attention *m = c->m;
   Kernel *k = m->k;
@@ -152,8 +153,10 @@ static void load_numbers(Coop *c, SpvId row, SpvId *lse, SpvId *delta) {
   at = att_row(m, &m->delta, m->query_head, row);
   *delta = kernel_load_at(k, m->delta.at.base, at);
   SpvId empty = equal_f(k, *lse, never);
-  *lse = math_mul_c(k, *lse, (float)-M_LOG2E / c->factor);
-  *delta = math_mul_c(k, *delta, -1);
+  float lse_share = c->at_lse ? 1 / (float)c->tile.team : 1;
+  float delta_share = c->at_delta ? 1 / (float)c->tile.team : 1;
+  *lse = math_mul_c(k, *lse, (float)-M_LOG2E / c->factor * lse_share);
+  *delta = math_mul_c(k, *delta, -delta_share);
   *lse = choose(k, empty, never, *lse);
   *lse = choose(k, inside, *lse, never);
   *delta = choose(k, empty, nothing, *delta);
@@ -203,9 +206,8 @@ void coop_own_numbers(Coop *c) {
     put_number(c, i, c->own, lse, delta);
   }
   spv_barrier(k->b);
-  SpvId own = op_u(k, SpvOpIMul, c->subgroup, (uint32_t)(c->tile.fragments * c->rows));
   for (int i = 0; i < c->tile.fragments; i++) {
-    SpvId at = op_u(k, SpvOpIAdd, own, (uint32_t)(i * c->rows));
+    SpvId at = op_u(k, SpvOpIAdd, c->row_in_tile, (uint32_t)(i * c->rows));
     c->lse[i] = spv_local(k->b, c->sum);
     c->delta[i] = spv_local(k->b, c->sum);
     SpvId spread = coop_spread(c, coop_number(c, c->lse_at, at), true);
@@ -236,9 +238,10 @@ static void own_run(Coop *c, int j, int runs, SpvId *row, SpvId *run) {
   *run = op_u(k, SpvOpUMod, n, (uint32_t)runs);
 }
 
-void coop_fetch_own(Coop *c, CoopOwn *o, const AttRows *from, const Ix *head) {
+void coop_fetch_own(Coop *c, CoopOwn *o, const AttRows *from, int units, const Ix *head) {
   Kernel *k = c->m->k;
-  o->units = coop_pieces(from->channels, c->unit);
+  uint32_t part = (uint32_t)(units * c->unit / RUN);
+  o->units = units;
   int n = 0, at_once = units_at_once(c, o->units);
   for (int i = 0; i < c->tile.fragments; i++)
     for (int u = 0; u < o->units; u += at_once) {
@@ -250,7 +253,9 @@ void coop_fetch_own(Coop *c, CoopOwn *o, const AttRows *from, const Ix *head) {
         row = spv_bin(k->b, SpvOpIAdd, row, c->own_row);
         if (i) row = op_u(k, SpvOpIAdd, row, (uint32_t)(i * c->rows));
         if (u) run = op_u(k, SpvOpIAdd, run, (uint32_t)(u * c->unit / RUN));
-        o->moved[n++] = load_run(c, from, head, row, run, from->rows % c->own == 0);
+        if (c->part) run = spv_bin(k->b, SpvOpIAdd, run, op_u(k, SpvOpIMul, c->part, part));
+        o->moved[n++] =
+          load_run(c, from, head, row, run, c->tile.team * (int)part, from->rows % c->own == 0);
       }
     }
 }

@@ -8,8 +8,9 @@
 
 enum {
   LEAST_BLOCK = 32, /* of streamed rows, before a workgroup gets smaller */
-  MAX_CHANNELS = 128 /* of a result, for one workgroup: more do not stay in registers */,
-  CPU_CHANNELS = 32, /* more compile long */
+  MAX_ROW = 2400,   /* bytes of a row that a subgroup holds: 200 channels of dk and dv */
+  CPU_ROW = 384,    /* more compile long */
+  WIDE = 128,       /* channels: own rows alone fill most registers if there are more */
   MAX_HEAD = 256
 };
 
@@ -34,13 +35,6 @@ static bool is_taken(const Attention *m, DType *low) {
   return true;
 }
 
-/* At least `few` equal parts of both sums, but not many; 1 where there are none: registers spill then. */
-static int parts(int sum_a, int sum_b, int few) {
-  for (int n = few; n <= 2 * few; n++)
-    if (sum_a % n == 0 && sum_b % n == 0) return n;
-  return 1;
-}
-
 bool coop_make(Coop *c, Attention *m) {
   const Target *t = m->k->target;
   *c = (Coop){.m = m};
@@ -51,30 +45,42 @@ bool coop_make(Coop *c, Attention *m) {
   c->unit = (int)shape->n;
   c->lanes = (int)t->subgroup_size;
   c->direct = t->matrix_rows;
-  int a = coop_pieces(m->c, c->unit), b = coop_pieces(m->e, c->unit);
-  int sum_a = m->sum_a ? a : 0, sum_b = m->sum_b ? b : 0, widest = sum_a > sum_b ? sum_a : sum_b;
-  int most = t->is_cpu ? CPU_CHANNELS : MAX_CHANNELS;
-  c->parts = parts(sum_a, sum_b, widest ? coop_pieces(widest * c->unit, most) : 1);
-  c->a_sums = sum_a / c->parts;
-  c->b_sums = sum_b / c->parts;
   return true;
+}
+
+/* The fewest subgroups that hold a row together: its factors in 16 bits, its sums in 32. Some more than there are registers
+ * for may be: drivers put factors into memory then, which many products at once make up for; sums there are slow. */
+static int least_team(const Coop *c) {
+  const Attention *m = c->m;
+  int64_t factors = m->c + (m->backward && m->sum_a ? m->e : 0);
+  int64_t sums = (m->sum_a ? m->c : 0) + (m->sum_b ? m->e : 0), held = 2 * factors + 4 * sums;
+  int team = 1, most = m->k->target->is_cpu ? CPU_ROW : MAX_ROW;
+  while (team * most < held) team *= 2;
+  return team;
+}
+
+int coop_units(const Coop *c, const AttTile *t, int64_t channels) {
+  return coop_pieces(coop_pieces(channels, c->unit), t->team);
 }
 
 /* ---- workgroup memory ---- */
 
-int coop_own_rows(const Coop *c, const AttTile *t) { return t->subgroups * t->fragments * c->rows; }
+int coop_own_rows(const Coop *c, const AttTile *t) {
+  return t->subgroups / t->team * t->fragments * c->rows;
+}
 
 int coop_scratch_size(const Coop *c, const AttTile *t) {
   return t->fragments * c->rows * (c->unit / 4 + 1);
 }
 
-static int pitch_of(const Coop *c, int64_t channels) {
-  return coop_pieces(channels, c->unit) * c->unit / RUN + 1;
+static int runs_of(const Coop *c, const AttTile *t, int64_t channels) {
+  return t->team * coop_units(c, t, channels) * c->unit / RUN;
 }
 
 int coop_pool_size(const Coop *c, const AttTile *t) {
-  int a = pitch_of(c, c->m->c), b = c->m->e ? pitch_of(c, c->m->e) : 0;
-  int size = t->block * (a + b), own = t->fragments * c->rows * (a > b ? a : b);
+  int a = runs_of(c, t, c->m->c) + 1, b = c->m->e ? runs_of(c, t, c->m->e) + 1 : 0;
+  int size = t->block * (a + b) + coop_meeting_size(c, t),
+      own = t->fragments * c->rows * (a > b ? a : b);
   if (!c->direct) size += t->subgroups * coop_scratch_size(c, t);
   int results = t->subgroups * c->rows * (c->unit / 4 + 1);
   if (size < own) size = own;
@@ -88,78 +94,95 @@ int coop_lay_out_numbers(Coop *c, const AttTile *t) {
   c->lse_at = up_to_4(c->rows > c->unit ? c->rows : c->unit);
   c->delta_at = c->lse_at + n;
   c->rows_at = c->delta_at + n;
-  return c->rows_at + (c->direct ? 0 : coop_own_rows(c, t));
+  return c->rows_at + (c->direct ? 0 : t->subgroups * t->fragments * c->rows);
 }
 
 /* uvec4s of that many rows that one of n invocations moves. */
-static int moves(const Coop *c, int rows, int n) {
+static int moves(const Coop *c, const AttTile *t, int rows, int n) {
   int64_t widest = c->m->c > c->m->e ? c->m->c : c->m->e;
-  return coop_pieces((int64_t)rows * (pitch_of(c, widest) - 1), n);
+  return coop_pieces((int64_t)rows * runs_of(c, t, widest), n);
 }
 
 static bool fits(Coop *c, const AttTile *t) {
   const Target *target = c->m->k->target;
   int64_t shared = 16 * (int64_t)coop_pool_size(c, t) + 4 * coop_lay_out_numbers(c, t);
   int invocations = t->subgroups * c->lanes;
-  return shared <= target->shared_bytes && (uint32_t)invocations <= target->max_invocations &&
-         t->step <= COOP_MAX_STEP && t->block % c->unit == 0 &&
-         moves(c, t->block, invocations) <= (target->is_cpu ? MAX_MOVES : MAX_MOVES / 2) &&
+  return t->subgroups % t->team == 0 && shared <= target->shared_bytes &&
+         (uint32_t)invocations <= target->max_invocations && t->step <= COOP_MAX_STEP &&
+         t->block % c->unit == 0 &&
+         moves(c, t, t->block, invocations) <= (target->is_cpu ? MAX_MOVES : MAX_MOVES / 2) &&
          t->block <= invocations * MAX_NUMBERS &&
-         moves(c, t->fragments * c->rows, c->lanes) <= MAX_OWN / 2;
+         moves(c, t, t->fragments * c->rows, c->lanes * t->team) <= MAX_OWN / 2;
 }
 
 /* ---- tiles ---- */
 
+static bool is_wide(const Coop *c) { return c->m->c > WIDE || c->m->e > WIDE; }
+
 /* Twice as many own rows for a subgroup halve what is read from workgroup memory, if the registers hold them; else twice
- * as many subgroups share what is brought there. */
+ * as many subgroups share what is brought there. Of a row with many channels nothing is read ahead: there are no registers
+ * for it, but for those that a team saves. */
+static AttTile first_tile(const Coop *c) {
+  const Attention *m = c->m;
+  int team = least_team(c);
+  bool narrow = m->c <= 64 && m->e <= 64;
+  if (team > 1) return (AttTile){1, 8, c->unit, 1, true, team};
+  if (is_wide(c)) return (AttTile){1, 8, 2 * c->unit, 2, false, 1};
+  if (narrow) return (AttTile){2, 4, m->to_keys && c->direct ? 64 : 32, 1, !m->to_keys, 1};
+  /* forward a product with one fragment waits for the one before */
+  return (AttTile){1, 8, m->to_keys ? 32 : 64, m->backward ? 1 : 2, true, 1};
+}
+
 static AttTile best_tile(Coop *c) {
   const Attention *m = c->m;
-  const Target *target = m->k->target;
-  bool narrow = m->c <= 64 && m->e <= 64;
-  AttTile t = {.fragments = narrow ? 2 : 1, .subgroups = narrow ? 4 : 8, .step = 1};
-  t.block = narrow ? (m->backward && c->direct ? 64 : 32) : m->to_keys ? 32 : 64;
-  if (!m->backward && !narrow)
-    t.step = 2; /* with one fragment a product waits for the one before */
-  while (t.subgroups > 1 && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
+  AttTile t = first_tile(c);
+  while (t.subgroups > t.team && m->own_rows <= coop_own_rows(c, &t) / 2) t.subgroups /= 2;
   while (t.block > LEAST_BLOCK && !fits(c, &t)) t.block /= 2;
-  while (t.subgroups > 1 && !fits(c, &t)) t.subgroups /= 2;
+  while (t.subgroups > t.team && !fits(c, &t)) t.subgroups /= 2;
   while (t.block > c->unit && !fits(c, &t)) t.block /= 2;
   int64_t tiles = coop_pieces(m->own_rows, coop_own_rows(c, &t)) * m->own_heads * m->batches;
-  if (tiles < target->cores)
-    t.fragments = 1; /* fewer than there are cores: rather soon than shared */
+  if (tiles < m->k->target->cores && t.fragments > 1) { /* rather soon than shared */
+    t.fragments = 1;
+    t.ahead = true;
+  }
   if (t.step > t.block / c->unit) t.step = t.block / c->unit;
-  bool full = m->backward && (m->c > MAX_CHANNELS || m->e > MAX_CHANNELS); /* are registers */
-  t.ahead = !full && !(m->to_keys && t.fragments > 1);
   return t;
 }
 
 /* On a CPU small ones, which its driver compiles soon. */
 int att_tiles(Attention *m, AttTile *out) {
-  static const AttTile forward[] = {{2, 4, 32, 2, true}, {2, 4, 64, 2, false}, {1, 4, 32, 2, true},
-                                    {1, 4, 64, 4, true}, {1, 8, 64, 2, true},  {1, 8, 64, 4, true},
-                                    {1, 2, 32, 2, true}};
+  static const AttTile forward[] = {
+    {2, 4, 32, 2, true, 1}, {2, 4, 64, 2, false, 1}, {1, 4, 32, 2, true, 1}, {1, 4, 64, 4, true, 1},
+    {1, 8, 64, 2, true, 1}, {1, 8, 64, 4, true, 1},  {1, 2, 32, 2, true, 1}};
   static const AttTile backward[] = {
-    {2, 4, 32, 1, false}, {2, 4, 32, 1, true},  {2, 4, 64, 1, false}, {2, 4, 64, 1, true},
-    {1, 4, 32, 1, true},  {1, 4, 64, 1, false}, {1, 4, 64, 1, true},  {1, 8, 64, 1, true},
-    {1, 8, 32, 1, true},  {1, 8, 32, 1, false}, {1, 2, 32, 1, true}};
-  const AttTile *other = m->backward ? backward : forward;
-  int n_other = m->backward ? COUNT_OF(backward) : COUNT_OF(forward);
+    {2, 4, 32, 1, false, 1}, {2, 4, 32, 1, true, 1}, {2, 4, 64, 1, false, 1},
+    {2, 4, 64, 1, true, 1},  {1, 4, 32, 1, true, 1}, {1, 4, 64, 1, false, 1},
+    {1, 4, 64, 1, true, 1},  {1, 8, 64, 1, true, 1}, {1, 8, 32, 1, true, 1},
+    {1, 8, 32, 1, false, 1}, {1, 2, 32, 1, true, 1}};
+  static const AttTile wide[] = {{1, 8, 32, 2, false, 1}, {1, 8, 32, 1, false, 1},
+                                 {1, 8, 16, 1, true, 1},  {1, 8, 16, 1, true, 2},
+                                 {1, 8, 16, 1, false, 2}, {1, 4, 16, 1, true, 2}};
   Coop c;
   int n = 0;
   if (!coop_make(&c, m)) return 0;
   if (m->k->target->is_cpu) {
-    AttTile t = {1, c.direct ? 2 : 1, 2 * c.unit, m->backward ? 1 : 2, m->to_keys};
+    int team = least_team(&c);
+    AttTile t = {1, (c.direct ? 2 : 1) * team, 2 * c.unit, m->backward ? 1 : 2, m->to_keys, team};
     if (!fits(&c, &t)) t.block = c.unit, t.step = 1;
+    if (!fits(&c, &t)) t.subgroups = team;
     if (fits(&c, &t)) out[n++] = t;
     return n;
   }
+  const AttTile *other = is_wide(&c) ? wide : m->backward ? backward : forward;
+  int n_other = is_wide(&c) ? COUNT_OF(wide) : m->backward ? COUNT_OF(backward) : COUNT_OF(forward);
   AttTile best = best_tile(&c);
   if (!fits(&c, &best)) return 0;
   out[n++] = best;
   for (int i = 0; i < n_other; i++) {
     AttTile t = other[i];
     bool same = t.fragments == best.fragments && t.subgroups == best.subgroups &&
-                t.block == best.block && t.step == best.step && t.ahead == best.ahead;
+                t.block == best.block && t.step == best.step && t.ahead == best.ahead &&
+                t.team == best.team;
     if (!same && fits(&c, &t)) out[n++] = t;
   }
   return n;
@@ -187,8 +210,9 @@ void att_form_name(const AttForm *f, KernelForm *out) {
     snprintf(out->name, sizeof out->name, "tiles of %d x %d, %d across", f->shared.own,
              4 * f->shared.columns * f->shared.across, f->shared.across);
   else
-    snprintf(out->name, sizeof out->name, "matrices %d x %d, block %d, step %d%s", t->subgroups,
-             t->fragments, t->block, t->step, t->ahead ? ", ahead" : "");
+    snprintf(out->name, sizeof out->name, "matrices %d x %d, block %d, step %d%s%s",
+             t->subgroups / t->team, t->fragments, t->block, t->step, t->ahead ? ", ahead" : "",
+             t->team > 1 ? ", teams" : "");
 }
 
 int att_form_names(const KernelJob *job, const Target *target, KernelForm *out) {
