@@ -106,6 +106,10 @@ static void finish(Attention *m) {
 
 /* ---- the streamed rows ---- */
 
+SpvId att_shift(Attention *m) {
+  return ix_emit(m->k->ix, ix_mul(m->k->ix, m->batch[m->n_batch - 1], m->a.shift));
+}
+
 /* max(row + by, 0) */
 static SpvId shifted(Attention *m, SpvId row, int64_t by) {
   Kernel *k = m->k;
@@ -120,9 +124,39 @@ static SpvId smaller(Attention *m, SpvId x, SpvId y) {
   return choose(m->k, less, x, y);
 }
 
+SpvId att_range(Attention *m, SpvId tile, int64_t tile_rows, SpvId *blocks) {
+  Kernel *k = m->k;
+  int64_t lo = m->to_keys ? -m->a.hi : m->a.lo, hi = m->to_keys ? -m->a.lo : m->a.hi;
+  int64_t own_rows = m->own_rows + (m->to_keys ? m->past : 0),
+          stream_rows = m->stream_rows + (m->to_keys ? 0 : m->past);
+  SpvId all = const_u(k, (uint32_t)m->stream_rows), first = const_u(k, 0), end = all;
+  if (m->a.shift) { /* what the tile counts as among the other side's rows */
+    SpvId by = att_shift(m);
+    tile = spv_bin(k->b, m->to_keys ? SpvOpIAdd : SpvOpISub, tile, by);
+  }
+  if (lo > -own_rows) {
+    first = shifted(m, tile, lo);
+    first = smaller(m, first, all);
+  }
+  if (hi < stream_rows) {
+    end = shifted(m, tile, hi + tile_rows); /* one past that of the last own row */
+    end = smaller(m, end, all);
+    SpvId none = spv_cmp(k->b, SpvOpULessThan, end, first);
+    end = choose(k, none, first, end);
+  }
+  bool whole = lo <= -own_rows ||
+               (lo % m->stream == 0 && tile_rows % m->stream == 0 && m->a.shift % m->stream == 0);
+  m->edge = m->stream_rows % m->stream != 0 || !whole;
+  SpvId n = spv_bin(k->b, SpvOpISub, end, first);
+  n = op_u(k, SpvOpIAdd, n, (uint32_t)m->stream - 1);
+  *blocks = op_u(k, SpvOpUDiv, n, (uint32_t)m->stream);
+  return first;
+}
+
 typedef struct Stream {
   Attention *m;
-  SpvId first;
+  SpvId tile, first;
+  int64_t tile_rows, times;
   AttBlock *body;
   void *context;
 } Stream;
@@ -135,43 +169,37 @@ static void stream_block(void *context, SpvId i) {
   s->body(s->context, row);
 }
 
-void att_stream(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
-                void *context) {
-  Kernel *k = m->k;
-  int64_t lo = m->to_keys ? -m->a.hi : m->a.lo, hi = m->to_keys ? -m->a.lo : m->a.hi;
-  SpvId all = const_u(k, (uint32_t)m->stream_rows), first = const_u(k, 0), end = all;
-  if (lo > -m->own_rows) {
-    first = shifted(m, tile, lo);
-    first = smaller(m, first, all);
-  }
-  if (hi < m->stream_rows) {
-    end = shifted(m, tile, hi + tile_rows); /* one past that of the last own row */
-    end = smaller(m, end, all);
-    SpvId none = spv_cmp(k->b, SpvOpULessThan, end, first);
-    end = choose(k, none, first, end);
-  }
-  bool whole = lo <= -m->own_rows || (lo % m->stream == 0 && tile_rows % m->stream == 0);
-  m->edge = m->stream_rows % m->stream != 0 || !whole;
-  Stream s = {m, first, body, context};
-  SpvId n = spv_bin(k->b, SpvOpISub, end, first);
-  n = op_u(k, SpvOpIAdd, n, (uint32_t)m->stream - 1);
-  n = op_u(k, SpvOpUDiv, n, (uint32_t)m->stream);
-  kernel_repeat(k, n, (m->stream_rows + m->stream - 1) / m->stream, times, stream_block, &s);
+static void stream(void *context) {
+  Stream *s = context;
+  Attention *m = s->m;
+  SpvId n;
+  s->first = att_range(m, s->tile, s->tile_rows, &n);
+  kernel_repeat(m->k, n, (m->stream_rows + m->stream - 1) / m->stream, s->times, stream_block, s);
 }
 
-void att_stream_heads(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
-                      void *context) {
+void att_stream(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
+                void *context) {
+  stream(&(Stream){m, tile, 0, tile_rows, times, body, context});
+}
+
+void att_query_heads(Attention *m, void (*body)(void *context), void *context) {
   Kernel *k = m->k;
   int64_t per_key = m->h / m->kv;
   if (!m->to_keys || per_key == 1) {
-    att_stream(m, tile, tile_rows, times, body, context);
+    body(context);
     return;
   }
   SpvId n = const_u(k, (uint32_t)per_key);
   SpvId i = spv_for(k->b, n);
   m->query_head = ix_add(k->ix, ix_mul(k->ix, m->key_head, per_key), ix_value(k->ix, i, per_key));
-  att_stream(m, tile, tile_rows, per_key * times, body, context);
+  body(context);
   spv_end(k->b);
+}
+
+void att_stream_heads(Attention *m, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *body,
+                      void *context) {
+  if (m->to_keys) times *= m->h / m->kv;
+  att_query_heads(m, stream, &(Stream){m, tile, 0, tile_rows, times, body, context});
 }
 
 /* ---- the whole ---- */
@@ -190,8 +218,9 @@ static void find_members(Attention *m) {
 static void clip_band(Attention *m) {
   if (m->a.lo < -m->t) m->a.lo = -m->t;
   if (m->a.hi < -m->t) m->a.hi = -m->t;
-  if (m->a.lo > m->s) m->a.lo = m->s;
-  if (m->a.hi > m->s) m->a.hi = m->s;
+  int64_t keys = m->s + m->past;
+  if (m->a.lo > keys) m->a.lo = keys;
+  if (m->a.hi > keys) m->a.hi = keys;
 }
 
 void att_set_up(Attention *m) {
@@ -218,6 +247,7 @@ void att_set_up(Attention *m) {
   m->backward = m->to_keys || node[OP_attention_dq];
   m->sum_a = node[OP_attention_dq] || node[OP_attention_dk];
   m->sum_b = node[OP_attention] || node[OP_attention_dv];
+  m->together = m->to_keys && node[OP_attention_dq];
   AttRows q = att_rows(m, n->src[0]), k = att_rows(m, n->src[1]), none = {0};
   AttRows v = lse_alone ? none : att_rows(m, n->src[2]);
   AttRows d = m->backward ? att_rows(m, n->src[5]) : none;
@@ -229,18 +259,21 @@ void att_set_up(Attention *m) {
   m->own_heads = m->to_keys ? m->kv : m->h;
   m->own_rows = m->to_keys ? m->s : m->t;
   m->stream_rows = m->to_keys ? m->t : m->s;
+  m->past = m->a.shift ? m->a.shift * (m->batch_dim[m->n_batch - 1] - 1) : 0;
   clip_band(m);
 }
 
-/* 2 flops for each term of the products of rows: as many as the band leaves of s·t. */
+/* 2 flops for each term of the products of rows: as many as the band leaves of s·t in the average part. */
 static double count_flops(const Attention *m) {
   double pairs = 0;
-  for (int64_t i = 0; i < m->t; i++) {
-    int64_t first = i + m->a.lo > 0 ? i + m->a.lo : 0;
-    int64_t last = i + m->a.hi < m->s - 1 ? i + m->a.hi : m->s - 1;
-    if (last >= first) pairs += (double)(last - first + 1);
-  }
-  int64_t channels = m->c * (1 + m->sum_a) + m->e * (m->backward + m->sum_b);
+  int64_t parts = m->a.shift ? m->batch_dim[m->n_batch - 1] : 1;
+  for (int64_t n = 0; n < parts; n++)
+    for (int64_t i = 0; i < m->t; i++) {
+      int64_t query = i - n * m->a.shift, first = query + m->a.lo > 0 ? query + m->a.lo : 0;
+      int64_t last = query + m->a.hi < m->s - 1 ? query + m->a.hi : m->s - 1;
+      if (last >= first) pairs += (double)(last - first + 1) / (double)parts;
+    }
+  int64_t channels = m->c * (1 + m->sum_a + m->together) + m->e * (m->backward + m->sum_b);
   return 2 * pairs * (double)(channels * m->h * m->batches);
 }
 

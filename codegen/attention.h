@@ -29,11 +29,13 @@ typedef struct Attention {
   /* a: q and k, whose products are the scores; b: do and v. Forward has no own b. */
   AttRows own_a, own_b, stream_a, stream_b, lse, delta;
   bool sum_a, sum_b; /* which of the streamed rows are summed: into dq or dk, into o or dv */
+  bool together;     /* dq, dk and dv */
 
   int groups, lanes, stream; /* rows of an invocation; invocations that share loads, 1: none; rows
                                 that are streamed at once */
   int64_t own_heads, own_rows, stream_rows;
-  bool edge; /* blocks of streamed rows may reach past the last */
+  int64_t past; /* by how much the last part's keys are shifted */
+  bool edge;    /* blocks of streamed rows may reach past the last */
   const Ix *batch[IR_MAX_RANK], *query_head, *key_head;
   SpvId lane;
   SpvId row[ATT_MAX_GROUPS]; /* own rows, unclamped */
@@ -60,12 +62,17 @@ typedef struct AttTile {
 void att_set_up(Attention *);
 /* Number `at` of batches · own heads, by rising batch, then head, becomes this invocation's. */
 void att_heads(Attention *, const Ix *at);
+/* The first of the other side's rows that a row of the tile sees, from which on blocks of `stream` rows are visited, and how many. */
+SpvId att_range(Attention *, SpvId tile, int64_t tile_rows, SpvId *blocks);
 /* body(…, first) for each block of `stream` rows, from the first to the last row of the other side that a row of the tile sees:
  * key j and query i where lo <= j − i <= hi. `tile` is the first own row; `times`: as for kernel_repeat. */
+SpvId att_shift(Attention *); /* what key 0 counts as in the band */
 typedef void AttBlock(void *context, SpvId first);
 void att_stream(Attention *, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *,
                 void *context);
-/* The same for all query heads that use the own key head, where an invocation owns keys. */
+/* body(…) for all query heads that use the own key head, where an invocation owns keys; else for the own one. */
+void att_query_heads(Attention *, void (*body)(void *context), void *context);
+/* att_stream for all of those. */
 void att_stream_heads(Attention *, SpvId tile, int64_t tile_rows, int64_t times, AttBlock *,
                       void *context);
 

@@ -155,11 +155,15 @@ SpvId att_visible(Attention *m, const AttPair *p) {
   SpvId i = m->to_keys ? p->streamed : p->own, key = m->to_keys ? p->own : p->streamed;
   SpvId test[4];
   int n = 0;
+  if (m->a.shift && (m->a.lo > -m->t || m->a.hi < m->s + m->past)) {
+    SpvId by = att_shift(m);
+    key = spv_bin(k->b, SpvOpIAdd, key, by);
+  }
   if (m->a.lo > -m->t) {
     SpvId least = op_u(k, SpvOpIAdd, i, (uint32_t)m->a.lo);
     test[n++] = spv_cmp(k->b, SpvOpSGreaterThanEqual, key, least);
   }
-  if (m->a.hi < m->s) {
+  if (m->a.hi < m->s + m->past) {
     SpvId most = op_u(k, SpvOpIAdd, i, (uint32_t)m->a.hi);
     test[n++] = spv_cmp(k->b, SpvOpSLessThanEqual, key, most);
   }

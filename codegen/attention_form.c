@@ -29,7 +29,7 @@ static bool moves_runs(const Attention *m, const AttRows *r, DType low) {
 static bool is_taken(const Attention *m, DType *low) {
   const AttRows *side[] = {&m->own_a, &m->stream_a, &m->own_b, &m->stream_b};
   *low = (DType)m->own_a.at.base->type.dtype;
-  if (!dtype_is_16(*low) || !m->k->target->storage16) return false;
+  if (!dtype_is_16(*low) || !m->k->target->storage16 || m->a.shift) return false;
   for (int i = 0; i < COUNT_OF(side); i++)
     if (side[i]->at.base && !moves_runs(m, side[i], *low)) return false;
   return true;
@@ -238,6 +238,8 @@ void att_form_key(const KernelJob *job, const Target *target, Buf *key) {
   buf_printf(key, "attention %s %lld x %lld/%lld heads, %lld x %lld rows, %lld + %lld channels",
              what, (long long)m.batches, (long long)m.h, (long long)m.kv, (long long)m.t,
              (long long)m.s, (long long)m.c, (long long)m.e);
+  if (m.together) buf_str(key, ", together");
+  if (m.a.shift) buf_printf(key, ", parts of %lld", (long long)m.a.shift);
   buf_printf(key, ", %s, band %lld to %lld%s%s%s", dtype_name((DType)m.own_a.at.base->type.dtype),
              (long long)m.a.lo, (long long)m.a.hi, m.a.cap > 0 ? ", cap" : "",
              m.a.mask ? ", mask" : "", m.a.keep ? ", keep" : "");

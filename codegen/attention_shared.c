@@ -159,7 +159,8 @@ static void streamed_numbers(AttTiles *s, SpvId *lse, SpvId *delta) {
   }
 }
 
-/* p = exp(score − lse) and ds = p·(keep·dp − delta)·slope: p·keep goes to score, ds to dp. */
+/* p = exp(score − lse) and ds = p·(keep·dp − delta)·slope, of all three gradients at once times the scale, which else the results
+ * get: p·keep goes to score, ds to dp. */
 static void backward_weights(AttTiles *s, AttWeights score, AttWeights dp, const SpvId *lse,
                              const SpvId *delta) {
   Attention *m = s->m;
@@ -176,6 +177,7 @@ static void backward_weights(AttTiles *s, AttWeights score, AttWeights dp, const
       ds = sub_f(k, ds, delta[m->to_keys ? j : r]);
       ds = mul_f(k, p, ds);
       dp[r][j] = slope ? mul_f(k, ds, slope) : ds;
+      if (m->together) dp[r][j] = math_mul_c(k, dp[r][j], (float)m->a.scale);
     }
 }
 
@@ -193,8 +195,11 @@ static void tile(void *context, SpvId first) {
     backward_weights(s, score, dp, m->to_keys ? lse : s->lse, m->to_keys ? delta : s->delta);
   else
     forward_weights(s, score);
-  if (m->sum_b) att_tile_sums(s, &m->stream_b, stream_head, first, score, s->b_sum, s->b_blocks);
-  if (m->sum_a) att_tile_sums(s, &m->stream_a, stream_head, first, dp, s->a_sum, s->a_blocks);
+  AttSummed b = {&m->stream_b, stream_head, first, m->edge}, a = b;
+  a.rows = &m->stream_a;
+  if (m->sum_b) att_tile_sums(s, &b, att_tile_part, score, s->b_sum, s->b_blocks);
+  if (m->sum_a) att_tile_sums(s, &a, att_tile_part, dp, s->a_sum, s->a_blocks);
+  if (m->together) att_together_add(s, first, dp);
 }
 
 /* ---- begin and end ---- */
@@ -254,10 +259,10 @@ static void finish(AttTiles *s) {
     return;
   }
   for (int r = 0; r < ROWS; r++) {
-    scale[r] = const_f(k, (float)m->a.scale);
+    scale[r] = const_f(k, m->together ? 1 : (float)m->a.scale);
     one[r] = const_f(k, 1);
   }
-  att_tile_store(s, OP_attention_dq, s->a_sum, s->a_blocks, scale);
+  if (!m->to_keys) att_tile_store(s, OP_attention_dq, s->a_sum, s->a_blocks, scale);
   att_tile_store(s, OP_attention_dk, s->a_sum, s->a_blocks, scale);
   att_tile_store(s, OP_attention_dv, s->b_sum, s->b_blocks, one);
 }
@@ -290,7 +295,9 @@ static bool fits(Attention *m, const AttShared *t) {
   int most = s.a_blocks > s.b_blocks ? s.a_blocks : s.b_blocks;
   bool exchange = m->backward || (uint32_t)t->across <= target->subgroup_size;
   return exchange && (uint32_t)s.lanes <= target->max_invocations &&
-         16 * (uint32_t)lay_out(&s) <= target->shared_bytes && most <= TILE_MAX_BLOCKS;
+         16 * (uint32_t)lay_out(&s) <= target->shared_bytes && most <= TILE_MAX_BLOCKS &&
+         (!m->together ||
+          (t->own == BLOCKS * PART && t->own == s.streamed && m->own_rows % t->own == 0));
 }
 
 int att_shared_tiles(Attention *m, AttShared out[ATT_MAX_SHARED]) {
@@ -337,25 +344,69 @@ static void place_lane(AttTiles *s) {
   s->y = tile_mad(k, s->y, s->apart, above);
 }
 
+/* Own rows from the tile's first one on. */
+static void pass(AttTiles *s) {
+  Attention *m = s->m;
+  int64_t loops = 2 + (m->c + m->e) / TERMS + 2 * s->streamed / TERMS;
+  begin_rows(s);
+  att_stream_heads(m, s->tile, s->t.own, loops, tile, s);
+  finish(s);
+}
+
+static void pass_tiles(AttTiles *s) {
+  Kernel *k = s->m->k;
+  SpvId none = const_u(k, 0), n = const_u(k, (uint32_t)s->tiles);
+  s->tile = none;
+  att_together_begin(s);
+  SpvId i = spv_for(k->b, n);
+  s->tile = op_u(k, SpvOpIMul, i, (uint32_t)s->t.own);
+  s->begun = spv_cmp(k->b, SpvOpINotEqual, i, none);
+  pass(s);
+  spv_end(k->b);
+}
+
+/* The workgroup's heads, and its tile where it has but one. What takes long begins early: of causal attention the last queries, and
+ * the first keys. */
+static void place_group(AttTiles *s, const Ix *at, int64_t tiles) {
+  Attention *m = s->m;
+  IxTable *ix = m->k->ix;
+  if (!m->together) {
+    const Ix *tile = ix_mod(ix, at, tiles);
+    bool last = !m->to_keys && m->a.hi < m->stream_rows;
+    s->tile = ix_emit(ix, ix_mul(ix, tile, s->t.own));
+    if (last) {
+      SpvId end = const_u(m->k, (uint32_t)((tiles - 1) * s->t.own));
+      s->tile = spv_bin(m->k->b, SpvOpISub, end, s->tile);
+    }
+    att_heads(m, ix_div(ix, at, tiles));
+    return;
+  }
+  int64_t parts = m->n_batch ? m->batch_dim[m->n_batch - 1] : 1,
+          all = m->own_heads * m->batches / parts;
+  const Ix *rest = ix_mod(ix, at, all), *batch = ix_div(ix, rest, m->own_heads);
+  batch = ix_add(ix, ix_mul(ix, batch, parts), ix_div(ix, at, all));
+  att_heads(m, ix_add(ix, ix_mul(ix, batch, m->own_heads), ix_mod(ix, rest, m->own_heads)));
+}
+
 void att_shared(Attention *m, const AttShared *t) {
   AttTiles all, *s = &all;
   Kernel *k = m->k;
   make(s, m, t);
-  int64_t tiles = (m->own_rows + t->own - 1) / t->own, total = tiles * m->own_heads * m->batches;
+  int64_t tiles = (m->own_rows + t->own - 1) / t->own;
+  int64_t total = (m->together ? 1 : tiles) * m->own_heads * m->batches;
+  s->tiles = m->together ? (int)tiles : 1;
   kernel_groups(k, total, (uint32_t)s->lanes);
   SpvId group = kernel_group(k), limit = const_u(k, (uint32_t)total);
   SpvId within = spv_cmp(k->b, SpvOpULessThan, group, limit);
   spv_if(k->b, within);
-  const Ix *at = ix_value(k->ix, group, total);
-  s->tile = ix_emit(k->ix, ix_mul(k->ix, ix_mod(k->ix, at, tiles), t->own));
-  att_heads(m, ix_div(k->ix, at, tiles));
+  place_group(s, ix_value(k->ix, group, total), tiles);
   int quads = lay_out(s);
   s->pool = tile_shared(k, quads);
   place_lane(s);
   m->stream = s->streamed;
-  begin_rows(s);
-  int64_t loops = 2 + (m->c + m->e) / TERMS + 2 * s->streamed / TERMS;
-  att_stream_heads(m, s->tile, t->own, loops, tile, s);
-  finish(s);
+  if (m->together)
+    pass_tiles(s);
+  else
+    pass(s);
   spv_end(k->b);
 }

@@ -32,6 +32,8 @@ typedef struct AttTiles {
   SpvId most[ROWS], total[ROWS]; /* variables: maxima so far; sums of this invocation's weights */
   SpvId lse[ROWS], delta[ROWS];  /* lse in powers of two */
   bool plain;                    /* scores are products that want their scale, else finished */
+  int tiles;                     /* of own rows, that the workgroup takes one after the other */
+  SpvId begun;                   /* condition: this is not the first of them */
   float factor;                  /* makes them powers of two */
 } AttTiles;
 
@@ -41,12 +43,31 @@ typedef SpvId AttWeights[ROWS][MAX_COLUMNS];
 /* Products of own rows with the streamed ones from `first` on. */
 void att_tile_scores(AttTiles *, const AttRows *own, const AttRows *streamed, const Ix *stream_head,
                      SpvId first, AttWeights score);
-/* sums += weights · streamed rows */
-void att_tile_sums(AttTiles *, const AttRows *streamed, const Ix *stream_head, SpvId first,
-                   AttWeights weight, const SpvId *sum, int blocks);
+typedef struct AttSummed { /* rows that a product adds up */
+  const AttRows *rows;
+  const Ix *head;
+  SpvId first;
+  bool edge; /* they may reach past the last */
+} AttSummed;
+/* Slice i begins a part: whoever has weights of it puts them to their places. att_tile_part: weights of streamed rows, which are
+ * added up for each own one. */
+typedef void AttPart(AttTiles *, SpvId slice, AttWeights);
+AttPart att_tile_part;
+/* sums += weights · rows */
+void att_tile_sums(AttTiles *, const AttSummed *, AttPart *, AttWeights, const SpvId *sum,
+                   int blocks);
 /* Own rows, each times its factor, to every out that is this member of the family. */
 void att_tile_store(AttTiles *, Op, const SpvId *sum, int blocks, const SpvId *factor);
+/* Four channels from column on of one row. */
+void att_tile_store_four(AttTiles *, int out, const AttRows *to, SpvId row_at, SpvId column,
+                         SpvId x, SpvId by);
 /* Of own rows. */
 void att_tile_store_lse(AttTiles *, const SpvId *lse);
+
+/* ---- attention_together.c: dq beside dk and dv ---- */
+/* Zeros for the queries that the first tile does not see. */
+void att_together_begin(AttTiles *);
+/* dq of the streamed rows += weightᵀ · own rows of k */
+void att_together_add(AttTiles *, SpvId first, AttWeights weight);
 
 #endif

@@ -21,11 +21,12 @@ static TileSource by_channel(AttTiles *s, const AttRows *r, const Ix *head, SpvI
 }
 
 /* Rows of a side as the operand of a product over rows, those from `first` on: its rows are the channels. */
-static TileSource by_row(AttTiles *s, const AttRows *r, const Ix *head, SpvId first, int columns) {
+static TileSource by_row(AttTiles *s, const AttRows *r, const Ix *head, SpvId first, int columns,
+                         bool edge) {
   Attention *m = s->m;
   Kernel *k = m->k;
   SpvId none = const_u(k, 0), rows = const_u(k, (uint32_t)r->rows);
-  SpvId left = m->edge ? spv_bin(k->b, SpvOpISub, rows, first) : 0;
+  SpvId left = edge ? spv_bin(k->b, SpvOpISub, rows, first) : 0;
   return (TileSource){.base = r->at.base,
                       .offset = att_row(m, r, head, first),
                       .row = const_u(k, (uint32_t)r->channel),
@@ -122,8 +123,7 @@ static void put_weights(AttTiles *s, AttWeights weight, int c) {
     }
 }
 
-/* Slice i begins a part: whoever has weights of it puts them to their places. */
-static void begin_part(AttTiles *s, SpvId i, AttWeights weight) {
+void att_tile_part(AttTiles *s, SpvId i, AttWeights weight) {
   Kernel *k = s->m->k;
   int to_part = PART / TERMS, parts = 4 * s->t.across / PART; /* of a block of columns */
   for (int c = 0; c < s->t.columns; c++) {
@@ -139,11 +139,11 @@ static void begin_part(AttTiles *s, SpvId i, AttWeights weight) {
   }
 }
 
-void att_tile_sums(AttTiles *s, const AttRows *streamed, const Ix *stream_head, SpvId first,
-                   AttWeights weight, const SpvId *sum, int blocks) {
+void att_tile_sums(AttTiles *s, const AttSummed *of, AttPart *part, AttWeights weight,
+                   const SpvId *sum, int blocks) {
   Kernel *k = s->m->k;
   int columns = 4 * s->t.across * blocks;
-  TileSource from = by_row(s, streamed, stream_head, first, columns);
+  TileSource from = by_row(s, of->rows, of->head, of->first, columns, of->edge);
   TileStage b = stage(s, columns, 0);
   tile_stage(k, &b, &from);
   uint32_t slices = (uint32_t)(s->streamed / TERMS);
@@ -152,7 +152,7 @@ void att_tile_sums(AttTiles *s, const AttRows *streamed, const Ix *stream_head, 
   SpvId i = spv_for(k->b, n);
   SpvId within = op_u(k, SpvOpUMod, i, (uint32_t)(PART / TERMS));
   spv_barrier(k->b);
-  begin_part(s, i, weight);
+  part(s, i, weight);
   tile_write(k, &b);
   spv_barrier(k->b);
   SpvId next = after(k, i, last);
@@ -167,9 +167,8 @@ void att_tile_sums(AttTiles *s, const AttRows *streamed, const Ix *stream_head, 
 
 /* ---- results ---- */
 
-/* Four channels from column on of one row. */
-static void store_four(AttTiles *s, int out, const AttRows *to, SpvId row_at, SpvId column, SpvId x,
-                       SpvId by) {
+void att_tile_store_four(AttTiles *s, int out, const AttRows *to, SpvId row_at, SpvId column,
+                         SpvId x, SpvId by) {
   Kernel *k = s->m->k;
   SpvId value[4], channels = const_u(k, (uint32_t)to->channels);
   bool edge = to->channels % (4 * s->t.across) != 0;
@@ -211,7 +210,7 @@ void att_tile_store(AttTiles *s, Op op, const SpvId *sum, int blocks, const SpvI
         SpvId column = op_u(k, SpvOpIMul, s->x, 4);
         column = op_u(k, SpvOpIAdd, column, (uint32_t)(4 * s->t.across * j));
         SpvId x = spv_get(k->b, sum[r * blocks + j]);
-        store_four(s, o, &to, row_at, column, x, factor[r]);
+        att_tile_store_four(s, o, &to, row_at, column, x, factor[r]);
       }
       if (edge) spv_end(k->b);
     }

@@ -72,6 +72,8 @@ SpvId kernel_pack8(Kernel *, DType, const SpvId value[8]);
 /* n = 1, 4 or 8 values of the out's type to its result, from element n · index on, wherever the job
  * has it lie. */
 void kernel_store(Kernel *, int out, SpvId index, int n, const SpvId *value);
+/* Four values of a result of 4-byte elements that this invocation stored before, a vec4. */
+SpvId kernel_reload4(Kernel *, int out, SpvId index4);
 
 SpvId kernel_from_memory(Kernel *, DType, SpvId raw); /* bool: 0 or 1 becomes a condition */
 SpvId kernel_to_memory(Kernel *, DType, SpvId value);

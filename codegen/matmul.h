@@ -18,6 +18,7 @@ typedef struct Side {
   int64_t offset, row, k;     /* elements */
   int64_t batch[IR_MAX_RANK]; /* strides of the batch dimensions */
   bool unit_row, unit_k;      /* that stride is 1, known to the kernel */
+  bool padded; /* unit_row: only the last run reaches past the rows, to what lies there */
   bool aligned; /* runs of four along the unit dimension, from multiples of four on, are aligned */
   SpvId row_id, k_id, offset_id; /* in the shader: strides, and the offset with the batch's share */
   SpvId rows_id; /* how many rows there are, to clamp to; 0: tiles end where the rows end */

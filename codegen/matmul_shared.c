@@ -113,15 +113,20 @@ static void begin_side(Matmul *mm, TileStage *s, const Computed *computed, int s
                        SpvId first_row) {
   Kernel *k = mm->k;
   const Side *side = computed->side;
+  SpvId rows = side->rows_id;
+  if (side->padded) { /* the last run of four reaches past the last row, not past what lies there */
+    rows = op_u(k, SpvOpIAdd, rows, 3);
+    rows = op_u(k, SpvOpBitwiseAnd, rows, ~3u);
+  }
   TileSource from = {.base = side->base,
                      .offset = side->offset_id,
                      .row = side->row_id,
                      .term = side->k_id,
                      .unit_row = side->unit_row,
                      .unit_term = side->unit_k,
-                     .four = side->aligned && (!side->unit_k || mm->kk % 4 == 0),
+                     .four = (side->aligned && (!side->unit_k || mm->kk % 4 == 0)) || side->padded,
                      .first_row = first_row,
-                     .rows = side->rows_id,
+                     .rows = rows,
                      .terms = mm->tail ? mm->kk_id : 0,
                      .value = side->computed ? compute : NULL,
                      .context = computed};

@@ -57,6 +57,10 @@ bool matmul_side(const Matmul *mm, const KernelJob *job, Side *s, bool is_b) {
   for (int i = 0; i < mm->n_batch; i++) ok = ok && (s->batch[i] % 4 == 0 || mm->batch_dim[i] == 1);
   if (s->unit_row) ok = ok && length % 4 == 0; /* clamped runs stay aligned */
   s->aligned = ok && type_count(&s->base->type) >= 4;
+  int64_t whole = (length + 3) / 4 * 4;
+  s->padded = s->unit_row && !s->computed && length % 4 != 0 && mm->batches == 1 &&
+              other % 4 == 0 && s->offset % 4 == 0 && other >= whole &&
+              s->offset + (mm->kk - 1) * other + whole <= type_count(&s->base->type);
   return true;
 }
 

@@ -201,6 +201,17 @@ static void store_unit(Kernel *k, int out, SpvId index, int n, const SpvId *valu
   spv_store_aligned(b, at, part[0], memory_bytes(k, d, n));
 }
 
+SpvId kernel_reload4(Kernel *k, int out, SpvId index4) {
+  Spv *b = k->b;
+  DType d = (DType)k->job->out[out]->type.dtype;
+  if (kernel_is_16(k, d)) die("codegen: %%%d is added to in 16 bits", k->job->out[out]->id);
+  const KernelRuns *lies = k->job->runs ? &k->job->runs[out] : NULL;
+  if (lies && lies->run) index4 = in_runs(k, index4, lies->run / 4, lies->pitch / 4);
+  SpvId type = memory_type(k, d, 4), buffer = spv_bitcast(b, buffer_type(k, d, 4), k->result[out]);
+  SpvId at = spv_element(b, buffer, type, index4);
+  return spv_result(b, SpvOpLoad, type, at, SpvMemoryAccessAlignedMask, memory_bytes(k, d, 4));
+}
+
 void kernel_store(Kernel *k, int out, SpvId index, int n, const SpvId *value) {
   Spv *b = k->b;
   const KernelRuns *lies = k->job->runs ? &k->job->runs[out] : NULL;

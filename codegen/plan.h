@@ -24,7 +24,7 @@ enum {
  *              of a sum over k of one of its operands
  *   scatter_add   outs are elementwise functions of it at its own flat index, it itself may be an out
  *   argmax, cumsum, attention…, matmul_spans   the operation's own loop; outs are the operation, and its siblings of the same sources
- *              (attention and attention_lse, attention_dk and attention_dv)
+ *              (attention and attention_lse, attention_dk and attention_dv, and attention_dq with those where cg_attention_together)
  *
  * rows: the anchor's source has outer · red · inner elements, of which red (neighbouring dimensions) are reduced. A value in the
  * kernel is FULL (that count, the same flat index), KEPT (outer · inner, the flat index without red), or found from operands at
@@ -158,6 +158,11 @@ double cg_spans_time(const Target *, DType, int64_t m, int64_t n, int64_t k, con
 double cg_operand_reads(const Target *, const Node *product, int operand, double *busy);
 /* Whether `sum` is reduce_sum over the k of operand 0 or 1 of the product, as above. */
 bool cg_sums_operand(const Node *product, int operand, const Node *sum, const bool *stored);
+/* Into how many parts, at most eight, the keys of attention are cut so that one kernel computes all three gradients; 1: they are
+ * not. Of a gradient without a shift. */
+int64_t cg_attention_parts(const Target *, const Node *);
+/* Whether one kernel can compute all three gradients of such parts. */
+bool cg_attention_together(const Target *, const Node *);
 /* The largest relative error of rounding to a 16-bit type; 0 for others. */
 double cg_unit_roundoff(DType);
 /* A result that is rounded to 16 bits at last, before it was: its own node in f32. */

@@ -30,7 +30,8 @@ Attr attention_pack(const AttentionAttr *a) {
                 .ints = {[ATT_lo] = a->lo < -IR_UNBOUNDED ? -IR_UNBOUNDED : a->lo,
                          [ATT_hi] = a->hi > IR_UNBOUNDED ? IR_UNBOUNDED : a->hi,
                          [ATT_empty] = a->empty_nan,
-                         [ATT_cap] = bits}};
+                         [ATT_cap] = bits,
+                         [ATT_shift] = a->shift}};
 }
 
 AttentionAttr ir_attention(const Node *n) {
@@ -40,6 +41,7 @@ AttentionAttr ir_attention(const Node *n) {
                      .cap = attention_cap(n->ints),
                      .lo = n->ints[ATT_lo],
                      .hi = n->ints[ATT_hi],
+                     .shift = n->ints[ATT_shift],
                      .empty_nan = n->ints[ATT_empty] != 0};
   if (at < n->n_src && n->src[at]->type.dtype == DT_bool) a.mask = n->src[at++];
   if (at < n->n_src) a.keep = n->src[at];

@@ -5,7 +5,7 @@
 
 #include "ir/ir.h"
 
-enum { ATT_lo, ATT_hi, ATT_empty, ATT_cap, ATT_COUNT }; /* cap: the bits of an f32 */
+enum { ATT_lo, ATT_hi, ATT_empty, ATT_cap, ATT_shift, ATT_COUNT }; /* cap: the bits of an f32 */
 
 double attention_cap(const int64_t *ints);
 Attr attention_pack(const AttentionAttr *);

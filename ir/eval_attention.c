@@ -9,6 +9,7 @@
 /* One query's row: where its operands lie. */
 typedef struct Row {
   int64_t at, kv, i; /* of [b…, h, t] and of [b…, kv]; the query's place in 0 … t−1 */
+  int64_t first;     /* what key 0 counts as */
   const double *q, *k, *v;
   const bool *visible;
   const double *score, *slope; /* by key: capped score; d score / d (scale·q·k) */
@@ -17,7 +18,7 @@ typedef struct Row {
 typedef struct Attention {
   EvalStep *s;
   AttentionAttr a;
-  int64_t h, kv, t, keys, c, e;
+  int64_t h, kv, t, keys, c, e, parts; /* parts: the last batch dimension */
   const double *mask, *keep;
 } Attention;
 
@@ -27,6 +28,7 @@ static Attention begin(EvalStep *s) {
   Attention m = {.s = s, .a = ir_attention(s->n)};
   m.h = q->dim[r - 3], m.t = q->dim[r - 2], m.c = q->dim[r - 1];
   m.kv = k->dim[r - 3], m.keys = k->dim[r - 2];
+  m.parts = r > 3 ? q->dim[r - 4] : 1;
   m.e = n > 2 ? eval_src_type(s, 2)->dim[r - 1] : 0;
   if (m.a.mask) m.mask = s->src[n++];
   if (m.a.keep) m.keep = s->src[n];
@@ -36,7 +38,7 @@ static Attention begin(EvalStep *s) {
 static void score_row(const Attention *m, const Row *r, bool *visible, double *score,
                       double *slope) {
   for (int64_t j = 0; j < m->keys; j++) {
-    int64_t d = j - r->i;
+    int64_t d = r->first + j - r->i;
     double sum = 0;
     for (int64_t c = 0; c < m->c; c++) sum += r->q[c] * r->k[j * m->c + c];
     sum *= m->a.scale;
@@ -58,6 +60,7 @@ static void each_row(const Attention *m, void (*row)(const Attention *, const Ro
     Row r = {at,
              kv,
              at % m->t,
+             head / m->h % m->parts * m->a.shift,
              s->src[0] + at * m->c,
              s->src[1] + kv * m->keys * m->c,
              m->e ? s->src[2] + kv * m->keys * m->e : NULL,

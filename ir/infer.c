@@ -189,6 +189,11 @@ static bool attention_values(Ask *q) {
       a->ints[ATT_lo] > a->ints[ATT_hi])
     return fail(q, "the band %lld..%lld is empty", (long long)a->ints[ATT_lo],
                 (long long)a->ints[ATT_hi]);
+  int64_t shift = a->ints[ATT_shift];
+  if (shift < 0 || shift > IR_MAX_ELEMENTS)
+    return fail(q, "the shift %lld must be ≥ 0", (long long)shift);
+  if (shift && src_type(q, 0)->rank < 4)
+    return fail_types(q, "a shift goes along a batch dimension");
   if (a->ints[ATT_empty] != 0 && (a->ints[ATT_empty] != 1 || q->op != OP_attention))
     return fail(q, "only attention says what a query without keys gives");
   return true;

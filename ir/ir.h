@@ -208,6 +208,7 @@ Node *ir_squeeze(Graph *, Node *, int n_axis, const int *axis); /* drops dimensi
 typedef struct AttentionAttr {
   double scale, cap; /* f32 values; cap 0: scores are not capped */
   int64_t lo, hi;    /* key j is visible to query i where lo <= j − i <= hi */
+  int64_t shift;     /* key j of entry n of the last batch dimension counts as j + n·shift there: keys in parts */
   bool empty_nan;    /* OP_attention: a query that sees no key gives NaN; else zeros */
   Node *mask, *keep; /* sources; NULL: none */
 } AttentionAttr;

@@ -273,7 +273,7 @@ static bool get_pairs(Parser *q, const char *key, Attr *a) {
   return true;
 }
 
-/* scale=0.125 [band=[lo]..[hi]] [cap=30] [empty=nan] */
+/* scale=0.125 [band=[lo]..[hi]] [shift=256] [cap=30] [empty=nan] */
 static bool get_attention(Parser *q, Attr *a) {
   AttentionAttr t = {.lo = -IR_UNBOUNDED, .hi = IR_UNBOUNDED};
   if (!expect(q, "scale") || !expect(q, "=") || !get_value(q, DT_f32, &t.scale)) return false;
@@ -285,6 +285,9 @@ static bool get_attention(Parser *q, Attr *a) {
     if (at_number(q) && !get_int(q, -IR_UNBOUNDED, IR_UNBOUNDED, "a band's end", &t.hi))
       return false;
   }
+  if (take(q, "shift") &&
+      (!expect(q, "=") || !get_int(q, 0, IR_MAX_ELEMENTS, "a band's shift", &t.shift)))
+    return false;
   if (take(q, "cap") && (!expect(q, "=") || !get_value(q, DT_f32, &t.cap))) return false;
   if (take(q, "empty")) {
     if (!expect(q, "=") || !expect(q, "nan")) return false;

@@ -51,7 +51,7 @@ static void print_pairs(Buf *b, const char *key, const Node *n) {
                (long long)n->ints[n->n_int / 2 + i]);
 }
 
-/* scale=0.125 band=..0 cap=30 empty=nan: what is as usual is left out, except the scale */
+/* scale=0.125 band=..0 shift=256 cap=30 empty=nan: what is as usual is left out, except the scale */
 static void print_attention(Buf *b, const Node *n) {
   AttentionAttr a = ir_attention(n);
   buf_str(b, " scale=");
@@ -60,6 +60,7 @@ static void print_attention(Buf *b, const Node *n) {
   if (a.lo > -IR_UNBOUNDED) buf_printf(b, "%lld", (long long)a.lo);
   if (a.lo > -IR_UNBOUNDED || a.hi < IR_UNBOUNDED) buf_str(b, "..");
   if (a.hi < IR_UNBOUNDED) buf_printf(b, "%lld", (long long)a.hi);
+  if (a.shift) buf_printf(b, " shift=%lld", (long long)a.shift);
   if (a.cap > 0) {
     buf_str(b, " cap=");
     print_value(b, DT_f32, a.cap);

@@ -177,13 +177,14 @@ static Cut cut_of(const Planner *p, const Node *n) {
 
 int64_t plan_product_parts(const Planner *p, const Node *n) { return cut_of(p, n).parts; }
 
-/* Part + part + …, neighbours first. */
-static Node *add_parts(Graph *to, Node *x, int64_t parts) {
+Node *plan_add_parts(Graph *to, Node *x, int axis) {
+  int64_t begin[IR_MAX_RANK] = {0}, end[IR_MAX_RANK], parts = x->type.dim[axis];
   Node *part[FEW_PARTS];
-  int64_t begin[] = {0, 0, 0}, end[] = {1, x->type.dim[1], x->type.dim[2]};
+  if (parts > FEW_PARTS) die("plan: %lld parts", (long long)parts);
+  memcpy(end, x->type.dim, sizeof end);
   for (int64_t i = 0; i < parts; i++) {
-    begin[0] = i;
-    end[0] = i + 1;
+    begin[axis] = i;
+    end[axis] = i + 1;
     part[i] = ir_slice(to, x, begin, end);
   }
   for (int64_t step = 1; step < parts; step *= 2)
@@ -206,7 +207,7 @@ static Node *split_product(const Planner *p, Graph *to, const Node *n, Node *con
     x = ir_make(to, OP_matmul_spans, NULL, &spans, 2, src);
   }
   int64_t parts = x->type.dim[0];
-  x = parts <= FEW_PARTS && !p->updating[n->id] ? add_parts(to, x, parts)
+  x = parts <= FEW_PARTS && !p->updating[n->id] ? plan_add_parts(to, x, 0)
                                                 : ir_reduce(to, OP_reduce_sum, x, 1, (int[]){0});
   return ir_reshape(to, x, 2, n->type.dim);
 }
@@ -225,7 +226,7 @@ static void find_updating(Planner *p) {
 }
 
 /* A copy of the graph that suits kernels: no concat that is not assembled has more than WIDE
- * sources, long sums are split. Inputs stay, though nothing may need them. */
+ * sources, long sums and some attention's keys are split. Inputs stay, though nothing may need them. */
 static void adapt(Planner *p) {
   const Graph *g = p->g;
   find_updating(p);
@@ -243,6 +244,8 @@ static void adapt(Planner *p) {
       map[i] = narrow_concat(to, n, n->n_src, src);
     else if (n->op == OP_matmul)
       map[i] = split_product(p, to, n, src);
+    else if (plan_is_attention(n->op))
+      map[i] = plan_attention(p, to, n, src);
     else
       map[i] = plan_reduces(n) ? plan_split(p, operand, n, to, src[0]) : ir_rebuild(to, n, src);
     if (assembles[i]) ARENA_PUSH(p->arena, chosen, n_chosen, map[i]);

@@ -158,10 +158,12 @@ bool plan_siblings(const Node *a, const Node *b) {
     if (b->op != OP_attention && b->op != OP_attention_lse) return false;
     AttentionAttr x = ir_attention(a), y = ir_attention(b);
     return a->src[0] == b->src[0] && a->src[1] == b->src[1] && x.mask == y.mask &&
-           x.scale == y.scale && x.cap == y.cap && x.lo == y.lo && x.hi == y.hi;
+           x.scale == y.scale && x.cap == y.cap && x.lo == y.lo && x.hi == y.hi &&
+           x.shift == y.shift;
   }
-  return a->op != OP_attention_dq && b->op != OP_attention_dq && a->n_src == b->n_src &&
-         a->value == b->value && memcmp(a->src, b->src, sizeof *a->src * (size_t)a->n_src) == 0 &&
+  bool together = ir_attention(a).shift || (a->op != OP_attention_dq && b->op != OP_attention_dq);
+  return together && a->n_src == b->n_src && a->value == b->value &&
+         memcmp(a->src, b->src, sizeof *a->src * (size_t)a->n_src) == 0 &&
          memcmp(a->ints, b->ints, sizeof *a->ints * (size_t)a->n_int) == 0;
 }
 

@@ -128,7 +128,11 @@ Node *plan_split(const Planner *, const bool *operand, const Node *n, Graph *to,
 bool *plan_product_operands(const Planner *);
 int64_t plan_product_parts(const Planner *,
                            const Node *); /* plan.c: of its k; 1: it stays whole, 0: spans */
-void plan_prologues(Planner *);           /* plan_prologue.c: fills computable */
+/* Part + part + … along an axis of at most eight, neighbours first. */
+Node *plan_add_parts(Graph *, Node *, int axis);
+/* plan_attention.c: a node of that family in the graph that suits kernels. */
+Node *plan_attention(const Planner *, Graph *, const Node *, Node *const *src);
+void plan_prologues(Planner *); /* plan_prologue.c: fills computable */
 /* The value that a product's operand is views and widenings of. */
 Node *plan_operand(Node *);
 /* plan_assemble.c: chooses, filling assembles, part_of and part_at; the same as chosen before. */

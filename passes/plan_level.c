@@ -75,7 +75,26 @@ static void find_levels(Levels *s) {
   s->n = front + 1;
 }
 
-/* The parts of a concat get the level of the highest; whether any was lower. */
+/* Whether another part of the concat is computed, by whatever kernels, from what this one's computes. */
+static bool precedes(const Levels *s, const Kernel *concat, int part) {
+  const Planner *p = s->p;
+  bool *needs = xcalloc((size_t)p->n_kernel + 1, sizeof *needs), found = false;
+  for (int i = 0; i < p->n_kernel; i++) {
+    const Kernel *k = &p->kernel[p->order[i]];
+    for (int o = 0; o < k->n_operand && k != concat; o++) {
+      int before = p->kernel_of[k->operand[o]->id];
+      if (before >= 0 && (before == part || needs[before])) needs[p->order[i]] = true;
+    }
+  }
+  for (int o = 0; o < concat->n_operand; o++) {
+    int other = p->kernel_of[concat->operand[o]->id];
+    found = found || (other >= 0 && needs[other]);
+  }
+  free(needs);
+  return found;
+}
+
+/* The parts of a concat get the level of the highest, where they can; whether any was lower. */
 static bool level_parts(Levels *s) {
   const Planner *p = s->p;
   bool changed = false;
@@ -83,7 +102,7 @@ static bool level_parts(Levels *s) {
     const Kernel *concat = &p->kernel[c];
     for (int o = 0; concat->assembles && o < concat->n_operand; o++) {
       int part = p->kernel_of[concat->operand[o]->id];
-      if (part < 0 || s->level[part] == s->level[c]) continue;
+      if (part < 0 || s->level[part] == s->level[c] || precedes(s, concat, part)) continue;
       raise_to(&s->least[part], s->level[c]);
       changed = true;
     }

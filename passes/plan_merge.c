@@ -104,6 +104,8 @@ static bool rows_take(const Domain *d, int64_t elements) {
   return elements == full && d->inner == 1 && (kept >= FEW_ROWS || full <= FEW_VALUES);
 }
 
+static bool asks_queries(const Kernel *k) { return k->anchor->op == OP_attention_dq; }
+
 /* Whose loop the union would have; NULL in *anchor: a map. false where the two do not go
  * together. */
 static bool common_loop(const Planner *p, const Kernel *a, const Kernel *b, const Kernel **loop) {
@@ -127,7 +129,8 @@ static bool common_loop(const Planner *p, const Kernel *a, const Kernel *b, cons
   }
   if (a->anchor->op == OP_matmul)
     return b->n_out == 1 && plan_is_k_sum(a->anchor, b->out[0], p->stored);
-  return plan_siblings(a->anchor, b->anchor);
+  return plan_siblings(a->anchor, b->anchor) &&
+         (!asks_queries(a) == !asks_queries(b) || cg_attention_together(p->target, a->anchor));
 }
 
 static bool read_elsewhere(const Grouper *s, const Node *n, int a, int b) {

@@ -124,6 +124,27 @@ static void one(Setup *s, const Sizes *n, int which) {
   }
 }
 
+/* [1, heads, rows, channels] → [1, parts, heads, rows / parts, channels], or repeated */
+static Node *in_parts(Setup *s, Node *x, int64_t parts, bool repeated) {
+  const int64_t *d = x->type.dim, rows = repeated ? d[2] : d[2] / parts;
+  Node *y = ir_reshape(s->g, x, 5, (int64_t[]){1, d[1], d[2] / rows, rows, d[3]});
+  y = ir_permute(s->g, y, (int[]){0, 2, 1, 3, 4});
+  return repeated ? ir_expand(s->g, y, 5, (int64_t[]){1, parts, d[1], rows, d[3]}) : y;
+}
+
+/* All three gradients by one kernel, of keys in parts. */
+static void together(Setup *s, const Sizes *n, int64_t parts) {
+  begin(s, n, true);
+  for (int i = 0; i < 6; i++) s->src[i] = in_parts(s, s->src[i], parts, i != 1 && i != 2);
+  s->a.shift = n->s / parts;
+  Node *dq = make(s, OP_attention_dq), *dk = make(s, OP_attention_dk);
+  Node *keys = ir_permute(s->g, dk, (int[]){0, 2, 1, 3, 4});
+  Node *out[] = {dq, make(s, OP_attention_dv),
+                 ir_reshape(s->g, keys, 4, (int64_t[]){1, n->kv, n->s, n->c})};
+  out[2] = ir_permute(s->g, out[2], (int[]){0, 2, 1, 3});
+  end(s, "dq, dv, dk", 3, out, dq);
+}
+
 static void all(Setup *s, const Sizes *n) {
   for (int which = 0; which < KERNELS; which++) one(s, n, which);
 }
@@ -155,6 +176,11 @@ static void tiles(Bench *b, const Target *gpu) {
   Target t = *gpu;
   t.matrix_f16 = t.matrix_bf16 = (TargetMatrix){0};
   b->foreign = true;
+  static const Sizes in_two[] = {{2, 1, 150, 256, 16, 24, -ALL, 0, 0, false},
+                                 {1, 1, 200, 256, 12, 8, -70, 64, 5, false},
+                                 {1, 1, 64, 256, 8, 8, -ALL, ALL, 0, false}};
+  for (int i = 0; i < (b->native.is_cpu ? 1 : COUNT_OF(in_two)); i++)
+    together(&(Setup){.bench = b, .target = &t, .half = i % 2 ? DT_bf16 : DT_f32}, &in_two[i], 2);
   for (int i = 0; i < COUNT_OF(tried); i++) {
     DType half = i % 2 ? DT_f32 : i % 3 ? DT_bf16 : DT_f16;
     Setup s = {.bench = b, .target = &t, .half = half};

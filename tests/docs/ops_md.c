@@ -61,9 +61,9 @@ static const char *const attribute[] = {
   [ATTR_range] = "`range=0:2,1:5`: begin:end",
   [ATTR_padding] = "`padding=1:0,0:2 fill=0`: lo:hi",
   [ATTR_place] = "`place=3`",
-  [ATTR_attention] =
-    "`scale=0.125 band=-7..0 cap=30 empty=nan`: band, cap and empty where there are; a band's "
-    "end may be left out",
+  [ATTR_attention] = "`scale=0.125 band=-7..0 shift=256 cap=30 empty=nan`: band, shift, cap and "
+                     "empty where there are; a band's "
+                     "end may be left out",
   [ATTR_norm] = "`axes=1 eps=1e-05`",
   [ATTR_spans] = "`spans=132,128,192,64`: spans, tile_m, tile_n, step",
   [ATTR_layout] = "`halves` or `interleaved`",

@@ -19,14 +19,17 @@ static Target cpu_target(void) {
   return t;
 }
 
-/* "gpu_…": a GPU that can do little; "units_…": one with matrix units. */
+/* "gpu_…": a GPU that can do little; "tiles_…": one with subgroups; "units_…": one with matrix units. */
 static Target target_of(const char *name) {
   Target t = cpu_target();
-  t.is_cpu = strncmp(name, "gpu_", 4) != 0 && strncmp(name, "units_", 6) != 0;
-  if (strncmp(name, "units_", 6) != 0) return t;
+  bool tiles = strncmp(name, "tiles_", 6) == 0, units = strncmp(name, "units_", 6) == 0;
+  t.is_cpu = strncmp(name, "gpu_", 4) != 0 && !tiles && !units;
+  if (!tiles && !units) return t;
   t.subgroup_size = 32;
   t.shared_bytes = 48 << 10;
   t.max_invocations = 1024;
+  t.subgroup_shuffle = tiles;
+  if (!units) return t;
   t.storage16 = true;
   t.matrix_bf16 = (TargetMatrix){16, 16, 16};
   return t;

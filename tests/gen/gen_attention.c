@@ -17,28 +17,32 @@ typedef struct Shape {
   MaskKind mask;
   KeepKind keep;
   Layout layout;
+  int64_t shift;
 } Shape;
 
 /* one key and one query; causal and windowed; t ≠ s both ways, with queries that see no key; few
- * key heads; tiles and their edges; long rows; large and odd heads; every source that is optional */
+ * key heads; tiles and their edges; long rows; large and odd heads; every source that is optional; keys in parts */
 static const Shape shape[] = {
-  {0, {0}, 1, 1, 1, 1, 1, 1, -ALL, ALL, 0, MASK_none, KEEP_none, PLAIN},
-  {1, {2}, 3, 3, 5, 5, 4, 4, -ALL, 0, 0, MASK_none, KEEP_none, PLAIN},
-  {1, {2}, 2, 1, 7, 9, 3, 5, -ALL, 2, 0, MASK_none, KEEP_none, HEADS},
-  {0, {0}, 4, 2, 9, 5, 8, 8, -3, 0, 0, MASK_none, KEEP_none, HEADS},
-  {0, {0}, 2, 2, 5, 9, 4, 2, 2, 3, 0, MASK_none, KEEP_none, OTHER},
-  {2, {1, 2}, 2, 2, 6, 6, 5, 3, -ALL, ALL, 1.5, MASK_none, KEEP_none, OTHER},
-  {1, {2}, 6, 2, 3, 11, 7, 2, -ALL, ALL, 0, MASK_leaf, KEEP_none, PLAIN},
-  {1, {3}, 2, 1, 8, 8, 4, 8, -ALL, 0, 0, MASK_keys, KEEP_none, HEADS},
-  {1, {2}, 2, 2, 6, 7, 4, 4, -ALL, ALL, 0, MASK_iota, KEEP_where, PLAIN},
-  {1, {2}, 2, 2, 8, 8, 8, 4, -ALL, 0, 0, MASK_none, KEEP_random, PACKED},
-  {1, {2}, 4, 2, 9, 12, 6, 3, -5, 3, 2, MASK_leaf, KEEP_where, OTHER},
-  {1, {2}, 2, 2, 16, 16, 16, 16, -ALL, 0, 0, MASK_none, KEEP_none, PACKED},
-  {0, {0}, 2, 1, 33, 40, 17, 9, -ALL, 7, 0, MASK_none, KEEP_none, PLAIN},
-  {0, {0}, 1, 1, 70, 65, 64, 64, -20, 0, 0, MASK_none, KEEP_none, HEADS},
-  {0, {0}, 2, 1, 1, 300, 16, 16, -ALL, ALL, 0, MASK_none, KEEP_none, HEADS},
-  {0, {0}, 3, 1, 2, 20, 130, 3, -ALL, ALL, 30, MASK_none, KEEP_none, PLAIN},
-  {0, {0}, 2, 2, 20, 3, 3, 130, -ALL, 0, 0, MASK_none, KEEP_none, PLAIN},
+  {0, {0}, 1, 1, 1, 1, 1, 1, -ALL, ALL, 0, MASK_none, KEEP_none, PLAIN, 0},
+  {1, {2}, 3, 3, 5, 5, 4, 4, -ALL, 0, 0, MASK_none, KEEP_none, PLAIN, 0},
+  {1, {2}, 2, 1, 7, 9, 3, 5, -ALL, 2, 0, MASK_none, KEEP_none, HEADS, 0},
+  {0, {0}, 4, 2, 9, 5, 8, 8, -3, 0, 0, MASK_none, KEEP_none, HEADS, 0},
+  {0, {0}, 2, 2, 5, 9, 4, 2, 2, 3, 0, MASK_none, KEEP_none, OTHER, 0},
+  {2, {1, 2}, 2, 2, 6, 6, 5, 3, -ALL, ALL, 1.5, MASK_none, KEEP_none, OTHER, 0},
+  {1, {2}, 6, 2, 3, 11, 7, 2, -ALL, ALL, 0, MASK_leaf, KEEP_none, PLAIN, 0},
+  {1, {3}, 2, 1, 8, 8, 4, 8, -ALL, 0, 0, MASK_keys, KEEP_none, HEADS, 0},
+  {1, {2}, 2, 2, 6, 7, 4, 4, -ALL, ALL, 0, MASK_iota, KEEP_where, PLAIN, 0},
+  {1, {2}, 2, 2, 8, 8, 8, 4, -ALL, 0, 0, MASK_none, KEEP_random, PACKED, 0},
+  {1, {2}, 4, 2, 9, 12, 6, 3, -5, 3, 2, MASK_leaf, KEEP_where, OTHER, 0},
+  {1, {2}, 2, 2, 16, 16, 16, 16, -ALL, 0, 0, MASK_none, KEEP_none, PACKED, 0},
+  {0, {0}, 2, 1, 33, 40, 17, 9, -ALL, 7, 0, MASK_none, KEEP_none, PLAIN, 0},
+  {0, {0}, 1, 1, 70, 65, 64, 64, -20, 0, 0, MASK_none, KEEP_none, HEADS, 0},
+  {0, {0}, 2, 1, 1, 300, 16, 16, -ALL, ALL, 0, MASK_none, KEEP_none, HEADS, 0},
+  {0, {0}, 3, 1, 2, 20, 130, 3, -ALL, ALL, 30, MASK_none, KEEP_none, PLAIN, 0},
+  {0, {0}, 2, 2, 20, 3, 3, 130, -ALL, 0, 0, MASK_none, KEEP_none, PLAIN, 0},
+  {1, {3}, 2, 1, 24, 8, 5, 4, -ALL, 0, 0, MASK_none, KEEP_none, PLAIN, 8},
+  {2, {2, 3}, 2, 2, 9, 5, 4, 6, -3, 1, 0, MASK_none, KEEP_none, HEADS, 4},
+  {1, {2}, 1, 1, 40, 64, 8, 8, -ALL, ALL, 2, MASK_iota, KEEP_none, OTHER, 7},
 };
 
 static Type sized(const Shape *p, DType d, int64_t heads, int64_t rows, int64_t columns) {
@@ -112,6 +116,7 @@ static void build(Gen *k, const Shape *p, DType d, Values queries, Values v, boo
                      .cap = p->cap,
                      .lo = p->lo,
                      .hi = p->hi,
+                     .shift = p->shift,
                      .empty_nan = empty_nan};
   Node *src[6];
   src[0] = tensor(k, "q", p, sized(p, d, p->h, p->t, p->c), queries);
@@ -218,6 +223,9 @@ static Node *visible(const Define *d) {
   i32.dtype = DT_i32;
   of.dtype = DT_bool;
   Node *i = ir_iota(g, d->rank - 2, &i32), *j = ir_iota(g, d->rank - 1, &i32);
+  if (d->a.shift)
+    j =
+      ir_add(g, j, ir_mul(g, ir_iota(g, d->rank - 4, &i32), ir_const(g, (double)d->a.shift, &i32)));
   Node *distance = ir_sub(g, j, i), *seen = ir_const(g, 1, &of);
   if (d->a.lo > -IR_UNBOUNDED)
     seen = ir_and(g, seen, ir_ge(g, distance, ir_const(g, (double)d->a.lo, &i32)));

@@ -60,7 +60,7 @@ static void attributes_are_kept(void **unused) {
   seen.dtype = DT_bool;
   Node *q = ir_leaf(g, OP_input, "q", &t), *keep = ir_leaf(g, OP_input, "keep", &of),
        *mask = ir_leaf(g, OP_input, "mask", &seen), *src[] = {q, q, q};
-  AttentionAttr a = {0.1, 30, -3 * (int64_t)IR_UNBOUNDED, -0, true, mask, keep};
+  AttentionAttr a = {0.1, 30, -3 * (int64_t)IR_UNBOUNDED, -0, 0, true, mask, keep};
   Node *o = ir_attend(g, OP_attention, src, &a);
   AttentionAttr b = ir_attention(o);
   assert_true(b.scale == (float)0.1 && b.cap == 30 && b.lo == -IR_UNBOUNDED && b.hi == 0);
