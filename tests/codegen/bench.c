@@ -10,7 +10,7 @@
 enum { ALIGN = 256, GUARD = 256, POISON = 0x7fc0beef }; /* bytes; a NaN */
 
 bool bench_open(Bench *b, Buf *why) {
-  *b = (Bench){.device = vk_open(-1, why), .part = 1, .parts = 1};
+  *b = (Bench){.device = vk_open(-1, why), .part = 1, .parts = 1, .sample = 1};
   if (!b->device) return false;
   b->arena = arena_new();
   const DeviceInfo *d = vk_info(b->device);
@@ -23,7 +23,10 @@ void bench_close(Bench *b) {
   arena_free(b->arena);
 }
 
-bool bench_takes(Bench *b) { return b->next++ % b->parts == b->part - 1; }
+bool bench_takes(Bench *b) {
+  int i = b->next++, every = b->foreign || b->as_gpu ? b->sample : 1;
+  return i % every == 0 && i / every % b->parts == b->part - 1;
+}
 
 /* A tensor's values as they lie in the target's memory. */
 static void pack(const Target *target, const Type *t, const double *data, void *to) {
@@ -142,15 +145,25 @@ bool bench_run(Bench *b, Arena *a, const Target *target, const KernelJob *job,
   return ok;
 }
 
+/* Reads the first argument; false where it is none of ours. */
+static bool take_argument(Bench *b, const char *arg, bool *only_gpu) {
+  *only_gpu = strcmp(arg, "gpu") == 0;
+  if (*only_gpu) return true;
+  if (sscanf(arg, "%d/%d", &b->part, &b->parts) != 2) return false;
+  if (b->part < 1 || b->part > b->parts) die("there is no part %s", arg);
+  return true;
+}
+
 int bench_main(BenchCases *cases, int argc, char **argv) {
+  enum { SAMPLE = 17 /* no multiple of what cases go round by */ };
   Bench b;
   Buf why = {0};
+  bool only_gpu = false;
   if (!bench_open(&b, &why)) {
     printf("skipped: no Vulkan device: %s\n", why.data);
     return 0;
   }
-  if (argc > 1 && sscanf(argv[1], "%d/%d", &b.part, &b.parts) == 2) {
-    if (b.part < 1 || b.part > b.parts) die("%s: there is no part %s", argv[0], argv[1]);
+  if (argc > 1 && take_argument(&b, argv[1], &only_gpu)) {
     argv[1] = argv[0];
     argv++;
     argc--;
@@ -170,10 +183,13 @@ int bench_main(BenchCases *cases, int argc, char **argv) {
   as_gpu.name = "this device as a GPU of one core";
   as_gpu.is_cpu = false;
   as_gpu.cores = 1;
+  as_gpu.matrix_f16 = as_gpu.matrix_bf16 = (TargetMatrix){0}; /* which have tests of their own */
   const Target *target[] = {&target_portable, &b.native, &gpu, &portable16, &as_gpu};
+  if (b.native.is_cpu && !only_gpu) b.sample = SAMPLE;
   for (int t = 0; t < COUNT_OF(target); t++) {
+    b.as_gpu = target[t] == &as_gpu;
     b.next = 0;
-    if (target[t] != &as_gpu || b.native.is_cpu) cases(&b, target[t], argc, argv);
+    if (b.as_gpu ? b.native.is_cpu : !only_gpu) cases(&b, target[t], argc, argv);
   }
   printf("%d kernels, %d wrong\n", b.kernels, b.wrong);
   bench_close(&b);

@@ -14,8 +14,12 @@ typedef struct Bench {
   int kernels, wrong;
   int form; /* of its kernel, of those there are, that check_job runs; 0: the one that is chosen */
   int part, parts, next; /* see bench_takes */
-  uint64_t *checked;     /* what check_job has seen: the same again is the same */
-  int n_checked;
+  int
+    sample; /* of cases for GPUs every so-manieth is taken: a CPU's driver may take seconds for each kernel with barriers */
+  bool as_gpu; /* the target at hand is the CPU taken for a GPU */
+  struct Seen
+    *seen; /* kernels that were run, and what was expected: the same again is the same (check.c) */
+  int n_seen;
   Arena *arena;
 } Bench;
 
@@ -29,14 +33,15 @@ bool bench_run(Bench *, Arena *, const Target *, const KernelJob *, const Kernel
                const double *(*value)(const Node *, void *), void *, Node *const *over,
                double *const *result, Buf *why);
 
-/* Whether the next case is one of this process: every parts-th is. The cases are numbered anew for
+/* Whether the next case is one of this process: every parts-th is, of those there are samples of. The cases are numbered anew for
  * each target, so that those which are the same for several fall to one process. */
 bool bench_takes(Bench *);
 
 /* main of a test of kernels: `cases` for the portable target, the device's own, a GPU with
  * subgroups of 32, whose modules are only validated where the device has others, and the portable one
- * with 16-bit storage where the device has it; a CPU driver's device is taken for a GPU as well. A first argument
- * PART/PARTS is taken away. Exit status. */
+ * with 16-bit storage where the device has it. A CPU driver's device is taken for a GPU as well: by samples, since drivers
+ * may take many seconds for a kernel with barriers. A first argument is taken away: PART/PARTS, or gpu, where this is all that is done,
+ * and with every case. Exit status. */
 typedef void BenchCases(Bench *, const Target *, int argc, char **argv);
 int bench_main(BenchCases *, int argc, char **argv);
 

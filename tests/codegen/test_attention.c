@@ -158,7 +158,7 @@ static const Sizes sizes[] = {
   {6, 1, 30000, 3, 2, 2, -ALL, ALL, 0, false},  {70000, 70000, 2, 1, 1, 1, -ALL, 0, 0, false},
 };
 
-/* Tiles in workgroup memory. A CPU's driver takes seconds for each kernel: there every kernel is tried once, in several forms. */
+/* Tiles in workgroup memory. On a CPU every kernel is tried once, in several forms. */
 static void tiles(Bench *b, const Target *gpu) {
   enum { FORMS = 4 };
   static const struct {
