@@ -107,6 +107,8 @@ bool matmul_out(const KernelJob *, Node *product, Node *out, MatmulOut *);
 void matmul_store(Matmul *, SpvId row, int rows, SpvId column, const SpvId *value4);
 /* n vec4s in an array of the function, for loops over them. */
 SpvId matmul_keep(Matmul *, int n, const SpvId *value4);
+/* Ahead of a loop over rows: computes what the outs need of these four columns whatever the row, as a bias. */
+void matmul_hoist_columns(Matmul *, SpvId column);
 /* The same of quads of columns that lie anywhere: what all of them read is asked for before the first of
  * them is stored, as loads cannot go past stores. */
 enum { MATMUL_MAX_QUADS = 8 };

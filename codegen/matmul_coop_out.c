@@ -49,24 +49,49 @@ static void write_strip(Strip *s, int i) {
   }
 }
 
-/* Pass `pass` of the subgroup over the strip's quads, row by row: this invocation's. */
-static MatmulQuad find_quad(Strip *s, SpvId pass, int unrolled, int u, SpvId first_row) {
+/* How an invocation goes through a strip's quads, row by row: `at_once` of them, a pass each, then as many further on. */
+typedef struct Walk {
+  int passes, at_once;
+  bool whole; /* so many passes take whole rows: then columns are the same each time */
+} Walk;
+
+/* Quad u's column among the strip's, of a walk that takes whole rows. */
+static SpvId whole_column(const Strip *s, int u) {
+  Coop *c = s->c;
+  Spv *b = c->mm->k->b;
+  int quads = c->b.subgroup_rows / QUAD, further = u * (int)c->subgroup_size % quads;
+  SpvId which = further ? spv_bin(b, SpvOpIAdd, c->lane, constant(c, further)) : c->lane;
+  return spv_bin(b, SpvOpUMod, which, constant(c, quads));
+}
+
+static SpvId column_of(const Strip *s, SpvId quad) {
+  Spv *b = s->c->mm->k->b;
+  quad = spv_bin(b, SpvOpIMul, quad, constant(s->c, QUAD));
+  return spv_bin(b, SpvOpIAdd, s->column, quad);
+}
+
+/* Quad u of the i-th time: this invocation's. */
+static MatmulQuad find_quad(Strip *s, const Walk *w, SpvId i, int u, SpvId first_row) {
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
   int quads = c->b.subgroup_rows / QUAD, size = (int)c->subgroup_size;
-  SpvId which = spv_bin(b, SpvOpIMul, pass, constant(c, unrolled * size));
-  which = spv_bin(b, SpvOpIAdd, which, constant(c, u * size));
-  which = spv_bin(b, SpvOpIAdd, which, c->lane);
-  SpvId per_row = constant(c, quads);
-  SpvId row = spv_bin(b, SpvOpUDiv, which, per_row);
-  /* where a pass takes whole rows the column is the same in each, and what depends on it alone is loaded once */
-  SpvId column = spv_bin(b, SpvOpUMod, size % quads ? which : c->lane, per_row);
+  SpvId which = spv_bin(b, SpvOpIAdd, c->lane, constant(c, u * size)), row, column;
+  if (w->whole) {
+    SpvId before = spv_bin(b, SpvOpIMul, i, constant(c, w->at_once * size / quads));
+    row = spv_bin(b, SpvOpUDiv, which, constant(c, quads));
+    row = spv_bin(b, SpvOpIAdd, row, before);
+    column = whole_column(s, u);
+  } else {
+    SpvId before = spv_bin(b, SpvOpIMul, i, constant(c, w->at_once * size));
+    which = spv_bin(b, SpvOpIAdd, which, before);
+    row = spv_bin(b, SpvOpUDiv, which, constant(c, quads));
+    column = spv_bin(b, SpvOpUMod, which, constant(c, quads));
+  }
   SpvId at = spv_bin(b, SpvOpIMul, row, constant(c, strip_stride(c)));
   at = spv_bin(b, SpvOpIAdd, at, column);
   MatmulQuad q = {.value4 = read_quad(s, at)};
   q.row = spv_bin(b, SpvOpIAdd, first_row, row);
-  column = spv_bin(b, SpvOpIMul, column, constant(c, QUAD));
-  q.column = spv_bin(b, SpvOpIAdd, s->column, column);
+  q.column = column_of(s, column);
   return q;
 }
 
@@ -84,15 +109,22 @@ static int quads_at_once(const Coop *c) {
   return c->tiles <= k->target->cores ? 1 : COMPUTING;
 }
 
+static Walk plan_walk(const Coop *c) {
+  int size = (int)c->subgroup_size, quads = c->b.subgroup_rows / QUAD;
+  int all = quads * (int)c->shape.m;
+  Walk w = {.passes = (all + size - 1) / size, .at_once = 1};
+  for (int u = 2; u <= quads_at_once(c) && all % size == 0; u++)
+    if (w.passes % u == 0) w.at_once = u;
+  w.whole = all % size == 0 && w.at_once * size % quads == 0;
+  return w;
+}
+
 /* All quads of a strip. */
-static void finish_strip(Strip *s, SpvId first_row) {
+static void finish_strip(Strip *s, const Walk *w, SpvId first_row) {
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
   int size = (int)c->subgroup_size, all = c->b.subgroup_rows / QUAD * (int)c->shape.m;
-  int passes = (all + size - 1) / size, unrolled = 1;
-  for (int u = 2; u <= quads_at_once(c) && all % size == 0; u++)
-    if (passes % u == 0) unrolled = u;
-  SpvId i = spv_for(b, constant(c, passes / unrolled));
+  SpvId i = spv_for(b, constant(c, w->passes / w->at_once));
   if (all % size) {
     SpvId which = spv_bin(b, SpvOpIMul, i, constant(c, size));
     which = spv_bin(b, SpvOpIAdd, which, c->lane);
@@ -100,8 +132,8 @@ static void finish_strip(Strip *s, SpvId first_row) {
     spv_if(b, within);
   }
   MatmulQuad quad[MATMUL_MAX_QUADS];
-  for (int u = 0; u < unrolled; u++) quad[u] = find_quad(s, i, unrolled, u, first_row);
-  matmul_store_quads(c->mm, unrolled, quad);
+  for (int u = 0; u < w->at_once; u++) quad[u] = find_quad(s, w, i, u, first_row);
+  matmul_store_quads(c->mm, w->at_once, quad);
   if (all % size) spv_end(b);
   spv_end(b);
 }
@@ -109,6 +141,12 @@ static void finish_strip(Strip *s, SpvId first_row) {
 static void store_strips(Strip *s) {
   Coop *c = s->c;
   Spv *b = c->mm->k->b;
+  Walk walk = plan_walk(c);
+  for (int u = 0; u < walk.at_once && walk.whole; u++) {
+    SpvId column = whole_column(s, u);
+    column = column_of(s, column);
+    matmul_hoist_columns(c->mm, column);
+  }
   SpvId strip = spv_for(b, constant(c, c->parts_m));
   for (int i = 0; i < c->parts_m; i++) {
     SpvId here = spv_cmp(b, SpvOpIEqual, strip, constant(c, i));
@@ -119,7 +157,7 @@ static void store_strips(Strip *s) {
   spv_barrier_subgroup(b);
   SpvId first_row = spv_bin(b, SpvOpIMul, strip, constant(c, c->shape.m));
   first_row = spv_bin(b, SpvOpIAdd, s->row, first_row);
-  finish_strip(s, first_row);
+  finish_strip(s, &walk, first_row);
   spv_barrier_subgroup(b);
   spv_end(b);
 }

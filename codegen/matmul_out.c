@@ -224,6 +224,15 @@ static const Ix *product_index(const Row *r, const Ix *column) {
   return ix_join(t, type->rank, type->dim, index);
 }
 
+/* The column, a multiple of four. */
+static const Ix *quad_index(const Row *r) {
+  const Matmul *mm = r->mm;
+  IxTable *t = mm->k->ix;
+  SpvId two = spv_u(mm->k->b, 2);
+  SpvId four = spv_bin(mm->k->b, SpvOpShiftRightLogical, r->column, two);
+  return ix_mul(t, ix_value(t, four, mm->n / 4), 4);
+}
+
 static SpvId row_index(const Row *r) {
   const Matmul *mm = r->mm;
   Spv *b = mm->k->b;
@@ -241,10 +250,8 @@ static void compute_columns(const Row *r, SpvId column, int n, SpvId flat, const
   IxTable *t = mm->k->ix;
   const Ix *linear[4], *first;
   if (n == 4) {
-    SpvId two = spv_u(b, 2);
-    flat = spv_bin(b, SpvOpShiftRightLogical, flat, two);
-    SpvId four = spv_bin(b, SpvOpShiftRightLogical, column, two);
-    first = ix_mul(t, ix_value(t, four, mm->n / 4), 4);
+    flat = spv_bin(b, SpvOpShiftRightLogical, flat, spv_u(b, 2));
+    first = quad_index(&(Row){r->mm, r->row, column});
   } else
     first = ix_value(t, column, mm->n);
   for (int j = 0; j < n; j++) linear[j] = product_index(r, ix_add(t, first, ix_const(t, j)));
@@ -294,6 +301,26 @@ static SpvId is_inside(const Matmul *mm, const MatmulQuad *q) {
   if (!mm->edge_n) return row;
   SpvId column = spv_cmp(b, SpvOpULessThan, q->column, mm->n_id);
   return mm->edge_m ? spv_cmp(b, SpvOpLogicalAnd, row, column) : column;
+}
+
+void matmul_hoist_columns(Matmul *mm, SpvId column) {
+  Kernel *k = mm->k;
+  Spv *b = k->b;
+  IxTable *t = k->ix;
+  const KernelJob *job = k->job;
+  if (mm->n % 4 != 0) return;
+  k->wide = true;
+  if (mm->edge_n) column = at_most(b, column, mm->n - 4);
+  Row any = {mm, 0, column};
+  const Ix *first = quad_index(&any), *index[IR_MAX_RANK], *row = ix_value(t, 0, mm->m);
+  for (int o = 0; o < job->n_out; o++) {
+    const Type *type = &job->out[o]->type;
+    for (int j = 0; j < 4 && mm->out[o].from == FROM_product && !mm->out[o].moved; j++) {
+      const Ix *at = product_index(&any, ix_add(t, first, ix_const(t, j)));
+      ix_split(t, at, type->rank, type->dim, index);
+      expr_hoist(k, job->out[o], index, row);
+    }
+  }
 }
 
 void matmul_store_quads(Matmul *mm, int n, const MatmulQuad *quad) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum Epilogue { NOTHING, ROUNDED, GELU, RESIDUAL, SUM_OF_B } Epilogue;
+typedef enum Epilogue { NOTHING, ROUNDED, GELU, GELU_GRADIENT, RESIDUAL, SUM_OF_B } Epilogue;
 
 typedef struct Case {
   const char *name;
@@ -36,6 +36,7 @@ static const Case cases[] = {
   {"gpt2 d projection", 1, 16384, 768, 768, 2, ROUNDED},
   {"gpt2 d up", 1, 16384, 768, 3072, 2, ROUNDED},
   {"gpt2 d down", 1, 16384, 3072, 768, 2, ROUNDED},
+  {"gpt2 d down, gelu", 1, 16384, 3072, 768, 2, GELU_GRADIENT},
   {"gpt2 d head", 1, 16384, 768, 50304, 0, ROUNDED},
   {"gpt2 w up", 4, 768, 3072, 4096, 1, NOTHING},
   {"gpt2 w up, bias", 4, 768, 3072, 4096, 1, SUM_OF_B},
@@ -78,9 +79,21 @@ static Node *gelu(Graph *g, Node *x) {
   return ir_mul(g, x, ir_sigmoid(g, u));
 }
 
+/* dy · dgelu(x)/dx, with s = σ(u): s + x·s·(1 − s)·u' */
+static Node *gelu_gradient(Graph *g, Node *dy, Node *x) {
+  const Type *t = &x->type;
+  Node *one = ir_const(g, 1, t), *by = ir_const(g, 1.5957691216057308, t);
+  Node *square = ir_mul(g, x, x);
+  Node *u = ir_add(g, ir_mul(g, square, ir_const(g, 0.044715, t)), one);
+  Node *slope = ir_add(g, ir_mul(g, square, ir_const(g, 3 * 0.044715, t)), one);
+  Node *s = ir_sigmoid(g, ir_mul(g, ir_mul(g, x, u), by));
+  Node *rest = ir_mul(g, ir_mul(g, x, s), ir_sub(g, one, s));
+  return ir_mul(g, dy, ir_add(g, s, ir_mul(g, rest, ir_mul(g, slope, by))));
+}
+
 /* The outs by rising id; how many. */
 static int epilogue(Graph *g, const Case *c, DType d, Node *b, Node *y, Node **out) {
-  Type row = type_of(DT_f32, 1, &c->n);
+  Type row = type_of(DT_f32, 1, &c->n), low = type_of(d, y->type.rank, y->type.dim);
   Node *x = y;
   if (c->epilogue == GELU || c->epilogue == RESIDUAL) {
     Node *bias = ir_leaf(g, OP_input, intern("bias"), &row);
@@ -91,6 +104,10 @@ static int epilogue(Graph *g, const Case *c, DType d, Node *b, Node *y, Node **o
   case ROUNDED: out[0] = ir_cast(g, y, d); return 1;
   case RESIDUAL:
     out[0] = ir_add(g, x, ir_leaf(g, OP_input, intern("residual"), &y->type));
+    return 1;
+  case GELU_GRADIENT:
+    x = ir_cast(g, ir_leaf(g, OP_input, intern("saved"), &low), DT_f32);
+    out[0] = ir_cast(g, gelu_gradient(g, y, x), d);
     return 1;
   case GELU:
     out[0] = ir_cast(g, x, d);
