@@ -34,9 +34,10 @@ typedef struct MatmulOut {
 } MatmulOut;
 
 /* How a workgroup's share of a cooperative-matrix product is cut: m × n of the product, k terms at a time, among
- * subgroups_m × subgroups_n subgroups. `group` tiles that lie along m go together through n. */
+ * subgroups_m × subgroups_n subgroups. `group` tiles that lie along m go together through n. The tiles that whole waves leave are
+ * cut into cut_m × cut_n pieces, each for a workgroup; 0: they are not. */
 typedef struct MatmulTile {
-  int m, n, k, subgroups_m, subgroups_n, group;
+  int m, n, k, subgroups_m, subgroups_n, group, cut_m, cut_n;
 } MatmulTile;
 
 typedef struct Matmul {
@@ -132,7 +133,7 @@ void matmul_portable(Matmul *, const PortableTile *);
 /* The matrix units' shape for products of these operands; false where there are none. */
 bool matmul_units(const Matmul *, const Target *, TargetMatrix *);
 /* The tiles that could serve the product, best first; how many, 0 where other kernels are better. */
-enum { MATMUL_MAX_TILES = 24 };
+enum { MATMUL_MAX_TILES = 40 };
 int matmul_tiles(const Matmul *, const Target *, MatmulTile *);
 /* Whether others run beside it, of which it leaves a device time enough: how fast it is alone says little then. */
 bool matmul_shares_device(const Matmul *, const Target *);

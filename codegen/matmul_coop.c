@@ -9,136 +9,14 @@
  *         └──────┴──────┘        The loads of the tile after the last one repeat the last one: a branch costs more.
  *
  * Where the product has more tiles of C than can be computed at one time, a workgroup computes several, and goes on with the loads
- * of the next one before it stores one. Of a product in spans it computes parts of tiles (matmul_coop_spans.c).
+ * of the next one before it stores one. Where whole waves of them leave few, those are cut into pieces, tiles of their own, so that
+ * more cores compute them. Of a product in spans it computes parts of tiles (matmul_coop_spans.c).
  *
  * Sums over k of an operand are products with ones, in the workgroups of its first tile alone; the subgroups that have the same
  * fragments share them out. Sizes and strides are constants. */
 #include "codegen/matmul_coop.h"
 
 static SpvId constant(Coop *c, int64_t v) { return spv_u(c->mm->k->b, (uint32_t)v); }
-
-/* ---- the grid ---- */
-
-/* Workgroups go through `group` rows of tiles column by column, then the next ones, so that those that run at one time share
- * rows of A and columns of B. */
-static void find_tile(Coop *c, SpvId which) {
-  Matmul *mm = c->mm;
-  Spv *b = mm->k->b;
-  if (mm->spans.n) {
-    matmul_coop_span_tile(c, which);
-    return;
-  }
-  int64_t by_m = (mm->m + mm->tile_m - 1) / mm->tile_m,
-          by_n = (mm->n + mm->tile_n - 1) / mm->tile_n;
-  int64_t group = c->tile.group < by_m ? c->tile.group : by_m;
-  if (group < 1) group = 1;
-  SpvId area = constant(c, by_m * by_n);
-  mm->batch_id = mm->batches > 1 ? spv_bin(b, SpvOpUDiv, which, area) : constant(c, 0);
-  if (mm->batches > 1) which = spv_bin(b, SpvOpUMod, which, area);
-  SpvId width = constant(c, group * by_n);
-  SpvId band = spv_bin(b, SpvOpUDiv, which, width);
-  SpvId within = spv_bin(b, SpvOpUMod, which, width);
-  SpvId first = spv_bin(b, SpvOpIMul, band, constant(c, group));
-  SpvId rows = constant(c, group);
-  if (by_m % group) {
-    SpvId left = constant(c, by_m);
-    left = spv_bin(b, SpvOpISub, left, first);
-    SpvId fewer = spv_cmp(b, SpvOpULessThan, left, rows);
-    rows = spv_select(b, fewer, left, rows);
-  }
-  SpvId row = spv_bin(b, SpvOpUMod, within, rows);
-  SpvId column = spv_bin(b, SpvOpUDiv, within, rows);
-  row = spv_bin(b, SpvOpIAdd, first, row);
-  mm->tile_m_id = spv_bin(b, SpvOpIMul, row, constant(c, mm->tile_m));
-  mm->tile_n_id = spv_bin(b, SpvOpIMul, column, constant(c, mm->tile_n));
-}
-
-/* Adds the batch's share to the operand's offset. */
-static void find_batch(Coop *c, Side *s, SpvId offset) {
-  Matmul *mm = c->mm;
-  IxTable *t = mm->k->ix;
-  s->offset_id = offset;
-  if (mm->batches == 1) return;
-  const Ix *sum = ix_const(t, 0);
-  for (int i = 0; i < mm->n_batch; i++) sum = ix_add(t, sum, ix_mul(t, mm->batch[i], s->batch[i]));
-  SpvId of_batch = ix_emit(t, sum);
-  s->offset_id = spv_bin(mm->k->b, SpvOpIAdd, offset, of_batch);
-}
-
-/* Sets the tile's place, and where the operands of its batch begin. */
-void matmul_coop_go_to(Coop *c, SpvId which) {
-  Matmul *mm = c->mm;
-  Spv *b = mm->k->b;
-  find_tile(c, which);
-  ix_split(mm->k->ix, ix_value(mm->k->ix, mm->batch_id, mm->batches), mm->n_batch, mm->batch_dim,
-           mm->batch);
-  SpvId offset = spv_extract(b, c->offsets, 0);
-  find_batch(c, &mm->a, offset);
-  offset = spv_extract(b, c->offsets, 1);
-  find_batch(c, &mm->b, offset);
-}
-
-void matmul_coop_before(Coop *c, SpvId next) {
-  matmul_coop_go_to(c, next);
-  c->a.next = matmul_coop_side_start(c, &c->a);
-  c->b.next = matmul_coop_side_start(c, &c->b);
-}
-
-/* Where there are more tiles than workgroups that run at one time, each of these takes several: the next one's first loads are
- * asked for before the results of the one before are computed, which would else be waited for. Not beside other products: then
- * cores become free one after the other, and workgroups with equal shares would end as they began. */
-static int64_t count_groups(const Coop *c) {
-  const Target *t = c->mm->k->target;
-  int64_t at_once = (int64_t)t->cores * matmul_coop_resident(c, t);
-  bool even = matmul_coop_side_even(&c->a) && matmul_coop_side_even(&c->b);
-  bool several = even && c->mm->kk > c->tile.k && !c->mm->beside;
-  return several && at_once && at_once < c->tiles ? at_once : c->tiles;
-}
-
-static void begin(Coop *c) {
-  Matmul *mm = c->mm;
-  Kernel *k = mm->k;
-  Spv *b = k->b;
-  const MatmulTile *t = &c->tile;
-  mm->tile_m = t->m;
-  mm->tile_n = t->n;
-  mm->edge_m = mm->m % t->m != 0;
-  mm->edge_n = mm->n % t->n != 0;
-  int64_t by_m = (mm->m + t->m - 1) / t->m, by_n = (mm->n + t->n - 1) / t->n;
-  c->tiles = mm->spans.n ? by_m * by_n : by_m * by_n * mm->batches;
-  c->groups = mm->spans.n ? mm->spans.n : count_groups(c);
-  kernel_groups(k, c->groups, c->invocations);
-  k->out->subgroup_size = c->subgroup_size;
-  c->offsets = kernel_raw(k, (uint32_t)mm->a.offset, (uint32_t)mm->b.offset);
-  mm->m_id = constant(c, mm->m);
-  mm->n_id = constant(c, mm->n);
-  mm->kk_id = constant(c, mm->kk);
-  c->group = kernel_group(k);
-  SpvId within = spv_cmp(b, SpvOpULessThan, c->group, constant(c, c->groups));
-  spv_if(b, within);
-  matmul_coop_go_to(c, mm->spans.n ? matmul_coop_span_begin(c) : c->group);
-  c->lane = spv_builtin(b, SpvBuiltInSubgroupLocalInvocationId, spv_u32(b));
-  c->subgroup = spv_builtin(b, SpvBuiltInSubgroupId, spv_u32(b));
-  SpvId along_n = constant(c, t->subgroups_n);
-  c->subgroup_m = spv_bin(b, SpvOpUDiv, c->subgroup, along_n);
-  c->subgroup_n = spv_bin(b, SpvOpUMod, c->subgroup, along_n);
-}
-
-/* Opens the loop over this workgroup's tiles: the operands' loads go on to the next one, or once more to the last. */
-static void for_each_tile(Coop *c) {
-  Spv *b = c->mm->k->b;
-  SpvId groups = constant(c, c->groups), tiles = constant(c, c->tiles);
-  SpvId n = spv_bin(b, SpvOpISub, constant(c, c->tiles + c->groups - 1), c->group);
-  n = spv_bin(b, SpvOpUDiv, n, groups);
-  SpvId i = spv_for(b, n);
-  i = spv_bin(b, SpvOpIMul, i, groups);
-  SpvId which = spv_bin(b, SpvOpIAdd, i, c->group);
-  SpvId next = spv_bin(b, SpvOpIAdd, which, groups);
-  SpvId more = spv_cmp(b, SpvOpULessThan, next, tiles);
-  next = spv_select(b, more, next, which);
-  matmul_coop_before(c, next);
-  matmul_coop_go_to(c, which);
-}
 
 /* ---- what is kept ---- */
 
@@ -324,33 +202,91 @@ void matmul_coop_loop(Coop *c, SpvId steps) {
   spv_end(b);
 }
 
-static void tiles(Coop *c, SpvId steps) {
-  bool several = c->groups < c->tiles;
+/* ---- the kernel ---- */
+
+/* At the tile that was gone to: where operands' loads begin. */
+static void begin_sides(Coop *c) {
+  Spv *b = c->mm->k->b;
+  matmul_coop_side_begin(c, &c->a);
+  matmul_coop_side_begin(c, &c->b);
+  if (!counts_terms(c)) return;
+  c->first_term = spv_local(b, spv_u32(b));
+  spv_set(b, c->first_term, constant(c, 0));
+}
+
+static void compute(Coop *c, bool several) {
+  SpvId steps = constant(c, (c->mm->kk + c->tile.k - 1) / c->tile.k);
+  begin_sides(c);
   matmul_coop_ahead(c, steps);
-  if (several) for_each_tile(c);
+  if (several) matmul_coop_for_each(c);
   matmul_coop_make_sums(c);
   matmul_coop_loop(c, steps);
   matmul_coop_store(c);
   if (several) spv_end(c->mm->k->b);
 }
 
+/* Piece number `which` of the tiles that are cut; of one that reaches past an edge some lie there whole. */
+static void compute_piece(const Coop *c, const MatmulTile *tile, SpvId which) {
+  Coop p;
+  matmul_coop_layout(&p, c->mm, c->mm->k->target, tile);
+  p.tiles = c->tiles, p.whole = c->whole, p.groups = c->groups;
+  p.group = c->group, p.offsets = c->offsets, p.shared = c->shared;
+  p.matrix_a = c->matrix_a, p.matrix_b = c->matrix_b, p.matrix_sum = c->matrix_sum;
+  p.lane = c->lane, p.subgroup = c->subgroup;
+  p.subgroup_m = c->subgroup_m, p.subgroup_n = c->subgroup_n;
+  matmul_coop_edges(&p);
+  matmul_coop_go_to_piece(&p, which, &c->tile);
+  SpvId inside = matmul_coop_is_inside(&p);
+  spv_if(c->mm->k->b, inside);
+  compute(&p, false);
+  spv_end(c->mm->k->b);
+}
+
+/* Whole tiles, then those that are cut: by other workgroups, or by the same ones, where each has several. */
+static void compute_tiles(Coop *c, int pieces, const MatmulTile *piece) {
+  Spv *b = c->mm->k->b;
+  bool several = c->groups < c->whole;
+  if (pieces > 1 && !several) {
+    SpvId whole = spv_cmp(b, SpvOpULessThan, c->group, constant(c, c->whole));
+    spv_if(b, whole);
+  }
+  matmul_coop_go_to(c, c->group);
+  compute(c, several);
+  if (pieces == 1) return;
+  SpvId which = c->group;
+  if (several) {
+    int64_t n = (c->tiles - c->whole) * pieces;
+    SpvId more = spv_cmp(b, SpvOpULessThan, which, constant(c, n));
+    spv_if(b, more);
+  } else {
+    spv_else(b);
+    which = spv_bin(b, SpvOpISub, which, constant(c, c->whole));
+  }
+  compute_piece(c, piece, which);
+  spv_end(b);
+}
+
+static int shared_runs(const Coop *c, const MatmulTile *piece) {
+  Coop p;
+  matmul_coop_layout(&p, c->mm, c->mm->k->target, piece);
+  return p.shared_runs > c->shared_runs ? p.shared_runs : c->shared_runs;
+}
+
 void matmul_coop(Matmul *mm, const MatmulTile *tile) {
   Coop c;
+  MatmulTile piece;
   matmul_coop_layout(&c, mm, mm->k->target, tile);
+  int pieces = matmul_coop_pieces(tile, &piece);
   Spv *b = mm->k->b;
   make_types(&c);
-  SpvId runs = spv_array(b, spv_vec(b, spv_u32(b), 4), (uint32_t)c.shared_runs);
-  c.shared = spv_shared(b, runs);
-  begin(&c);
-  matmul_coop_side_begin(&c, &c.a);
-  matmul_coop_side_begin(&c, &c.b);
-  if (counts_terms(&c)) {
-    c.first_term = spv_local(b, spv_u32(b));
-    spv_set(b, c.first_term, constant(&c, 0));
-  }
-  if (mm->spans.n)
+  SpvId vec4 = spv_vec(b, spv_u32(b), 4);
+  c.shared = spv_shared(b, spv_array(b, vec4, (uint32_t)shared_runs(&c, &piece)));
+  matmul_coop_begin(&c, pieces);
+  if (mm->spans.n) {
+    matmul_coop_go_to(&c, matmul_coop_span_begin(&c));
+    begin_sides(&c);
     matmul_coop_span(&c);
-  else
-    tiles(&c, constant(&c, (mm->kk + tile->k - 1) / tile->k));
+  } else
+    compute_tiles(&c, pieces, &piece);
   matmul_end(mm);
 }

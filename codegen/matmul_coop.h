@@ -45,10 +45,12 @@ typedef struct Coop {
   DType type;
   uint32_t invocations, subgroup_size;
   CoopSide a, b;
-  int64_t tiles, groups;       /* of the product, in all batches; workgroups that share them */
-  SpvId group, offsets;        /* this workgroup; where the operands begin */
-  SpvId span_begin, span_end;  /* of a product in spans: the workgroup's steps, … */
-  SpvId span_first, span_last; /* its first and its last tile */
+  int64_t tiles,
+    whole;        /* of the product, in all batches; those that are not cut, which come first */
+  int64_t groups; /* workgroups that share the whole ones */
+  SpvId group, offsets;                 /* this workgroup; where the operands begin */
+  SpvId span_begin, span_end;           /* of a product in spans: the workgroup's steps, … */
+  SpvId span_first, span_last;          /* its first and its last tile */
   SpvId matrix_a, matrix_b, matrix_sum; /* types */
   int shared_runs;                      /* uvec4s of workgroup memory */
   SpvId shared;                         /* array of them */
@@ -83,8 +85,22 @@ int matmul_coop_shared_runs(const Coop *); /* uvec4s of workgroup memory that it
 
 /* ---- matmul_tile.c ---- */
 void matmul_coop_layout(Coop *, const Matmul *, const Target *, const MatmulTile *);
+/* Into how many pieces each tile is cut that whole waves leave, and the pieces' tile. 1: they are not. */
+int matmul_coop_pieces(const MatmulTile *, MatmulTile *piece);
 /* Workgroups on a core at one time. */
 int matmul_coop_resident(const Coop *, const Target *);
+
+/* ---- matmul_coop_grid.c ---- */
+/* Opens the kernel's scope. `pieces`: of each tile that is cut. */
+void matmul_coop_begin(Coop *, int pieces);
+void matmul_coop_edges(Coop *); /* tells the product whether tiles reach past its edges */
+/* Sets the tile's place, and where the operands of its batch begin. */
+void matmul_coop_go_to(Coop *, SpvId tile);
+void matmul_coop_go_to_piece(Coop *, SpvId which, const MatmulTile *of);
+SpvId matmul_coop_is_inside(Coop *); /* the tile that was gone to has elements of the product */
+void matmul_coop_before(Coop *, SpvId next); /* loads go on to that tile; it is gone to */
+/* Opens the loop over this workgroup's tiles. */
+void matmul_coop_for_each(Coop *);
 
 /* ---- matmul_coop.c ---- */
 /* Whether this workgroup adds up the operand's elements along k. */
@@ -95,9 +111,6 @@ typedef struct SumShare {
   SpvId mine;
 } SumShare;
 void matmul_coop_sharing(const Coop *, bool of_a, SumShare *);
-/* Sets the tile's place, and where the operands of its batch begin. */
-void matmul_coop_go_to(Coop *, SpvId tile);
-void matmul_coop_before(Coop *, SpvId next); /* loads go on to that tile; it is gone to */
 void matmul_coop_make_sums(Coop *);          /* zeros */
 void matmul_coop_ahead(Coop *, SpvId steps); /* the first loads */
 void matmul_coop_loop(Coop *, SpvId steps);

@@ -106,6 +106,10 @@ void matmul_form_name(const MatmulForm *f, KernelForm *out) {
   case MATMUL_coop:
     snprintf(out->name, most, "units %d x %d x %d, %d x %d subgroups, group %d", f->tile.m,
              f->tile.n, f->tile.k, f->tile.subgroups_m, f->tile.subgroups_n, f->tile.group);
+    if (f->tile.cut_m) {
+      size_t n = strlen(out->name);
+      snprintf(out->name + n, most - n, ", cut %d x %d", f->tile.cut_m, f->tile.cut_n);
+    }
     break;
   case MATMUL_subgroup: snprintf(out->name, most, "subgroup"); break;
   case MATMUL_shared:

@@ -3,6 +3,7 @@
  *
  *   tiles run in waves of `resident` workgroups on each core; a wave takes
  *     START + steps · max(LATENCY + part of a workgroup's operations, operations of all / efficiency)
+ *   a last wave that leaves cores idle may have its tiles cut
  *
  * Efficiency falls with the loads for each product: of fragments, (r + c) / (r·c) for a subgroup's r × c fragments, and of the
  * tile, (m + n) / (m·n). The constants were measured on one GPU (132 cores, 2.4 TFLOP/s each);
@@ -40,11 +41,13 @@ void matmul_coop_layout(Coop *c, const Matmul *mm, const Target *t, const Matmul
 /* ---- what could serve ---- */
 
 static const MatmulTile all[] = {
-  {128, 128, 32, 2, 2, 8}, {128, 192, 64, 2, 4, 8}, {192, 128, 64, 4, 2, 8}, {64, 128, 32, 1, 2, 8},
-  {128, 64, 32, 2, 1, 8},  {64, 64, 32, 2, 2, 8},   {64, 64, 64, 2, 2, 8},   {32, 64, 64, 1, 2, 8},
-  {64, 32, 64, 2, 1, 8},   {32, 32, 64, 2, 2, 8},   {32, 32, 32, 2, 2, 8},   {16, 64, 64, 1, 4, 8},
-  {32, 64, 128, 2, 2, 8},  {64, 32, 128, 2, 2, 8},  {64, 64, 128, 2, 2, 8},  {32, 32, 128, 2, 2, 8},
-  {32, 16, 32, 2, 1, 8},   {16, 16, 32, 1, 1, 8},   {32, 64, 64, 2, 2, 8},   {64, 32, 64, 2, 2, 8},
+  {128, 128, 32, 2, 2, 8, 0, 0}, {128, 192, 64, 2, 4, 8, 0, 0}, {192, 128, 64, 4, 2, 8, 0, 0},
+  {64, 128, 32, 1, 2, 8, 0, 0},  {128, 64, 32, 2, 1, 8, 0, 0},  {64, 64, 32, 2, 2, 8, 0, 0},
+  {64, 64, 64, 2, 2, 8, 0, 0},   {32, 64, 64, 1, 2, 8, 0, 0},   {64, 32, 64, 2, 1, 8, 0, 0},
+  {32, 32, 64, 2, 2, 8, 0, 0},   {32, 32, 32, 2, 2, 8, 0, 0},   {16, 64, 64, 1, 4, 8, 0, 0},
+  {32, 64, 128, 2, 2, 8, 0, 0},  {64, 32, 128, 2, 2, 8, 0, 0},  {64, 64, 128, 2, 2, 8, 0, 0},
+  {32, 32, 128, 2, 2, 8, 0, 0},  {32, 16, 32, 2, 1, 8, 0, 0},   {16, 16, 32, 1, 1, 8, 0, 0},
+  {32, 64, 64, 2, 2, 8, 0, 0},   {64, 32, 64, 2, 2, 8, 0, 0},
 };
 
 /* Registers of an invocation for its share of the sums. */
@@ -110,29 +113,75 @@ static double step_time(double work, int each, int most) {
   return busy > waiting ? busy : waiting;
 }
 
+static double tiles_of(const Matmul *mm, const MatmulTile *x) {
+  return (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) *
+         (double)mm->batches;
+}
+
+/* Of a tile's step. */
+static double work_of(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x) {
+  return 2.0 * x->m * x->n * x->k / efficiency(mm, u, x);
+}
+
+static double steps_of(const Matmul *mm, const MatmulTile *x) {
+  return (double)((mm->kk + x->k - 1) / x->k);
+}
+
+/* Of all whole waves, and of `tiles` that are none; `most` tiles fill a core. */
+static double time_of_waves(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x, int most,
+                            double waves) {
+  double step = step_time(work_of(mm, u, x), most, most);
+  return waves * (START / 4 + steps_of(mm, x) * step); /* they overlap */
+}
+
+static double time_of_last(const Matmul *mm, const TargetMatrix *u, const MatmulTile *x, int most,
+                           double tiles, double cores) {
+  return START + steps_of(mm, x) * step_time(work_of(mm, u, x), (int)ceil(tiles / cores), most);
+}
+
+static MatmulTile piece_of(const MatmulTile *x) {
+  MatmulTile piece = *x;
+  piece.m /= x->cut_m;
+  piece.n /= x->cut_n;
+  piece.cut_m = piece.cut_n = 0;
+  return piece;
+}
+
 static double time_of(const Matmul *mm, const Target *t, const TargetMatrix *u,
                       const MatmulTile *x) {
-  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
-  double tiles =
-    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
-  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x); /* of a tile's step */
+  const double CUT = 66e6; /* a loop of its own, begun anew */
+  double cores = t->cores ? t->cores : 32, tiles = tiles_of(mm, x);
   int most = resident(mm, t, x);
-  int64_t waves = (int64_t)(tiles / (cores * most));
-  double time =
-    (double)waves * (START / 4 + steps * step_time(work, most, most)); /* they overlap */
-  double left = tiles - (double)waves * cores * most;
-  if (left > 0) time += START + steps * step_time(work, (int)((left + cores - 1) / cores), most);
+  double waves = floor(tiles / (cores * most)), left = tiles - waves * cores * most;
+  double time = time_of_waves(mm, u, x, most, waves);
+  if (left > 0 && x->cut_m) {
+    MatmulTile piece = piece_of(x);
+    time += CUT + time_of_last(mm, u, &piece, most, left * x->cut_m * x->cut_n, cores);
+  } else if (left > 0)
+    time += time_of_last(mm, u, x, most, left, cores);
   return time;
+}
+
+/* Whether a last wave has so few tiles that the device has room for all pieces; not beside others, which fill it. */
+static bool can_cut(const Matmul *mm, const Target *t, const TargetMatrix *u, const MatmulTile *x) {
+  if (!t->cores || mm->beside || x->m % x->cut_m || x->n % x->cut_n) return false;
+  int64_t at_once = (int64_t)t->cores * resident(mm, t, x), tiles = (int64_t)tiles_of(mm, x);
+  MatmulTile piece = piece_of(x);
+  int64_t left = tiles % at_once;
+  return tiles > at_once && left && left * x->cut_m * x->cut_n <= at_once && fits(mm, t, u, &piece);
+}
+
+int matmul_coop_pieces(const MatmulTile *x, MatmulTile *piece) {
+  *piece = x->cut_m ? piece_of(x) : *x;
+  return x->cut_m ? x->cut_m * x->cut_n : 1;
 }
 
 /* Of one that begins before others about as large: they fill the cores that it leaves, so that waves need not be whole, but its
  * workgroups must not outlast both. */
 static double time_filled(const Matmul *mm, const Target *t, const TargetMatrix *u,
                           const MatmulTile *x) {
-  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
-  double tiles =
-    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
-  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x);
+  double cores = t->cores ? t->cores : 32, steps = steps_of(mm, x), tiles = tiles_of(mm, x);
+  double work = work_of(mm, u, x);
   int most = resident(mm, t, x);
   double all = tiles / (cores * most) * (START / 4 + steps * step_time(work, most, most));
   double one = START + steps * step_time(work, 1, most);
@@ -144,10 +193,8 @@ static double time_beside(const Matmul *mm, const Target *t, const TargetMatrix 
                           const MatmulTile *x) {
   const double LATENCY = 6e5, EXPOSED = 0.25, ELEMENT = 5e4 /* of an invocation's results */,
                ROOM = 1.25 /* not all of them run all the time */;
-  double cores = t->cores ? t->cores : 32, steps = (double)((mm->kk + x->k - 1) / x->k);
-  double tiles =
-    (double)((mm->m + x->m - 1) / x->m) * (double)((mm->n + x->n - 1) / x->n) * (double)mm->batches;
-  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x), waiting = LATENCY + EXPOSED * work;
+  double cores = t->cores ? t->cores : 32, steps = steps_of(mm, x), tiles = tiles_of(mm, x);
+  double work = work_of(mm, u, x), waiting = LATENCY + EXPOSED * work;
   double busy = work * ceil(tiles / cores);
   double time = START + ELEMENT * sums(x, t) + steps * (busy > waiting ? busy : waiting);
   double crowd = (1 + mm->beside) * tiles / (ROOM * cores * resident(mm, t, x));
@@ -156,23 +203,51 @@ static double time_beside(const Matmul *mm, const Target *t, const TargetMatrix 
 
 typedef double TileTime(const Matmul *, const Target *, const TargetMatrix *, const MatmulTile *);
 
+typedef struct Ranked {
+  MatmulTile *tile;
+  double time[MATMUL_MAX_TILES];
+  int n;
+} Ranked;
+
+static void put(Ranked *r, const MatmulTile *x, double time) {
+  int at = r->n++;
+  for (; at > 0 && r->time[at - 1] > time; at--) {
+    r->time[at] = r->time[at - 1];
+    r->tile[at] = r->tile[at - 1];
+  }
+  r->time[at] = time;
+  r->tile[at] = *x;
+}
+
+/* The candidate with the best cut of its last wave, where it can have one. */
+static void put_cut(Ranked *r, const Matmul *mm, const Target *t, const TargetMatrix *u,
+                    const MatmulTile *x) {
+  static const int by[][2] = {{1, 2}, {2, 1}, {1, 3}, {3, 1}, {2, 2}, {1, 4}, {4, 1}};
+  MatmulTile best = *x;
+  double time = 0;
+  for (int i = 0; i < COUNT_OF(by); i++) {
+    MatmulTile cut = *x;
+    cut.cut_m = by[i][0];
+    cut.cut_n = by[i][1];
+    if (!can_cut(mm, t, u, &cut)) continue;
+    double here = time_of(mm, t, u, &cut);
+    if (time > 0 && here >= time) continue;
+    time = here;
+    best = cut;
+  }
+  if (time > 0) put(r, &best, time);
+}
+
 /* The candidates that the target can run, the best first; how many. */
 static int rank(const Matmul *mm, const Target *t, const TargetMatrix *u, TileTime *time_of_tile,
                 MatmulTile *out) {
-  double time[MATMUL_MAX_TILES];
-  int n = 0;
+  Ranked r = {.tile = out};
   for (int i = 0; i < COUNT_OF(all); i++) {
     if (!fits(mm, t, u, &all[i])) continue;
-    double here = time_of_tile(mm, t, u, &all[i]);
-    int at = n++;
-    for (; at > 0 && time[at - 1] > here; at--) {
-      time[at] = time[at - 1];
-      out[at] = out[at - 1];
-    }
-    time[at] = here;
-    out[at] = all[i];
+    put(&r, &all[i], time_of_tile(mm, t, u, &all[i]));
+    if (time_of_tile == time_of) put_cut(&r, mm, t, u, &all[i]);
   }
-  return n;
+  return r.n;
 }
 
 bool matmul_shares_device(const Matmul *mm, const Target *t) {
@@ -239,7 +314,7 @@ static double time_in_spans(const Matmul *mm, const Target *t, const TargetMatri
                             const MatmulTile *x, const Spans *s) {
   const double APART = 1.1, ANOTHER = 15e6 /* tile of a span */;
   int most = resident(mm, t, x), each = (int)((s->n + t->cores - 1) / t->cores);
-  double work = 2.0 * x->m * x->n * x->k / efficiency(mm, u, x) * (each > 1 ? APART : 1);
+  double work = work_of(mm, u, x) * (each > 1 ? APART : 1);
   double steps = (double)((s->all + s->n - 1) / s->n);
   double bytes = 4.0 * (double)(mm->m * mm->n) * (double)(s->slots + 1);
   return START + (double)(tiles_of_span(s) - 1) * ANOTHER + steps * step_time(work, each, most) +

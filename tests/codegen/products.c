@@ -365,6 +365,36 @@ static void several_tiles(Bench *b, const Target *t, DType half) {
   batches(b, &one, half, 32, 64, 64);
 }
 
+/* What whole waves of tiles leave is cut, on two cores, as every form of the kernel can have it: tiles that lie alike, so that each
+ * core computes several and then pieces, and such that reach past the edges, some of them so far that a piece lies there whole. */
+static void cut_tiles(Bench *b, const Target *t, DType half) {
+  static const int64_t size[][3] = {{96, 160, 64}, {160, 96, 64}, {80, 144, 72}, {81, 70, 40}};
+  Target two = *t;
+  two.cores = 2;
+  int cut = 0;
+  for (int i = 0; i < COUNT_OF(size); i++)
+    for (int nth = 0, more = 1; more && nth < 3; nth++) {
+      Product p = begin(b, &two, size[i], i, half);
+      bool *stored = arena_alloc(p.arena, (size_t)p.g->n_node);
+      for (int n = 0; n < p.g->n_node; n++) stored[n] = p.g->node[n]->op == OP_input;
+      stored[p.y->id] = true;
+      KernelJob job = {.out = &p.y, .n_out = 1, .anchor = p.y, .stored = stored};
+      KernelForm form[CG_MAX_FORMS];
+      int n = cg_forms(&job, &two, form), seen = 0;
+      b->form = more = 0;
+      for (int f = 0; f < n && !more; f++)
+        if (strstr(form[f].name, ", cut ") && seen++ == nth) b->form = f, more = 1;
+      cut += more;
+      (nth % 2 ? residual : alone)(&p);
+      finish(&p, "cut tiles");
+    }
+  b->form = 0;
+  if (cut < 6) {
+    printf("FAILED: only %d forms with tiles cut\n", cut);
+    b->wrong++;
+  }
+}
+
 /* Sums cut into spans: more than tiles and fewer, that meet tiles at any step; each layout of the operands. Some slots of some
  * tiles are spare. */
 static void in_spans(Bench *b, const Target *t, DType half) {
@@ -396,6 +426,7 @@ void products_16(Bench *b, const Target *target, DType half, uint32_t seed, int 
   batches(b, target, half, 20, 36, 8);
   batches(b, target, half, 33, 24, 70);
   several_tiles(b, target, half);
+  cut_tiles(b, target, half);
   in_spans(b, target, half);
   cut_rows(b, target, half, 37, 20, 40);
   cut_rows(b, target, half, 66, 43, 24);
