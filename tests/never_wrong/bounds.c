@@ -232,7 +232,8 @@ enum { SAMPLES = 8 };
 static double slope_alone(const Node *n) {
   const Type *x = &n->src[0]->type;
   int64_t length = 1;
-  for (int i = 0; i < n->n_int; i++) length *= x->dim[n->ints[i]];
+  bool has_axes = n->op == OP_layer_norm || n->op == OP_log_softmax;
+  for (int i = 0; has_axes && i < n->n_int; i++) length *= x->dim[n->ints[i]];
   switch (n->op) {
   case OP_layer_norm: return length == 1 ? 1 / sqrt(n->value) : 0;
   case OP_log_softmax: return length == 1;
