@@ -106,7 +106,7 @@ void eval_matmul_spans(EvalStep *s) {
   }
 }
 
-/* row by row of the result, so that the inner loop runs along memory */
+/* row by row of the result, so that the inner loop runs along memory; four terms at a time, added in their order */
 void eval_matmul(EvalStep *s) {
   const Type *a = eval_src_type(s, 0);
   int64_t m = a->dim[a->rank - 2], k = a->dim[a->rank - 1], n = s->n->type.dim[a->rank - 1];
@@ -115,7 +115,18 @@ void eval_matmul(EvalStep *s) {
     const double *x = s->src[0] + batch * m * k, *y = s->src[1] + batch * k * n;
     for (int64_t i = 0; i < m; i++) {
       double *out = s->out + (batch * m + i) * n;
-      for (int64_t p = 0; p < k; p++) {
+      int64_t p = 0;
+      for (; p + 4 <= k; p += 4) {
+        const double *f = x + i * k + p, *row = y + p * n;
+        double f0 = f[0], f1 = f[1], f2 = f[2], f3 = f[3];
+        for (int64_t j = 0; j < n; j++) {
+          double sum = out[j] + f0 * row[j];
+          sum += f1 * row[n + j];
+          sum += f2 * row[2 * n + j];
+          out[j] = sum + f3 * row[3 * n + j];
+        }
+      }
+      for (; p < k; p++) {
         double f = x[i * k + p];
         for (int64_t j = 0; j < n; j++) out[j] += f * y[p * n + j];
       }
