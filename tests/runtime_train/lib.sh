@@ -9,7 +9,7 @@ model() {
   shift
   sed "s/^  optimizer = .*/  optimizer = optim.$optimizer/" "$SOURCE/models/gpt2.alpha" >"$dir/$name.alpha"
   "$ALPHAC" "$dir/$name.alpha" -o "$dir/$name" -D vocab=256 -D context=16 -D width=16 -D layers=1 -D heads=2 -D drop=0.1 \
-    -D train.batch=2 -D train.context=16 -D train.precision="${PRECISION:-f32}" "$@" || exit 1
+    -D train.batch=2 -D train.context=16 -D train.precision=f32 "$@" || exit 1
 }
 
 # steps FILE: lines that are there.
