@@ -385,6 +385,7 @@ static int check_model(Check *c, Buf *errors) {
   int status = EXIT_ok;
   c->device = vk_open((int)o->device, &why);
   if (!c->device || !target_choose(o, &c->target, &note, &why)) status = failed("%s", why.data);
+  if (note.len) fprintf(stderr, "alphac: note: %s\n", note.data);
   for (int i = 0; status == EXIT_ok && i < set.n; i++) {
     if (!check_program(c, set.graph[i], &why))
       status = failed("%s: %s", set.graph[i]->name, why.data);
@@ -393,6 +394,8 @@ static int check_model(Check *c, Buf *errors) {
   }
   vk_close(c->device);
   programs_free(&set);
+  buf_free(&note);
+  buf_free(&why);
   return status;
 }
 

@@ -60,6 +60,7 @@ same "$dir/native" "$dir/cached"
 echo '{' >"$kept"
 expect 0 "is not JSON" compile -o "$dir/cached"
 same "$dir/native" "$dir/cached"
+expect 0 "is not JSON" "$ALPHAC" check "$m" $small -D context=16 --program init
 expect 0 "$kept: " tune
 grep -q '"tuned"' "$kept" || fail "a damaged file was not written anew"
 # what is there of other kernels stays
