@@ -94,14 +94,13 @@ typedef struct Want {
 } Want;
 
 /* Kernels that round weights of attention to 16 bits: the most that each is off by, and by how much
- * results are then. NULL where none is rounded. */
+ * results are then. NULL where none is rounded, or by another kernel, of which this one moves the results. */
 static Node *rounded_weights(Check *c, Graph *g, const Node *root, Node *exact) {
   double part = cg_rounded_terms(root, c->stored, c->target);
-  if (part == 0) return NULL;
-  Node *src = exact->src[0];
+  if (part == 0 || exact->op == OP_input) return NULL;
   if (exact->op == OP_permute || exact->op == OP_reshape || exact->op == OP_cast) {
-    Node *below = rounded_weights(c, g, root, src);
-    return ir_rebuild(g, exact, &below);
+    Node *below = rounded_weights(c, g, root, exact->src[0]);
+    return below ? ir_rebuild(g, exact, &below) : NULL;
   }
   Node *sum = gen_attention_definition(g, exact, true);
   return ir_mul(g, sum, ir_const(g, part, &sum->type));

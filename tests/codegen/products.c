@@ -371,6 +371,9 @@ static void cut_tiles(Bench *b, const Target *t, DType half) {
   static const int64_t size[][3] = {{96, 160, 64}, {160, 96, 64}, {80, 144, 72}, {81, 70, 40}};
   Target two = *t;
   two.cores = 2;
+  const TargetMatrix *units = half == DT_bf16 ? &t->matrix_bf16 : &t->matrix_f16;
+  two.shared_bytes =
+    t->shared_bytes / 64 * units->m * units->n; /* tiles as large as 8 × 8 fragments have them */
   int cut = 0;
   for (int i = 0; i < COUNT_OF(size); i++)
     for (int nth = 0, more = 1; more && nth < 3; nth++) {
