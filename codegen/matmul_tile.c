@@ -203,6 +203,13 @@ static double time_beside(const Matmul *mm, const Target *t, const TargetMatrix 
 
 typedef double TileTime(const Matmul *, const Target *, const TargetMatrix *, const MatmulTile *);
 
+/* Rows or terms of each operand, which loads want. */
+static bool lies_together(const Matmul *mm) {
+  return (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
+}
+
+_Static_assert(2 * COUNT_OF(all) <= MATMUL_MAX_TILES, "each whole, and with its last wave cut");
+
 typedef struct Ranked {
   MatmulTile *tile;
   double time[MATMUL_MAX_TILES];
@@ -258,8 +265,7 @@ bool matmul_shares_device(const Matmul *mm, const Target *t) {
 int matmul_tiles(const Matmul *mm, const Target *t, MatmulTile *out) {
   enum { SMALL = 8 /* rows, columns, terms: other kernels waste less */ };
   TargetMatrix u;
-  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
-  if (t->is_cpu || !unit || mm->m < SMALL || mm->n < SMALL || mm->kk < SMALL ||
+  if (t->is_cpu || !lies_together(mm) || mm->m < SMALL || mm->n < SMALL || mm->kk < SMALL ||
       !matmul_units(mm, t, &u))
     return 0;
   return rank(mm, t, &u, matmul_shares_device(mm, t) ? time_beside : time_of, out);
@@ -290,8 +296,7 @@ static bool fits_spans(const Matmul *mm, const Target *t, const TargetMatrix *u,
 MatmulTile matmul_spans_tile(const Matmul *mm, const Target *t) {
   TargetMatrix u;
   const Spans *s = &mm->spans;
-  bool unit = (mm->a.unit_k || mm->a.unit_row) && (mm->b.unit_k || mm->b.unit_row);
-  for (int i = 0; i < COUNT_OF(all) && unit && matmul_units(mm, t, &u); i++)
+  for (int i = 0; i < COUNT_OF(all) && lies_together(mm) && matmul_units(mm, t, &u); i++)
     if (all[i].m == s->tile_m && all[i].n == s->tile_n && all[i].k == s->step &&
         fits_spans(mm, t, &u, &all[i]))
       return all[i];

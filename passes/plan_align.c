@@ -150,6 +150,12 @@ static bool has_own_loop(const Node *anchor) {
   return anchor && !plan_reduces(anchor) && !is_product(anchor);
 }
 
+bool plan_same_arguments(const Node *a, const Node *b) {
+  return a->n_src == b->n_src && a->value == b->value && a->n_int == b->n_int &&
+         memcmp(a->src, b->src, sizeof *a->src * (size_t)a->n_src) == 0 &&
+         memcmp(a->ints, b->ints, sizeof *a->ints * (size_t)a->n_int) == 0;
+}
+
 bool plan_siblings(const Node *a, const Node *b) {
   if (a == b) return true;
   if (!plan_is_attention(a->op) || !plan_is_attention(b->op)) return false;
@@ -162,9 +168,7 @@ bool plan_siblings(const Node *a, const Node *b) {
            x.shift == y.shift;
   }
   bool together = ir_attention(a).shift || (a->op != OP_attention_dq && b->op != OP_attention_dq);
-  return together && a->n_src == b->n_src && a->value == b->value &&
-         memcmp(a->src, b->src, sizeof *a->src * (size_t)a->n_src) == 0 &&
-         memcmp(a->ints, b->ints, sizeof *a->ints * (size_t)a->n_int) == 0;
+  return together && plan_same_arguments(a, b);
 }
 
 /* Outs are the anchor, its siblings, and of attention such permuted and rounded. */

@@ -14,11 +14,8 @@ static bool has_all(const Planner *p, const Node *n) {
   int found = 0;
   for (int i = 0; i < p->g->n_node; i++) {
     const Node *m = p->g->node[i];
-    if (p->needed[i] && ir_attention_sources(m->op) == ir_attention_sources(n->op) &&
-        m->n_src == n->n_src && m->value == n->value &&
-        memcmp(m->src, n->src, sizeof *m->src * (size_t)m->n_src) == 0 &&
-        memcmp(m->ints, n->ints, sizeof *m->ints * (size_t)m->n_int) == 0)
-      found++;
+    found += p->needed[i] && ir_attention_sources(m->op) == ir_attention_sources(n->op) &&
+             plan_same_arguments(m, n);
   }
   return found == 3;
 }

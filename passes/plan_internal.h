@@ -116,6 +116,8 @@ typedef struct Reach {
   bool flat;
 } Reach;
 bool plan_reach(const KernelJob *, const Domain *, const Node *flat, Reach *);
+/* The same sources and attributes. */
+bool plan_same_arguments(const Node *, const Node *);
 /* Operations with a loop of their own that one kernel computes together. */
 bool plan_siblings(const Node *, const Node *);
 /* Whether `sum` is one over k of an operand of the product, as a bias's gradient is. */

@@ -205,6 +205,16 @@ static void programs_share(void **state) {
   arena_free(arena);
 }
 
+/* A graph, for a target with matrix units and as many cores. */
+static Graph *on_132_cores(const char *text, Target *target) {
+  Buf why = {0};
+  *target = target_of("units_");
+  target->cores = 132;
+  Graph *g = ir_parse("text", text, strlen(text), &why);
+  if (!g || !ir_verify(g, &why)) fail_msg("%s", why.data);
+  return g;
+}
+
 /* A product's two gradients run at the same time, and what follows alone: kernels for small ones are chosen for that. */
 static void products_beside(void **state) {
   (void)state;
@@ -225,12 +235,10 @@ static void products_beside(void **state) {
                              "  output \"dw\" %9\n"
                              "  output \"y\" %12\n"
                              "}\n";
-  Target target = target_of("units_");
-  target.cores = 132;
+  Target target;
   Arena *arena = arena_new();
   Buf why = {0};
-  Graph *g = ir_parse("beside", text, sizeof text - 1, &why);
-  if (!g || !ir_verify(g, &why)) fail_msg("%s", why.data);
+  Graph *g = on_132_cores(text, &target);
   Plan *plan = plan_graph(layout_new(arena, &target), g, &target, &why);
   assert_non_null(plan);
   int n = 0;
@@ -272,12 +280,10 @@ static void product_in_spans(void **state) {
                              "  output \"dw\" %5\n"
                              "  output \"db\" %6\n"
                              "}\n";
-  Target target = target_of("units_");
-  target.cores = 132;
+  Target target;
   Arena *arena = arena_new();
   Buf why = {0};
-  Graph *g = ir_parse("spans", text, sizeof text - 1, &why);
-  if (!g || !ir_verify(g, &why)) fail_msg("%s", why.data);
+  Graph *g = on_132_cores(text, &target);
   Layout *layout = layout_new(arena, &target);
   Plan *plan = plan_graph(layout, g, &target, &why);
   assert_non_null(plan);

@@ -18,6 +18,10 @@
 #include "ir/ir.h"
 
 enum {
+  GEN_OPS = OP_matmul_spans
+}; /* programs are drawn from the operations before; the planner makes the others */
+
+enum {
   /* The float leaves lie where the function is smooth, at a distance of at least 0.02 from any kink
    * or pole: for central differences in f64 by every leaf of float type (i32 and bool leaves stay
    * fixed). Only where the op has IR_DIFF, and neither for stop_gradient, whose gradient is not the

@@ -175,7 +175,8 @@ Graph *gen_program(int i, GenFeed *feed) {
   };
   *feed = (GenFeed){0};
   bool smooth = i % 2 == 0;
-  Pool p = {.k = {.op = OP_matmul_spans, .want = i, .g = graph_new("program"), .feed = feed, .stream = 1}};
+  Pool p = {
+    .k = {.op = (Op)GEN_OPS, .want = i, .g = graph_new("program"), .feed = feed, .stream = 1}};
   Type t = base[draw(&p, COUNT_OF(base))];
   Type last = SHAPE(DT_f32, t.dim[t.rank - 1]);
   feed->flags = smooth ? GEN_smooth : 0;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "tests/gen/gen.h"
 #include "tests/gen/grow.h"
 #include "tests/never_wrong/never_wrong.h"
 
@@ -291,7 +292,7 @@ static Op draw_op(Program *p) {
   static const Op often[] = {OP_add,     OP_mul,    OP_sub,        OP_matmul,     OP_reshape,
                              OP_permute, OP_expand, OP_reduce_sum, OP_reduce_sum, OP_where,
                              OP_concat,  OP_slice,  OP_add,        OP_mul,        OP_reduce_max};
-  return draw(p, 2) ? often[draw(p, COUNT_OF(often))] : (Op)draw(p, OP_matmul_spans);
+  return draw(p, 2) ? often[draw(p, COUNT_OF(often))] : (Op)draw(p, GEN_OPS);
 }
 
 static Node *operation(Program *p, const Type *t, int depth) {

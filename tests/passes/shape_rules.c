@@ -2,6 +2,7 @@
  * 1 and values at the edges, must compute the same with what it gives as before, as its kind says. */
 #include "passes/passes.h"
 #include "passes/simplify.h"
+#include "tests/gen/gen.h"
 #include "tests/gen/grow.h"
 
 #include <stdarg.h>
@@ -99,7 +100,7 @@ static Node *grow(Grow *k, Op op, const Type *want, Op below, int depth) {
 
 static Op draw_elementwise(Grow *k) {
   for (;;) {
-    Op op = (Op)grow_draw(k, OP_matmul_spans);
+    Op op = (Op)grow_draw(k, GEN_OPS);
     if ((ir_op[op].flags & IR_EW) && !(ir_op[op].flags & IR_RAISED)) return op;
   }
 }
